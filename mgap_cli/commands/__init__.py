@@ -1,0 +1,1 @@
+"""The subcommands, a file each: parse, build, run, report."""

@@ -1,0 +1,105 @@
+"""`mgap adapt`: go on from a warm-up with the posterior-weighted loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mgap_cli import config as configuration
+from mgap_cli import options
+from mgap_cli.commands.stage import run_stage
+from mgap_cli.console import Sink
+
+
+def _coefficient(help: str, *names: str) -> Any:
+    return typer.Option(
+        *names, help=help, show_default="from the checkpoint", rich_help_panel="Adaptive loss"
+    )
+
+
+def adapt(
+    checkpoint: options.Checkpoint,
+    run: Annotated[
+        Path | None, typer.Option("-o", "--run", help="Run folder.", show_default="the checkpoint's")
+    ] = None,
+    store: options.StoreOption = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="all, or balanced to fine-tune on balanced samples alone.", show_default="all"),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default="0.5")
+    ] = None,
+    objective: options.Objective = None,
+    alpha: Annotated[float | None, _coefficient("Fusion's preference for balanced samples.")] = None,
+    beta: Annotated[float | None, _coefficient("Extra weight of imbalanced samples in the gap term.")] = None,
+    lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
+    lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
+    pull: Annotated[str | None, _coefficient("weak: gaps close upward; both: from both sides.")] = None,
+    shift: Annotated[str | None, _coefficient("squared or kl.")] = None,
+    scores: Annotated[str | None, _coefficient("What the mixture is refitted on: pass or online.")] = None,
+    refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
+    gap_kind: Annotated[
+        str | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")
+    ] = None,
+    components: Annotated[int | None, _coefficient("Components of the mixture.")] = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: options.LearningRate = None,
+    optimizer: options.Optimizer = None,
+    schedule: options.Schedule = None,
+    clip_norm: options.ClipNorm = None,
+    select: options.Select = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    config: options.ConfigFile = None,
+    sets: options.Set = None,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the imbalance away, from a warm-up checkpoint; prints the new checkpoint's path.
+
+    Settings start from those that the warm-up was trained with.
+    """
+    from mgap_cli.training.checkpoint import config_of
+    from mgap_cli.training.stages import open_for_adapt, plan_adapt
+
+    sink = Sink(json, quiet)
+    content, opened = open_for_adapt(checkpoint, store)
+    resolved = configuration.resolve(
+        config_of(content, checkpoint),
+        file=config,
+        sets=sets or (),
+        flags={
+            "adapt.only": only,
+            "adapt.threshold": threshold,
+            "adapt.objective": objective,
+            "adapt.epochs": epochs,
+            "adaptive.alpha": alpha,
+            "adaptive.beta": beta,
+            "adaptive.lambda_gap": lambda_gap,
+            "adaptive.lambda_shift": lambda_shift,
+            "adaptive.pull": pull,
+            "adaptive.shift": shift,
+            "adaptive.scores": scores,
+            "adaptive.refit_every": refit_every,
+            "gap.kind": gap_kind,
+            "gap.components": components,
+            "train.batch_size": batch_size,
+            "train.lr": lr,
+            "train.optimizer": optimizer,
+            "train.schedule": schedule,
+            "train.clip_norm": clip_norm,
+            "train.select": select,
+            "train.seed": seed,
+            "runtime.device": device,
+            "runtime.precision": precision,
+        },
+    )
+    plan = plan_adapt(checkpoint, content, opened, resolved, run or checkpoint.parent)
+    run_stage(plan, sink, force=force, dry_run=dry_run)

@@ -1,0 +1,92 @@
+"""`mgap run`: the five stages, one after another, in one run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mgap_cli import config as configuration
+from mgap_cli import options
+from mgap_cli.commands.stage import default_run
+from mgap_cli.console import Sink
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgap_cli.data.store import Store
+
+
+def run(
+    dataset: Annotated[
+        str, typer.Argument(help="A data set's name, as for prepare, or a store.", show_default=False)
+    ],
+    root: Annotated[
+        Path | None, typer.Argument(help="The data set's folder; digits needs none.", show_default=False)
+    ] = None,
+    folder: options.RunDir = None,
+    label: Annotated[str | None, typer.Option(help="The manifest's label column.")] = None,
+    split: Annotated[
+        list[Path] | None, typer.Option("--split", help="A split file of the literature (cremad).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of prepare.", show_default="all cores")
+    ] = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    precision: options.Precision = None,
+    config: options.ConfigFile = None,
+    sets: options.Set = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Prepare, warm up, analyse, adapt and evaluate in one run folder, down to the verdict.
+
+    The same line run again goes on where it stopped.
+    """
+    from mgap_cli.data.build import build_store
+    from mgap_cli.data.sources import load_dataset
+    from mgap_cli.data.store import is_store, open_store
+
+    sink = Sink(json, quiet)
+    prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
+    resolved = configuration.resolve(
+        configuration.preset(prepared.name if prepared else dataset),
+        file=config,
+        sets=sets or (),
+        flags={"train.seed": seed, "runtime.device": device, "runtime.precision": precision},
+    )
+    target = folder or default_run(Path(dataset), resolved)
+    if prepared is None:
+        loaded = load_dataset(dataset, root, resolved.data, label=label, split_files=split or ())
+        prepared = build_store(loaded, resolved.data, target / "store", sink, workers=workers, force=force)
+    document, shown = _train_and_judge(prepared, resolved, target, sink, force)
+    sink.result(document, *shown)
+
+
+def _train_and_judge(
+    store: Store, config: configuration.Config, folder: Path, sink: Sink, force: bool
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    from mgap_cli.commands.analyze_gap import analyse_and_keep, overview
+    from mgap_cli.commands.evaluate import judge
+    from mgap_cli.report.document import gap_summary
+    from mgap_cli.training.checkpoint import load_checkpoint
+    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.restore import open_trained
+    from mgap_cli.training.stages import execute, plan_adapt, plan_warmup
+
+    warm = execute(plan_warmup(store, config, folder), sink, force)
+    device = choose_device(config.runtime.device, sink)
+    model = open_trained(warm, device, store.path)
+    fits = analyse_and_keep(model, "train", config.gap, sink, plot=True)
+    adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
+    verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config.evaluate)
+    document = {
+        "schema": "mgap.run/1",
+        "run": str(folder),
+        "gap": gap_summary(warm, "train", fits),
+        "evaluation": verdict,
+    }
+    return document, [*overview(fits, "train"), *shown]

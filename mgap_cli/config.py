@@ -1,0 +1,343 @@
+"""The only home of defaults: every setting of a run, as frozen dataclasses that travel as YAML.
+
+Precedence, lowest first: the defaults here, a preset (`presets/*.yaml`), the user's YAML file,
+`MGAP_SECTION__KEY` in the environment, `--set section.key=value`, named flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal
+
+import yaml
+
+from mgap_cli.errors import UsageError
+
+ENVIRONMENT_PREFIX = "MGAP_"
+
+
+@dataclass(frozen=True)
+class _Range:
+    low: float
+    high: float
+    open_low: bool
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and value <= self.high and math.isfinite(value)  # NaN compares false
+
+    def __str__(self) -> str:
+        text = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return text if math.isinf(self.high) else f"{text} and at most {self.high:g}"
+
+
+def _range(default: float, low: float, high: float = math.inf, open_low: bool = False) -> Any:
+    return field(default=default, metadata={"range": _Range(low, high, open_low)})
+
+
+def _count(default: int) -> Any:
+    return _range(default, 1)
+
+
+def _seed(default: int) -> Any:
+    return _range(default, 0, 2**32 - 1)
+
+
+def _positive(default: float) -> Any:
+    return _range(default, 0, open_low=True)
+
+
+def _at_least_zero(default: float) -> Any:
+    return _range(default, 0)
+
+
+def _share(default: float) -> Any:
+    return _range(default, 0, 1, open_low=True)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What `prepare` stores of a clip. Defaults: CREMA-D's protocol in the literature."""
+
+    frames: int = _count(1)  # frames a clip, at uniform positions in time
+    frame_size: int = _count(256)  # stored height and width, pixels
+    sample_rate: int = _count(22_050)  # Hz, mono
+    seconds: float = _positive(3.0)  # audio is tiled or cut to this
+    n_fft: int = _count(512)
+    hop: int = _count(353)  # samples between spectrogram columns: 257 x 188 at the defaults
+    val_share: float = _range(0.1, 0, 0.9)  # of train, where the data set has no validation split
+    seed: int = _seed(0)  # of the splits that we draw, and of the embedded data
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    encoder: Literal["resnet18", "resnet10"] = "resnet18"
+    width: int = _count(64)  # channels of the first stage; 64 is torchvision's
+    fusion: Literal["concat", "sum", "film", "gated"] = "concat"
+    unimodal: Literal["heads", "decomposed"] = "heads"  # where a modality's own logits come from
+    audio_weights: str = ""  # a local torchvision state dict to start from
+    visual_weights: str = ""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    image_size: int = _count(224)  # what the network sees, pixels
+    scale_min: float = _share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
+    flip: bool = True
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    seed: int = _seed(0)
+    batch_size: int = _count(64)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = _positive(1e-3)
+    momentum: float = _at_least_zero(0.9)
+    weight_decay: float = _at_least_zero(1e-4)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    step_size: int = _count(70)  # epochs between the falls of `step`
+    gamma: float = _positive(0.1)  # factor of each fall
+    clip_norm: float = _at_least_zero(0.0)  # largest gradient norm; 0 turns clipping off
+    select: Literal["val", "last", "test"] = "val"  # which epoch becomes the checkpoint
+    max_bad_steps: int = _count(10)  # consecutive non-finite losses before training stops
+
+
+@dataclass(frozen=True)
+class WarmupConfig:
+    """Joint training without intervention: a third of the budget, well before memorisation."""
+
+    objective: str = "joint-heads"
+    epochs: int = _count(33)
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    objective: str = "adaptive"
+    epochs: int = _count(67)
+    only: Literal["all", "balanced"] = "all"  # balanced: purification
+    threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
+
+
+@dataclass(frozen=True)
+class AdaptiveConfig:
+    """Coefficients of the posterior-weighted loss; see `objectives/adaptive.py` for the formula."""
+
+    alpha: float = _at_least_zero(1.0)  # fusion's preference for balanced samples
+    beta: float = _at_least_zero(1.0)  # extra weight of imbalanced samples in the gap term
+    lambda_gap: float = _at_least_zero(1.0)
+    lambda_shift: float = _at_least_zero(1.0)
+    pull: Literal["weak", "both"] = "weak"
+    shift: Literal["squared", "kl"] = "squared"
+    scores: Literal["pass", "online"] = "pass"
+    refit_every: int = _count(1)  # epochs
+
+
+@dataclass(frozen=True)
+class OgmConfig:
+    alpha: float = _at_least_zero(0.8)  # modulation strength of OGM and OGM-GE
+
+
+@dataclass(frozen=True)
+class GapConfig:
+    kind: Literal["absolute", "signed"] = "absolute"
+    components: int = _count(2)
+    n_init: int = _count(5)
+    sd_floor: float = _positive(1e-2)  # smallest standard deviation of a component, in units of the gap
+    seed: int = _seed(0)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    bootstrap: int = _count(2_000)  # resamples
+    confidence: float = _share(0.95)
+    seed: int = _seed(0)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how a run computes; it may change between a run and its resumption."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    eval_batch_size: int = _count(256)
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
+    ogm: OgmConfig = field(default_factory=OgmConfig)
+    gap: GapConfig = field(default_factory=GapConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return `{section: {key: value}}`, plain values only."""
+        return dataclasses.asdict(self)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def flat(self) -> dict[str, Any]:
+        """Return `{"section.key": value}`."""
+        return {f"{s}.{k}": v for s, keys in self.to_dict().items() for k, v in keys.items()}
+
+    def updated(self, changes: Mapping[str, Any], origin: str) -> Config:
+        """Return a copy with `{"section.key": value}` applied.
+
+        Raises UsageError, naming `origin`, for an unknown key (with a suggestion) or an unfit value.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        known = self.flat()
+        for key, value in changes.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."
+                raise UsageError(f"{origin}: unknown setting {key!r}.", hint)
+            section, name = key.split(".")
+            sections.setdefault(section, {})[name] = _coerced(key, value, _types(section)[name], origin)
+        replaced = {s: dataclasses.replace(getattr(self, s), **kv) for s, kv in sections.items()}
+        new = dataclasses.replace(self, **replaced)
+        _check_ranges(new, origin)
+        return new
+
+
+def from_dict(tree: Mapping[str, Any], origin: str, base: Config | None = None) -> Config:
+    """Return `base` (default: the defaults) with a `{section: {key: value}}` tree laid over it."""
+    return (base or Config()).updated(_flattened(tree, origin), origin)
+
+
+def resolve(
+    base: Config,
+    *,
+    file: Path | None = None,
+    sets: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Config:
+    """Lay a YAML file, the environment, `--set` words and named flags over `base`, in that order.
+
+    `flags` maps `section.key` to a value, or to None where the flag was not given.
+    """
+    config = base
+    if file is not None:
+        config = from_dict(read_yaml(file), str(file), config)
+    env = _environment_changes(os.environ if environment is None else environment)
+    config = config.updated(env, "environment")
+    config = config.updated(dict(_parsed_set(word) for word in sets), "--set")
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    return config.updated(given, "command line")
+
+
+def presets() -> list[str]:
+    """Return the names of the presets that ship with the package."""
+    folder = resources.files("mgap_cli") / "presets"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def preset(name: str) -> Config:
+    """Return the defaults with the preset called `name` laid over them; no preset, no change."""
+    if name not in presets():
+        return Config()
+    text = (resources.files("mgap_cli") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return from_dict(yaml.safe_load(text), f"preset {name}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; UsageError if it cannot be read or holds something else."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path}: expected a mapping of sections, such as `train: {{lr: 0.01}}`.")
+    return tree
+
+
+def differing_keys(a: Config, b: Config, sections: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Return `{key: (value in a, value in b)}` for the settings in `sections` that differ."""
+    chosen = set(sections)
+    left, right = a.flat(), b.flat()
+    return {k: (left[k], right[k]) for k in left if k.split(".")[0] in chosen and left[k] != right[k]}
+
+
+@cache
+def _types(section: str) -> dict[str, Any]:
+    kind = typing.get_type_hints(Config)[section]
+    return typing.get_type_hints(kind)
+
+
+def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, keys in tree.items():
+        if not isinstance(keys, Mapping):
+            raise UsageError(f"{origin}: {section!r} must hold a mapping of settings.")
+        flat.update({f"{section}.{key}": value for key, value in keys.items()})
+    return flat
+
+
+def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
+    # Only names with the double underscore are settings: MGAP_DEBUG and the like are not.
+    return {
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1): yaml.safe_load(value)
+        for name, value in environment.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name
+    }
+
+
+def _parsed_set(word: str) -> tuple[str, Any]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise UsageError(f"--set {word}: expected section.key=value.", "For example: --set train.lr=0.01")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {word}: the value is not valid YAML.") from error
+
+
+def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
+    options = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    if options:
+        if value in options:
+            return value
+        raise UsageError(f"{origin}: {key} is {value!r}; expected one of {', '.join(map(str, options))}.")
+    assert not isinstance(kind, UnionType), "settings have one type each"
+    try:
+        if kind is float and not isinstance(value, bool):
+            return float(value)  # YAML 1.1 reads 1e-3 as a string
+        if kind is int and not isinstance(value, bool) and float(value) == int(value):
+            return int(value)
+        if kind is bool and isinstance(value, bool):
+            return value
+        if kind is str and isinstance(value, str | int | float | None):
+            return "" if value is None else str(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(f"{origin}: {key} is {value!r}; expected {kind.__name__}.")
+
+
+def _check_ranges(config: Config, origin: str) -> None:
+    for section in dataclasses.fields(config):
+        settings = getattr(config, section.name)
+        for setting in dataclasses.fields(settings):
+            bounds: _Range | None = setting.metadata.get("range")
+            value = getattr(settings, setting.name)
+            if bounds is not None and not bounds.holds(value):
+                raise UsageError(f"{origin}: {section.name}.{setting.name} is {value}; it must be {bounds}.")

@@ -1,0 +1,88 @@
+"""Random resized crop and flip of a whole uint8 batch in one operation, on the batch's device."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mgap_cli.config import AugmentConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RATIO = (3 / 4, 4 / 3)  # torchvision's range of aspect ratios
+TRIES = 10  # torchvision's, before it falls back to the central crop
+
+
+def to_float(frames: Tensor) -> Tensor:
+    """Turn (B, T, H, W, 3) uint8 into (B, T, 3, H, W) float32, ImageNet-normalised."""
+    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+    return (frames.permute(0, 1, 4, 2, 3).float() / 255 - mean) / std
+
+
+def resize(frames: Tensor, size: int) -> Tensor:
+    """Resize (B, T, 3, H, W) to (B, T, 3, size, size), as at test time."""
+    if frames.shape[-2:] == (size, size):
+        return frames
+    batch, times = frames.shape[:2]
+    resized = F.interpolate(frames.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True)
+    return resized.view(batch, times, 3, size, size)
+
+
+def random_boxes(count: int, height: int, width: int, scale_min: float, generator: torch.Generator) -> Tensor:
+    """Draw (count, 4) crop boxes top, left, height, width, distributed as torchvision's RandomResizedCrop.
+
+    Area uniform in [scale_min, 1], log aspect ratio uniform, up to ten tries a sample until the box
+    fits; else the whole frame, cut to the nearest allowed ratio.
+    """
+    area = torch.empty(count, TRIES).uniform_(scale_min, 1.0, generator=generator) * height * width
+    log_ratio = torch.empty(count, TRIES).uniform_(
+        math.log(RATIO[0]), math.log(RATIO[1]), generator=generator
+    )
+    ratio = log_ratio.exp()
+    w = (area * ratio).sqrt().round()
+    h = (area / ratio).sqrt().round()
+    fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
+    place = torch.rand(count, 2, generator=generator)
+    top = (place[:, 0] * (height - h + 1)).floor()
+    left = (place[:, 1] * (width - w + 1)).floor()
+    whole_ratio = min(max(width / height, RATIO[0]), RATIO[1])
+    whole_h = min(height, round(width / whole_ratio))
+    whole_w = min(width, round(height * whole_ratio))
+    whole = torch.tensor([(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w]).float()
+    return torch.where(fits.any(dim=1)[:, None], torch.stack([top, left, h, w], dim=1), whole)
+
+
+def augment(frames: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Crop, resize and flip (B, T, 3, H, W) float frames to (B, T, 3, S, S), alike for a clip's frames.
+
+    `generator` is a CPU generator, so that the draw does not depend on the device.
+    """
+    batch, times, _, height, width = frames.shape
+    boxes = random_boxes(batch, height, width, config.scale_min, generator)
+    flipped = torch.rand(batch, generator=generator) < (0.5 if config.flip else 0.0)
+    boxes, flipped = boxes.to(frames.device), flipped.to(frames.device)
+    top, left, h, w = boxes.unbind(dim=1)
+    steps = (torch.arange(config.image_size, device=frames.device) + 0.5) / config.image_size
+    x = torch.where(flipped[:, None], 1 - steps, steps)
+    # Pixel edges of the source, scaled to grid_sample's [-1, 1].
+    xs = 2 * (left[:, None] + x * w[:, None]) / width - 1
+    ys = 2 * (top[:, None] + steps * h[:, None]) / height - 1
+    grid = torch.stack(
+        [
+            xs[:, None, :].expand(-1, config.image_size, -1),
+            ys[:, :, None].expand(-1, -1, config.image_size),
+        ],
+        dim=-1,
+    )
+    grid = grid.repeat_interleave(times, dim=0)
+    cropped = F.grid_sample(frames.flatten(0, 1), grid, padding_mode="border", align_corners=False)
+    return cropped.view(batch, times, 3, config.image_size, config.image_size)

@@ -1,0 +1,420 @@
+"""From clips to a finished store: decoded in parallel, resumable, whole or not there.
+
+    STORE/.lock                     held while a prepare is at work
+    STORE/.partial/plan.json        which clips and protocol this unfinished build is of
+                   journal.jsonl    a line a clip that is done or skipped
+                   frames.npy, audio.npy      a row a clip, skipped ones included
+                   sealed.json      everything is ready: what remains is to rename
+
+A clip's row depends on nothing but the clip and the protocol, and has its place from the start, so the
+store is the same whatever the number of workers and however often the build was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgap_cli import __version__
+from mgap_cli.config import DataConfig
+from mgap_cli.console import Sink
+from mgap_cli.data import decode
+from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
+from mgap_cli.data.features import log_spectrogram, spectrogram_shape
+from mgap_cli.data.rows import RowFile
+from mgap_cli.data.store import (
+    ARRAYS,
+    SCHEMA,
+    Store,
+    content_fingerprint,
+    frame_shape,
+    is_store,
+    open_store,
+    read_meta,
+    table_text,
+)
+from mgap_cli.data.workers import Job, Results, Task, run_watched, usable_cores
+from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.rundir import write_json, write_text
+
+SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
+CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
+DISK_RESERVE = 1 << 20  # bytes, for the small files
+
+
+def build_store(
+    dataset: Dataset,
+    config: DataConfig,
+    out: Path,
+    sink: Sink,
+    *,
+    workers: int | None = None,
+    force: bool = False,
+    allow_skips: bool = False,
+    clip_seconds: float = CLIP_SECONDS,
+) -> Store:
+    """Make the store of `dataset` in the folder `out`, or go on with it, and return it open.
+
+    A finished store of the same clips and protocol is returned at once; another one is refused unless
+    `force`. `workers`: processes that decode, all cores by default. `clip_seconds`: limit for one clip.
+
+    Raises UnfitError where more than 5 % of the clips cannot be read (unless `allow_skips`) or another
+    store stands in `out`; MgapError if another prepare is at work there, or the disk is too small.
+    """
+    if out.exists() and not out.is_dir():
+        raise UnfitError(f"{out}: a file stands where the store is to be.", "Choose another folder with -o.")
+    with _locked(out):
+        build = _Build(dataset, config, out, sink)
+        if build.sealed.exists():
+            build.commit()
+        if is_store(out) and not force:
+            _require_same(out, dataset, config)
+            shutil.rmtree(build.staging, ignore_errors=True)
+            sink.log(f"{out}: finished already, left as it is.")
+            return open_store(out)
+        build.run(workers or usable_cores(), allow_skips, clip_seconds)
+    return open_store(out)
+
+
+@dataclass
+class _Build:
+    dataset: Dataset
+    config: DataConfig
+    out: Path
+    sink: Sink
+    seconds: dict[int, float] = field(default_factory=dict)  # row: duration of a clip that is done
+    skips: dict[int, str] = field(default_factory=dict)  # row: reason
+
+    @property
+    def staging(self) -> Path:
+        return self.out / ".partial"
+
+    @property
+    def sealed(self) -> Path:
+        return self.staging / "sealed.json"
+
+    @cached_property
+    def frames(self) -> RowFile:
+        return RowFile(self.staging / ARRAYS[0], len(self.dataset.clips), frame_shape(self.config), "|u1")
+
+    @cached_property
+    def audio(self) -> RowFile:
+        shape = spectrogram_shape(self.config)
+        return RowFile(self.staging / ARRAYS[1], len(self.dataset.clips), shape, "<f2")
+
+    def run(self, workers: int, allow_skips: bool, clip_seconds: float) -> None:
+        obstacles = {} if self.dataset.reader else self._obstacles()
+        self.skips = dict(obstacles)
+        self._judge_skips(allow_skips)  # before hours of decoding
+        self._resume_or_start()
+        self.skips.update(obstacles)
+        self._decode(workers, clip_seconds)
+        self._judge_skips(allow_skips)
+        self._seal()
+        self.commit()
+        self._summary()
+
+    def _obstacles(self) -> dict[int, str]:
+        reasons = ((row, decode.obstacle(clip)) for row, clip in enumerate(self.dataset.clips))
+        return {row: reason for row, reason in reasons if reason}
+
+    def _judge_skips(self, allow_skips: bool) -> None:
+        total, skipped = len(self.dataset.clips), len(self.skips)
+        if not skipped or ((skipped <= SKIPPED_SHARE * total or allow_skips) and skipped < total):
+            return
+        if set(self.skips.values()) == {decode.LFS_POINTER} and skipped == total:
+            where = self.dataset.root or "the data set"
+            raise UnfitError(
+                f"{where}: all {total} clips are Git LFS pointers, not media.",
+                f"Fetch the media: cd {where} && git lfs pull",
+            )
+        where = ""
+        if not is_store(self.out):
+            self._write_skipped(self.out / "skipped.csv")
+            where = f" They are listed in {self.out / 'skipped.csv'}."
+        hint = "Mend them, or go on without them: --allow-skips" if skipped < total else ""
+        share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
+        raise UnfitError(f"{self.dataset.name}: {share}.{where}", hint)
+
+    def _resume_or_start(self) -> None:
+        plan = {"schema": SCHEMA, "clips": self.dataset.digest(), "protocol": dataclasses.asdict(self.config)}
+        plan_file, journal = self.staging / "plan.json", self.staging / "journal.jsonl"
+        if self.staging.exists():
+            same = _read_json(plan_file) == plan
+            if same and self.frames.is_whole() and self.audio.is_whole():
+                self._replay(journal)
+                done = len(self.seconds) + len(self.skips)
+                self.sink.log(f"{self.out}: going on with an unfinished store, {done} clips done.")
+                return
+            if not same:
+                self.sink.log(f"{self.out}: the unfinished store in it was of other clips or settings.")
+            shutil.rmtree(self.staging)
+        self.seconds, self.skips = {}, {}
+        try:
+            self._require_room()
+            self.staging.mkdir()
+            self.frames.create()
+            self.audio.create()
+        except OSError as error:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            raise MgapError(
+                f"{self.out}: cannot be written ({error.strerror}).", "Choose another folder with -o."
+            ) from error
+        journal.touch()
+        write_json(plan_file, plan)
+
+    def _require_room(self) -> None:
+        copies = 2 if self.skips else 1  # leaving out skipped rows takes a second copy
+        needed = copies * (self.frames.total_bytes + self.audio.total_bytes) + DISK_RESERVE
+        free = shutil.disk_usage(self.out).free
+        if needed > free:
+            raise MgapError(
+                f"{self.out}: the disk is too small: {_size(needed)} needed, {_size(free)} available.",
+                "Free space, choose another folder with -o, or store less: --set data.frame_size=128",
+            )
+
+    def _replay(self, journal: Path) -> None:
+        """Believe each whole line whose files are unchanged and whose row has the bytes it had."""
+        self.seconds, self.skips = {}, {}
+        lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+        believed = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                row, files = entry["row"], entry["files"]
+            except (ValueError, KeyError, TypeError):
+                continue  # killed while it wrote this line
+            if files != _signature(self.dataset.clips[row]):
+                continue
+            if "skip" in entry:
+                self.skips[row] = entry["skip"]
+            elif entry["crc"] == _checksum(self.frames.read(row), self.audio.read(row)):
+                self.seconds[row] = entry["seconds"]
+            else:
+                continue
+            believed.append(json.dumps(entry))
+        write_text(journal, "".join(line + "\n" for line in believed))
+
+    def _decode(self, workers: int, clip_seconds: float) -> None:
+        clips = self.dataset.clips
+        rows = [r for r in range(len(clips)) if r not in self.seconds and r not in self.skips]
+        tasks = ((row, (row, clips[row])) for row in rows)
+        arguments = (self.config, self.frames, self.audio, self.dataset.reader)
+        results: Results
+        if self.dataset.reader:  # nothing that could crash, and less work than starting a process
+            results = _inline(make_job(*arguments), tasks)
+        else:
+            results = run_watched(make_job, arguments, tasks, min(workers, len(rows)), clip_seconds)
+        finished = len(clips) - len(rows)
+        title = f"prepare {self.dataset.name}"
+        with (
+            (self.staging / "journal.jsonl").open("a", encoding="utf-8") as journal,
+            self.sink.progress(title, len(clips), "clips", finished) as tick,
+            contextlib.closing(results) as stream,
+        ):
+            try:
+                for done, (row, result, death) in enumerate(stream, finished + 1):
+                    outcome: dict[str, Any] = {"skip": death} if death else result
+                    if "skip" in outcome:
+                        self.skips[row] = outcome["skip"]
+                    else:
+                        self.seconds[row] = outcome["seconds"]
+                    entry = {"row": row, "files": _signature(clips[row]), **outcome}
+                    journal.write(json.dumps(entry) + "\n")
+                    journal.flush()
+                    tick(done, f"{len(self.skips)} skipped" if self.skips else "")
+            except (RuntimeError, OSError) as error:
+                raise MgapError(
+                    f"{self.out}: prepare stopped ({error}).", "Run the same line again: it goes on here."
+                ) from error
+
+    def _seal(self) -> None:
+        """Lay out the final files beside the partial ones, then write sealed.json: from there on, commit."""
+        clips = self.dataset.clips
+        kept = [row for row in range(len(clips)) if row not in self.skips]
+        moves = {array: array for array in ARRAYS}
+        final = [self.frames, self.audio]
+        try:
+            if self.skips:
+                for i, rows in enumerate((self.frames, self.audio)):
+                    moves[ARRAYS[i]] = f"kept-{ARRAYS[i]}"
+                    path = self.staging / moves[ARRAYS[i]]
+                    final[i] = dataclasses.replace(rows, path=path, n=len(kept))
+                    rows.copy_rows(kept, final[i])
+            for array in final:
+                array.sync()
+        except OSError as error:
+            raise MgapError(
+                f"{self.out}: cannot be written ({error.strerror}).",
+                "Free space and run the same line again.",
+            ) from error
+        table = [self.dataset.row(clips[row], self.seconds[row]) for row in kept]
+        extra = dict.fromkeys(name for clip in clips for name in clip.extra)
+        write_text(self.staging / "clips.csv", table_text(table, dict.fromkeys((*MEDIA_COLUMNS, *extra))))
+        moves["clips.csv"] = "clips.csv"
+        if self.skips:
+            self._write_skipped(self.staging / "skipped.csv")
+            moves["skipped.csv"] = "skipped.csv"
+        content = [self.staging / moves[file] for file in (*ARRAYS, "clips.csv")]
+        document = self._document(kept, content_fingerprint(content))
+        write_json(self.sealed, {"moves": moves, "store": document})
+
+    def _document(self, kept: list[int], fingerprint: str) -> dict[str, Any]:
+        clips, data = self.dataset.clips, self.dataset
+        counts = Counter(clips[row].split for row in kept)
+        return {
+            "schema": SCHEMA,
+            "name": data.name,
+            "classes": list(data.classes),
+            "protocol": dataclasses.asdict(self.config),
+            "source": {"root": str(data.root or ""), "options": dict(data.options)},
+            "counts": {split: counts[split] for split in SPLITS if counts[split]},
+            "skipped": self._skipped_rows(),
+            "notes": list(data.notes),
+            "clips": data.digest(),
+            "fingerprint": fingerprint,
+            "version": __version__,
+        }
+
+    def commit(self) -> None:
+        """Rename what is sealed into place. Killed at any moment and called again, it ends the same."""
+        sealed = json.loads(self.sealed.read_text(encoding="utf-8"))
+        (self.out / "store.json").unlink(missing_ok=True)
+        for name, origin in sealed["moves"].items():
+            if (self.staging / origin).exists():
+                (self.staging / origin).replace(self.out / name)
+        if "skipped.csv" not in sealed["moves"]:
+            (self.out / "skipped.csv").unlink(missing_ok=True)
+        write_json(self.out / "store.json", sealed["store"])
+        shutil.rmtree(self.staging)
+
+    def _skipped_rows(self) -> list[dict[str, str]]:
+        clips = self.dataset.clips
+        return [
+            {"id": clips[r].id, "split": clips[r].split, "label": clips[r].label, "reason": self.skips[r]}
+            for r in sorted(self.skips)
+        ]
+
+    def _write_skipped(self, path: Path) -> None:
+        write_text(path, table_text(self._skipped_rows(), ("id", "split", "label", "reason")))
+
+    def _summary(self) -> None:
+        counts = Counter(self.dataset.clips[row].split for row in self.seconds)
+        splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
+        self.sink.log(f"{self.dataset.name}: {len(self.seconds)} clips ({splits}).")
+        if self.skips:
+            self.sink.warn(f"{len(self.skips)} clips skipped: {_tally(self.skips.values())}.")
+        for note in self.dataset.notes:
+            self.sink.warn(note)
+
+
+def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None) -> Job:
+    """Return the function that a worker runs on each (row, clip): read it, write its row, say what came."""
+    import torch
+
+    read = reader or decode.media_reader()
+    torch.set_num_threads(1)  # the processes are the parallelism
+
+    def job(task: tuple[int, Clip]) -> dict[str, Any]:
+        row, clip = task
+        try:
+            pictures, wave = read(clip, config)
+            if pictures.shape != frames.shape or pictures.dtype != np.uint8:
+                raise Undecodable(f"frames came as {pictures.dtype} {pictures.shape}")
+            sound = log_spectrogram(wave, config)
+        except Undecodable as error:
+            return {"skip": str(error)}
+        except Exception as error:  # whatever a broken file can raise costs that clip alone
+            return {"skip": f"cannot be decoded: {type(error).__name__}: {str(error)[:200]}"}
+        parts = pictures.tobytes(), sound.tobytes()
+        frames.write(row, parts[0])
+        audio.write(row, parts[1])
+        return {"seconds": round(wave.size / config.sample_rate, 3), "crc": _checksum(*parts)}
+
+    return job
+
+
+def _inline(job: Job, tasks: Iterable[Task]) -> Results:
+    for row, task in tasks:
+        yield row, job(task), ""
+
+
+def _require_same(out: Path, dataset: Dataset, config: DataConfig) -> None:
+    meta = read_meta(out)
+    protocol, wanted = meta.get("protocol", {}), dataclasses.asdict(config)
+    differing = [
+        f"data.{key} {protocol.get(key)!r} -> {value!r}"
+        for key, value in wanted.items()
+        if protocol.get(key) != value
+    ]
+    if meta.get("name") != dataset.name:
+        differing.insert(0, f"data set {meta.get('name')} -> {dataset.name}")
+    options = meta.get("source", {}).get("options", {})
+    for key in sorted({*options, *dataset.options}):
+        if options.get(key) != dataset.options.get(key):
+            differing.append(f"--{key} {options.get(key)!r} -> {dataset.options.get(key)!r}")
+    if meta.get("clips") != dataset.digest() and not differing:
+        differing.append("the list of clips")
+    if differing:
+        raise UnfitError(
+            f"{out}: holds a store made otherwise ({'; '.join(differing)}).",
+            "Choose another folder with -o, or replace it with --force.",
+        )
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("w")
+    except OSError as error:
+        raise MgapError(
+            f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o."
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MgapError(f"{out}: another prepare is at work in this folder.", "Wait for it.") from error
+        yield
+
+
+def _signature(clip: Clip) -> list[list[int]]:
+    """Return size and modification time of the clip's files: what tells that they were mended."""
+    found = []
+    for path in clip.files:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found.append([status.st_size, status.st_mtime_ns])
+    return found
+
+
+def _checksum(frames: bytes, audio: bytes) -> int:
+    return zlib.crc32(audio, zlib.crc32(frames))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _tally(reasons: Iterable[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common(5))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,93 @@
+"""What a source hands over: clips, and the data set that they make up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mgap_cli.config import DataConfig
+
+SPLITS = ("train", "val", "test")
+MEDIA_COLUMNS = ("id", "split", "label", "video", "audio", "start", "end", "duration", "group")
+
+
+class Undecodable(Exception):
+    """A clip that cannot be read; the text is the reason that the user sees."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sample. `audio` None: the sound is in the video file. `start`, `end`: seconds, None is all."""
+
+    id: str
+    label: str
+    split: str  # train | val | test
+    video: Path | None = None  # a file, or a folder of frames
+    audio: Path | None = None
+    start: float | None = None
+    end: float | None = None
+    group: str = ""  # what must not be in two splits: a speaker, a source video
+    extra: Mapping[str, str] = field(default_factory=dict)  # further columns of clips.csv
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for path in (self.video, self.audio) if path is not None)
+
+
+class Reader(Protocol):
+    """Reads a clip: frames (T, H, W, 3) uint8 and a mono waveform (n,) float32 at `sample_rate`."""
+
+    def __call__(self, clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Clips in store order. `reader` None: they are media files, and decord reads them."""
+
+    name: str
+    clips: Sequence[Clip]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what the user should be told
+    options: Mapping[str, Any] = field(default_factory=dict)  # how the source was asked; plain values
+    root: Path | None = None  # paths are recorded relative to it
+    reader: Reader | None = None
+
+    def recorded(self, path: Path | None) -> str:
+        """Return `path` as clips.csv has it: relative to the root where it lies inside."""
+        if path is None:
+            return ""
+        if self.root is not None and path.is_relative_to(self.root):
+            return path.relative_to(self.root).as_posix()
+        return os.fspath(path)
+
+    def row(self, clip: Clip, duration: float | None = None) -> dict[str, str]:
+        """Return the clip's row of clips.csv; `duration` in seconds."""
+        return {
+            "id": clip.id,
+            "split": clip.split,
+            "label": clip.label,
+            "video": self.recorded(clip.video),
+            "audio": self.recorded(clip.audio),
+            "start": _seconds(clip.start),
+            "end": _seconds(clip.end),
+            "duration": _seconds(duration),
+            "group": clip.group,
+            **clip.extra,
+        }
+
+    def digest(self) -> str:
+        """Return a hash of the clips and classes: two data sets with one digest make one store."""
+        rows = [list(self.row(clip).items()) for clip in self.clips]
+        text = json.dumps([self.name, self.classes, rows], ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,89 @@
+"""A preallocated .npy file that is written row by row, in any order and by several processes.
+
+Plain reads and writes at an offset, not a memory map: a full disk is an error here, where a map would end
+the process with SIGBUS, and the pages do not count as this program's memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """The array (n, *shape) of `dtype` in `path`."""
+
+    path: Path
+    n: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def header(self) -> bytes:
+        text = BytesIO()
+        description = {"descr": self.dtype, "fortran_order": False, "shape": (self.n, *self.shape)}
+        np.lib.format.write_array_header_1_0(text, description)
+        return text.getvalue()
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def total_bytes(self) -> int:
+        return len(self.header) + self.n * self.row_bytes
+
+    def create(self) -> None:
+        """Make the file, its whole size reserved on the disk. OSError if there is no room."""
+        with self.path.open("wb") as file:
+            file.write(self.header)
+            file.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, self.total_bytes)
+            else:
+                file.truncate(self.total_bytes)
+
+    def is_whole(self) -> bool:
+        """Say whether the file is there with this header and size."""
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(len(self.header))
+                return head == self.header and os.fstat(file.fileno()).st_size == self.total_bytes
+        except OSError:
+            return False
+
+    def write(self, row: int, data: bytes) -> None:
+        """Write one row. OSError if the disk refuses."""
+        with self.path.open("r+b", buffering=0) as file:
+            offset, view = self._offset(row), memoryview(data)
+            while view:
+                written = os.pwrite(file.fileno(), view, offset)
+                offset, view = offset + written, view[written:]
+
+    def read(self, row: int) -> bytes:
+        with self.path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), self.row_bytes, self._offset(row))
+
+    def copy_rows(self, rows: Iterable[int], target: RowFile) -> None:
+        """Make `target` of the given rows, in that order."""
+        with self.path.open("rb") as source, target.path.open("wb") as file:
+            file.write(target.header)
+            for row in rows:
+                source.seek(self._offset(row))
+                file.write(source.read(self.row_bytes))
+
+    def sync(self) -> None:
+        """Wait until the disk has the file."""
+        with self.path.open("r+b") as file, contextlib.suppress(OSError):
+            os.fsync(file.fileno())
+
+    def _offset(self, row: int) -> int:
+        return len(self.header) + row * self.row_bytes

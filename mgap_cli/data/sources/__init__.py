@@ -1,0 +1,94 @@
+"""The data sets that `prepare` knows: a module each, found by its name.
+
+A source module has `SUMMARY` (a line for the help text), `OPTIONS` (the fields of SourceOptions that it
+understands) and `load(root, config, options) -> Dataset`. Adding a data set is adding its module here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from mgap_cli.config import DataConfig
+from mgap_cli.data.clips import Dataset
+from mgap_cli.errors import UnfitError, UsageError
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What a user may ask of a source; each source understands some of it."""
+
+    label: str | None = None  # manifest: the label column
+    split_files: tuple[Path, ...] = ()  # cremad: the literature's CSV files
+    split: Literal["random", "speaker"] | None = None  # cremad: a split of ours
+    segment: Literal["clip", "event"] | None = None  # ave: the whole clip or the annotated event
+    keep_leaks: bool = False  # ave: keep training clips whose video is in val or test
+    strict: bool = False  # kinetics-sounds: a missing clip is an error
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, as plain values."""
+        fields = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
+        return {name: _plain(value) for name, (value, default) in fields.items() if value != default}
+
+
+def source_names() -> list[str]:
+    """Return the names that `prepare` takes, sorted."""
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__))
+
+
+def source_module(name: str) -> ModuleType:
+    """Return the module of a source; UsageError, with a suggestion, if there is none of that name."""
+    if name not in source_names():
+        close = difflib.get_close_matches(name, source_names(), n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known data sets: {', '.join(source_names())}."
+        raise UsageError(f"Unknown data set {name!r}.", hint)
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def load_dataset(
+    name: str,
+    root: Path | None,
+    config: DataConfig,
+    *,
+    label: str | None = None,
+    split_files: Sequence[Path] = (),
+    split: Literal["random", "speaker"] | None = None,
+    segment: Literal["clip", "event"] | None = None,
+    keep_leaks: bool = False,
+    strict: bool = False,
+) -> Dataset:
+    """Return the clips of the data set `name` under `root`, nothing decoded yet.
+
+    UsageError for an unknown name or an option that the source does not have; UnfitError for files that
+    are missing or malformed.
+    """
+    module = source_module(name)
+    options = SourceOptions(label, tuple(split_files), split, segment, keep_leaks, strict)
+    for option in options.given():
+        if option not in module.OPTIONS:
+            flag = "--split" if option == "split_files" else f"--{option.replace('_', '-')}"
+            raise UsageError(f"{name} has no {flag}.")
+    dataset: Dataset = module.load(root, config, options)
+    if not dataset.clips:
+        raise UnfitError(f"{root}: no clips of {name} found.")
+    return dataset
+
+
+def existing_folder(name: str, root: Path | None) -> Path:
+    """Return `root` made absolute; UsageError if it was not given, UnfitError if it is no folder."""
+    if root is None:
+        raise UsageError(f"{name} needs its folder.", f"mgap prepare {name} FOLDER")
+    if not root.is_dir():
+        raise UnfitError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}.")
+    return root.absolute()
+
+
+def _plain(value: Any) -> Any:
+    return [str(path) for path in value] if isinstance(value, tuple) else value

@@ -1,0 +1,131 @@
+"""CREMA-D as its repository lays it out: AudioWAV/<clip>.wav beside VideoFlash/<clip>.flv.
+
+A clip's name is <actor>_<sentence>_<emotion>_<level>: label and group are read from it. Also taken:
+VideoMP4 or any .mp4, AudioMP3, and a folder Image-01-FPS/<clip>/ of frames in place of the video.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from mgap_cli.config import DataConfig
+from mgap_cli.data.clips import Clip, Dataset
+from mgap_cli.data.sources import SourceOptions, existing_folder
+from mgap_cli.data.splits import carve_validation, stratified_choice
+from mgap_cli.data.tables import read_lines, read_table
+from mgap_cli.errors import UnfitError, UsageError
+
+SUMMARY = "CREMA-D: acted emotions, AudioWAV/*.wav and VideoFlash/*.flv"
+OPTIONS = frozenset({"split_files", "split"})
+
+CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # in the order of the literature's label numbers
+TEST_SHARE = 0.1  # of `random` and `speaker`: the literature's 9 to 1
+
+_NAME = re.compile(r"(?P<actor>\d{4})_[A-Z]{3}_(?P<label>[A-Z]{3})_[A-Z]{1,2}")
+_VIDEO_FOLDERS = {"VideoFlash": (".flv",), "VideoMP4": (".mp4",)}
+_AUDIO_FOLDERS = {"AudioWAV": (".wav",), "AudioMP3": (".mp3",)}
+_FRAMES_FOLDER = "Image-01-FPS"
+
+
+def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
+    """Return the clips found under `root`, or those that the split files list, sorted by name.
+
+    A listed clip without files is kept, for `prepare` to skip and count.
+    """
+    folder = existing_folder("cremad", root)
+    if options.split and options.split_files:
+        raise UsageError("--split takes files, or random or speaker: not both.")
+    videos, sounds = _videos(folder), _files(folder, _AUDIO_FOLDERS)
+    notes: list[str] = []
+    if options.split_files:
+        splits = _listed(options.split_files)
+        recorded: dict[str, object] = {"split_files": [path.name for path in options.split_files]}
+    else:
+        names = sorted({name for name in (*videos, *sounds) if _NAME.fullmatch(name)})
+        if not names:
+            layout = "VideoFlash/*.flv and AudioWAV/*.wav"
+            raise UnfitError(f"{folder}: no CREMA-D clips found.", f"Expected {layout} below it.")
+        kind = options.split or "random"
+        splits = _random(names, config.seed) if kind == "random" else _by_speaker(folder, names, config.seed)
+        recorded = {"split": kind}
+    by_speaker = options.split == "speaker"
+    clips = [_clip(folder, name, splits[name], videos, sounds) for name in sorted(splits)]
+    shared = {c.group for c in clips if c.split == "train"} & {c.group for c in clips if c.split == "test"}
+    if shared:
+        notes.append(f"{len(shared)} speakers are in both train and test; --split speaker keeps them apart")
+    clips = carve_validation(clips, config.val_share, config.seed, by_group=by_speaker)
+    return Dataset("cremad", clips, CLASSES, tuple(notes), recorded, folder)
+
+
+def _clip(folder: Path, name: str, split: str, videos: dict[str, Path], sounds: dict[str, Path]) -> Clip:
+    parts = _NAME.fullmatch(name)
+    if parts is None or parts["label"] not in CLASSES:
+        raise UnfitError(f"{name}: not the name of a CREMA-D clip, such as 1001_DFA_ANG_XX.")
+    # Where a file is missing, the published place is the one to report.
+    video = videos.get(name, folder / "VideoFlash" / f"{name}.flv")
+    sound = sounds.get(name)
+    if sound is None and video.is_dir():
+        sound = folder / "AudioWAV" / f"{name}.wav"
+    return Clip(name, parts["label"], split, video, sound, group=parts["actor"])
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    frames = folder / _FRAMES_FOLDER
+    folders = {path.name: path for path in frames.iterdir() if path.is_dir()} if frames.is_dir() else {}
+    return {**folders, **_files(folder, _VIDEO_FOLDERS)}
+
+
+def _files(folder: Path, places: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
+    """Return {clip: file}; an earlier place wins."""
+    found: dict[str, Path] = {}
+    for place, suffixes in places.items():
+        if (folder / place).is_dir():
+            for path in sorted((folder / place).iterdir()):
+                if path.suffix.lower() in suffixes:
+                    found.setdefault(path.stem, path)
+    return found
+
+
+def _listed(files: tuple[Path, ...]) -> dict[str, str]:
+    """Return {clip: split} of the literature's CSVs, `clip,LABEL`: a file's name says which split it is."""
+    splits: dict[str, str] = {}
+    for path in files:
+        split = next((s for s in ("train", "val", "test") if s in path.stem.lower()), None)
+        if split is None:
+            raise UsageError(f"{path}: the name says neither train, val nor test.")
+        lines = read_lines(path)
+        rows = [(number, next(csv.reader([line]))) for number, line in lines]
+        for index, (number, row) in enumerate(rows):
+            name = row[0].strip().removesuffix(".flv").removesuffix(".wav")
+            parts = _NAME.fullmatch(name)
+            if parts is None and index == 0:
+                continue  # a header
+            if parts is None or parts["label"] not in CLASSES:
+                raise UnfitError(f"{path}: line {number}: {name!r} is not the name of a CREMA-D clip.")
+            if len(row) > 1 and row[1].strip() != parts["label"]:
+                raise UnfitError(f"{path}: line {number}: label {row[1].strip()!r} contradicts {name}.")
+            if splits.get(name, split) != split:
+                raise UnfitError(f"{path}: line {number}: {name} is in {splits[name]} already.")
+            splits[name] = split
+    if "train" not in splits.values():
+        raise UsageError("--split: no training list among the files.", "--split train.csv --split test.csv")
+    return splits
+
+
+def _random(names: list[str], seed: int) -> dict[str, str]:
+    test = stratified_choice({name: name.split("_")[2] for name in names}, TEST_SHARE, seed)
+    return {name: "test" if name in test else "train" for name in names}
+
+
+def _by_speaker(folder: Path, names: list[str], seed: int) -> dict[str, str]:
+    sexes: dict[str, str] = {}
+    if (folder / "VideoDemographics.csv").exists():
+        _, rows = read_table(folder / "VideoDemographics.csv")
+        sexes = {row.get("ActorID", ""): row.get("Sex", "") for _, row in rows}
+    actors = Counter(name.split("_")[0] for name in names)
+    test = stratified_choice({actor: sexes.get(actor, "") for actor in actors}, TEST_SHARE, seed)
+    return {name: "test" if name.split("_")[0] in test else "train" for name in names}

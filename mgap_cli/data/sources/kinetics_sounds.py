@@ -1,0 +1,116 @@
+"""Kinetics-Sounds by the literature's lists, my_train.txt and my_test.txt: a line is `id,10,label`.
+
+Clips lie in ROOT/{train,test}/<class>/<id>.mp4, in ROOT/{train,test}/, in ROOT/<class>/ or in ROOT. Videos
+vanish from the web: those that are not on disk are told by class and left out, or refused with --strict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from mgap_cli.config import DataConfig
+from mgap_cli.data.clips import Clip, Dataset
+from mgap_cli.data.sources import SourceOptions, existing_folder
+from mgap_cli.data.splits import carve_validation
+from mgap_cli.data.tables import read_lines
+from mgap_cli.errors import UnfitError
+
+SUMMARY = "Kinetics-Sounds: the literature's lists, clips in {train,test}/<class>/*.mp4 or flat"
+OPTIONS = frozenset({"strict"})
+
+CLASSES = (
+    "blowing_nose",
+    "blowing_out_candles",
+    "bowling",
+    "chopping_wood",
+    "dribbling_basketball",
+    "laughing",
+    "mowing_lawn",
+    "playing_accordion",
+    "playing_bagpipes",
+    "playing_bass_guitar",
+    "playing_clarinet",
+    "playing_drums",
+    "playing_guitar",
+    "playing_harmonica",
+    "playing_keyboard",
+    "playing_organ",
+    "playing_piano",
+    "playing_saxophone",
+    "playing_trombone",
+    "playing_trumpet",
+    "playing_violin",
+    "playing_xylophone",
+    "ripping_paper",
+    "shoveling_snow",
+    "shuffling_cards",
+    "singing",
+    "stomping_grapes",
+    "tap_dancing",
+    "tapping_guitar",
+    "tapping_pen",
+    "tickling",
+)  # in label order
+LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
+_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
+_YOUTUBE_ID = re.compile(r".{11}")  # then _000058_000068 in the train list, _2 in the test list
+
+
+def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
+    """Return the listed clips that are on disk, in the lists' order; a clip's group is its video id."""
+    folder = existing_folder("kinetics-sounds", root)
+    listed = [row for split, name in LISTS.items() for row in _read(folder / name, split)]
+    found = _index(folder)
+    clips, missing = [], Counter[str]()
+    for number, split, label in listed:
+        places = ((split, label, number), ("", label, number), (split, "", number), ("", "", number))
+        video = next((found[place] for place in places if place in found), None)
+        if video is None:
+            missing[label] += 1
+        else:
+            group = match[0] if (match := _YOUTUBE_ID.match(number)) else number
+            clips.append(Clip(number, label, split, video, group=group))
+    notes = []
+    if missing:
+        by_class = ", ".join(f"{label} {count}" for label, count in sorted(missing.items()))
+        notes.append(f"{missing.total()} of {len(listed)} listed clips are not on disk: {by_class}")
+        if options.strict or not clips:
+            raise UnfitError(f"{folder}: {notes[0]}.", "" if options.strict else "Is this the right folder?")
+    trained = {clip.group for clip in clips if clip.split == "train"}
+    if shared := trained & {clip.group for clip in clips if clip.split == "test"}:
+        notes.append(f"{len(shared)} videos are in both train and test: {', '.join(sorted(shared)[:5])}")
+    clips = carve_validation(clips, config.val_share, config.seed)
+    return Dataset("kinetics-sounds", clips, CLASSES, tuple(notes), {"strict": options.strict}, folder)
+
+
+def _read(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, split, class name); an id that is listed again counts once."""
+    seen: dict[str, str] = {}
+    for number, line in read_lines(path):
+        fields = line.rsplit(",", 2)
+        if len(fields) != 3 or not fields[2].strip().isdigit() or int(fields[2]) >= len(CLASSES):
+            raise UnfitError(f"{path}: line {number} is not `id,10,label` with a label of 0 to 30: {line!r}.")
+        name, label = fields[0].strip(), CLASSES[int(fields[2])]
+        if seen.setdefault(name, label) != label:
+            raise UnfitError(f"{path}: line {number}: {name} is listed as {seen[name]} already.")
+    yield from ((name, split, label) for name, label in seen.items())
+
+
+def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
+    """Return {(split or "", class or "", id): file} of every video that lies in a place we know."""
+    found: dict[tuple[str, str, str], Path] = {}
+    for split in ("", "train", "test"):
+        base = folder / split
+        for label in ("", *CLASSES):
+            # Kinetics' own folders have spaces where the list has underscores.
+            for name in {label, label.replace("_", " ")}:
+                place = base / name
+                if not place.is_dir():
+                    continue
+                for path in sorted(place.iterdir()):
+                    if path.suffix.lower() in _SUFFIXES:
+                        found.setdefault((split, label, path.stem), path)
+    return found

@@ -1,0 +1,142 @@
+"""Any audio-visual data set, from a CSV: `id,path,split,<label column>` and what else is known.
+
+`audio_path` (default: the sound in the video), `start` and `end` in seconds, and `group` (a speaker, a
+source video) are understood; every other column is kept in clips.csv. Paths are relative to the CSV's
+folder and stay inside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from pathlib import Path
+
+from mgap_cli.config import DataConfig
+from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset
+from mgap_cli.data.sources import SourceOptions
+from mgap_cli.data.splits import carve_validation
+from mgap_cli.data.tables import read_table
+from mgap_cli.errors import UnfitError, UsageError
+
+SUMMARY = "any data set, from a CSV of id, path, split and a label column"
+OPTIONS = frozenset({"label"})
+
+REQUIRED = ("id", "path", "split")
+KNOWN = (*REQUIRED, "audio_path", "start", "end", "group")
+
+
+def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
+    """Return the clips of the CSV file `root`, in its order; classes are the sorted labels.
+
+    UsageError if the label column is unknown or must be chosen; UnfitError for a malformed file.
+    """
+    if root is None:
+        raise UsageError("manifest needs its CSV file.", "mgap prepare manifest FILE.csv --label COLUMN")
+    if root.is_dir():
+        raise UsageError(f"{root}: manifest takes a CSV file, not a folder.")
+    header, rows = read_table(root)
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        raise UnfitError(f"{root}: no column {', '.join(missing)}.", f"It has: {', '.join(header)}.")
+    column = _label_column(root, header, options.label)
+    folder = root.absolute().parent
+    clips: list[Clip] = []
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        try:
+            clip = _clip(row, column, folder)
+            if clip.id in lines:
+                raise ValueError(f"id {clip.id!r} stands in line {lines[clip.id]} already")
+        except ValueError as error:
+            raise UnfitError(f"{root}: line {line}: {error}.") from error
+        lines[clip.id] = line
+        clips.append(clip)
+    if not any(clip.split == "train" for clip in clips):
+        raise UnfitError(f"{root}: no row of split train.")
+    classes = tuple(sorted({clip.label for clip in clips}))
+    notes = (*_unseen_labels(clips), *_shared_groups(clips))
+    clips = carve_validation(clips, config.val_share, config.seed)
+    return Dataset("manifest", clips, classes, notes, {"label": column}, folder)
+
+
+def _label_column(path: Path, header: list[str], chosen: str | None) -> str:
+    candidates = [name for name in header if name not in KNOWN]
+    names = ", ".join(candidates) or "none"
+    if chosen is not None:
+        if chosen not in candidates:
+            raise UsageError(f"{path}: no label column {chosen!r}.", f"Columns that could be it: {names}.")
+        return chosen
+    if not candidates:
+        raise UnfitError(f"{path}: no label column: all of its columns have another meaning.")
+    if len(candidates) > 1:
+        raise UsageError(
+            f"{path}: several columns could be the label: {names}.", "Choose one: --label COLUMN"
+        )
+    return candidates[0]
+
+
+def _clip(row: dict[str, str], column: str, folder: Path) -> Clip:
+    """Return the clip of a row; ValueError, for the user to read, where the row is unfit."""
+    if not row["id"]:
+        raise ValueError("no id")
+    if row["split"] not in SPLITS:
+        raise ValueError(f"split {row['split']!r}; expected {', '.join(SPLITS)}")
+    if not row[column]:
+        raise ValueError(f"no label in column {column!r}")
+    start, end = (_time(row.get(name, ""), name) for name in ("start", "end"))
+    if start is not None and end is not None and end <= start:
+        raise ValueError(f"end {end:g} is not after start {start:g}")
+    video = _inside(row["path"], folder)
+    if video is None:
+        raise ValueError("no path")
+    # What clips.csv has columns of its own for keeps its value under another name.
+    taken = {*KNOWN, column}
+    extra = {
+        (f"source_{name}" if name in MEDIA_COLUMNS else name): value
+        for name, value in row.items()
+        if name not in taken
+    }
+    audio = _inside(row.get("audio_path", ""), folder)
+    return Clip(row["id"], row[column], row["split"], video, audio, start, end, row.get("group", ""), extra)
+
+
+def _inside(text: str, folder: Path) -> Path | None:
+    """Return the path that `text` names in `folder`; ValueError if it leads out of it."""
+    if not text:
+        return None
+    if "\0" in text:
+        raise ValueError("a path with a NUL character")
+    path = folder / text
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"path {text!r} leaves the manifest's folder")
+    return path
+
+
+def _time(text: str, name: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{name} is {text!r}; expected seconds, 0 or more")
+    return seconds
+
+
+def _unseen_labels(clips: list[Clip]) -> list[str]:
+    trained = {clip.label for clip in clips if clip.split == "train"}
+    unseen = sorted({clip.label for clip in clips} - trained)
+    return [f"labels without a training clip: {', '.join(unseen)}"] if unseen else []
+
+
+def _shared_groups(clips: list[Clip]) -> list[str]:
+    splits = defaultdict(set)
+    for clip in clips:
+        if clip.group:
+            splits[clip.group].add(clip.split)
+    shared = sorted(group for group, found in splits.items() if len(found) > 1)
+    if not shared:
+        return []
+    shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
+    return [f"{len(shared)} groups stand in more than one split: {shown}"]

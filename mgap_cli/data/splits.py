@@ -1,0 +1,48 @@
+"""Seeded, stratified splits that depend on the clips' ids alone, not on the order they come in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mgap_cli.data.clips import Clip
+
+
+def stratified_choice(strata: Mapping[str, str], share: float, seed: int) -> set[str]:
+    """Choose about `share` of the keys of `{key: stratum}`, in every stratum alike.
+
+    The total is round(share x n); strata get their whole part, then the largest remainders one more.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(strata):
+        members[strata[key]].append(key)
+    quotas = {name: share * len(keys) for name, keys in members.items()}
+    counts = {name: int(quota) for name, quota in quotas.items()}
+    missing = round(share * len(strata)) - sum(counts.values())
+    for name in sorted(quotas, key=lambda n: (counts[n] - quotas[n], n))[: max(0, missing)]:
+        counts[name] += 1
+    rng = np.random.default_rng(seed)
+    chosen: set[str] = set()
+    for name in sorted(members):
+        order = rng.permutation(len(members[name]))[: counts[name]]
+        chosen.update(members[name][i] for i in order)
+    return chosen
+
+
+def carve_validation(clips: Sequence[Clip], share: float, seed: int, *, by_group: bool = False) -> list[Clip]:
+    """Move `share` of the training clips to `val`, unless a validation split is there already.
+
+    Stratified by label; with `by_group` whole groups move, so that none is in both.
+    """
+    if share == 0 or any(clip.split == "val" for clip in clips):
+        return list(clips)
+    train = [clip for clip in clips if clip.split == "train"]
+    if by_group:
+        groups = stratified_choice({clip.group: "" for clip in train}, share, seed)
+        chosen = {clip.id for clip in train if clip.group in groups}
+    else:
+        chosen = stratified_choice({clip.id: clip.label for clip in train}, share, seed)
+    return [dataclasses.replace(clip, split="val") if clip.id in chosen else clip for clip in clips]

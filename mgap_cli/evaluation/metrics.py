@@ -1,0 +1,388 @@
+"""Metrics of one checkpoint on one split, their uncertainty, and paired comparisons of two.
+
+Pure functions of arrays. N samples, C classes; a head is 'fused', 'audio' or 'visual'. Shares are in
+[0, 1]; a number that does not exist (average precision without a positive) is None, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgap_cli.config import EvaluateConfig
+from mgap_cli.errors import UnfitError, UsageError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+
+IMBALANCED = 0.5  # posterior of imbalance from which a sample is called imbalanced
+EXACT_BELOW = 25  # discordant pairs under which McNemar's test is exact
+CHUNK = 2**22  # numbers that a bootstrap holds at a time, 32 MB an array
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+    def to_list(self) -> list[float]:
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Test that two classifiers err equally often on the same samples."""
+
+    p_value: float
+    method: str  # 'exact binomial' | 'chi-square, continuity corrected'
+    only_a: int  # samples that only a classifies correctly
+    only_b: int
+
+
+@dataclass(frozen=True)
+class HeadMetrics:
+    """One head's predictive quality."""
+
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    mean_average_precision: float | None
+    per_class: tuple[float | None, ...]  # (C,) accuracy on the samples of each class; None without any
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_interval": self.accuracy_interval.to_list(),
+            "macro_f1": self.macro_f1,
+            "macro_f1_interval": self.macro_f1_interval.to_list(),
+            "mean_average_precision": self.mean_average_precision,
+            "per_class_accuracy": list(self.per_class),
+        }
+
+
+@dataclass(frozen=True)
+class GapStatistics:
+    """The modality gap g = p_audio - p_visual over a split."""
+
+    mean_absolute: float
+    mean_absolute_interval: Interval
+    median_absolute: float
+    mean_signed: float
+    audio_leads: float  # share of samples with g > 0
+    balanced: float | None  # share with a posterior of imbalance under 1/2; None without a mixture
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "mean_absolute": self.mean_absolute,
+            "mean_absolute_interval": self.mean_absolute_interval.to_list(),
+            "median_absolute": self.median_absolute,
+            "mean_signed": self.mean_signed,
+            "audio_leads_share": self.audio_leads,
+            "balanced_share": self.balanced,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What is known of one checkpoint on one split."""
+
+    name: str
+    split: str
+    stage: str
+    objective: str
+    seed: str
+    confidence: float  # of every interval
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]  # (C,) samples of each class
+    heads: dict[str, HeadMetrics]
+    gap: GapStatistics | None  # None for a model of one modality
+    ids: tuple[str, ...]  # (N,)
+    correct: dict[str, Booleans]  # head -> (N,)
+
+    @property
+    def n(self) -> int:
+        return len(self.ids)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without a sample: mAP and per-class accuracy leave them out."""
+        return tuple(c for c, n in zip(self.classes, self.class_counts, strict=True) if n == 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the per-sample arrays, as plain values."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "n": self.n,
+            "stage": self.stage,
+            "objective": self.objective,
+            "seed": self.seed,
+            "confidence": self.confidence,
+            "classes": list(self.classes),
+            "class_counts": list(self.class_counts),
+            "classes_without_samples": list(self.absent),
+            "heads": {head: metrics.to_dict() for head, metrics in self.heads.items()},
+            "gap": self.gap.to_dict() if self.gap else None,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracy of b minus that of a, on the same samples."""
+
+    a: str
+    b: str
+    head: str
+    n: int
+    confidence: float
+    difference: float
+    interval: Interval
+    test: McNemar
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "a": self.a,
+            "b": self.b,
+            "head": self.head,
+            "n": self.n,
+            "confidence": self.confidence,
+            "accuracy_difference": self.difference,
+            "interval": self.interval.to_list(),
+            "mcnemar_p": self.test.p_value,
+            "mcnemar_method": self.test.method,
+            "only_a_correct": self.test.only_a,
+            "only_b_correct": self.test.only_b,
+        }
+
+
+def summarise(
+    ids: Sequence[str],
+    labels: Integers,
+    classes: Sequence[str],
+    probabilities: Mapping[str, Floats],
+    p_audio: Floats | None,
+    p_visual: Floats | None,
+    *,
+    config: EvaluateConfig,
+    name: str,
+    split: str,
+    stage: str = "",
+    objective: str = "",
+    seed: str = "",
+    posterior: Floats | None = None,
+) -> Evaluation:
+    """Return the metrics of every head in `probabilities` (head -> (N, C)) and of the gap.
+
+    `labels`, `p_audio`, `p_visual` and `posterior` (of imbalance) are (N,); without the scores of both
+    modalities there is no gap. Raises UnfitError for no
+    samples at all and for non-finite numbers.
+    """
+    if len(ids) == 0:
+        raise UnfitError(f"{name}: the {split} split has no samples to evaluate.")
+    scores = {} if p_audio is None or p_visual is None else {"audio score": p_audio, "visual score": p_visual}
+    for what, values in {**probabilities, **scores}.items():
+        bad = np.size(values) - int(np.isfinite(values).sum())
+        if bad:
+            raise UnfitError(f"{name}: {bad} of {np.size(values)} {what} values are not finite.")
+    labels = np.asarray(labels, dtype=np.int64)
+    predicted = {head: p.argmax(axis=1) for head, p in probabilities.items()}
+    return Evaluation(
+        name=name,
+        split=split,
+        stage=stage,
+        objective=objective,
+        seed=seed,
+        confidence=config.confidence,
+        classes=tuple(classes),
+        class_counts=tuple(np.bincount(labels, minlength=len(classes)).tolist()),
+        heads={head: head_metrics(labels, p, config) for head, p in probabilities.items()},
+        gap=None
+        if p_audio is None or p_visual is None
+        else gap_statistics(p_audio, p_visual, config, posterior),
+        ids=tuple(ids),
+        correct={head: p == labels for head, p in predicted.items()},
+    )
+
+
+def head_metrics(labels: Integers, probabilities: Floats, config: EvaluateConfig) -> HeadMetrics:
+    """Return the metrics of one head from labels (N,) and class probabilities (N, C)."""
+    predicted = probabilities.argmax(axis=1)
+    return HeadMetrics(
+        accuracy=accuracy(labels, predicted),
+        accuracy_interval=bootstrap_mean(labels == predicted, config),
+        macro_f1=macro_f1(labels, predicted),
+        macro_f1_interval=bootstrap_macro_f1(labels, predicted, config),
+        mean_average_precision=mean_average_precision(labels, probabilities),
+        per_class=per_class_accuracy(labels, predicted, probabilities.shape[1]),
+    )
+
+
+def gap_statistics(
+    p_audio: Floats, p_visual: Floats, config: EvaluateConfig, posterior: Floats | None = None
+) -> GapStatistics:
+    """Summarise the gaps of true-class probabilities (N,); `posterior` (N,) gives the balanced share."""
+    gap = p_audio - p_visual
+    return GapStatistics(
+        mean_absolute=float(np.abs(gap).mean()),
+        mean_absolute_interval=bootstrap_mean(np.abs(gap), config),
+        median_absolute=float(np.median(np.abs(gap))),
+        mean_signed=float(gap.mean()),
+        audio_leads=float((gap > 0).mean()),
+        balanced=None if posterior is None else float((posterior < IMBALANCED).mean()),
+    )
+
+
+def compare(a: Evaluation, b: Evaluation, config: EvaluateConfig, head: str = "fused") -> Comparison:
+    """Compare b with a, sample by sample: accuracy difference (b - a), its interval, McNemar's test.
+
+    Raises UsageError unless both were evaluated on the same samples.
+    """
+    if set(a.ids) != set(b.ids):
+        raise UsageError(
+            f"{a.name} and {b.name} were evaluated on different samples: no paired comparison.",
+            "Evaluate both on the same split of the same store.",
+        )
+    row = {sample: i for i, sample in enumerate(b.ids)}
+    correct_a, correct_b = a.correct[head], b.correct[head][[row[sample] for sample in a.ids]]
+    difference = correct_b.astype(np.float64) - correct_a
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        head=head,
+        n=a.n,
+        confidence=config.confidence,
+        difference=float(difference.mean()),
+        interval=bootstrap_mean(difference, config),
+        test=mcnemar(correct_a, correct_b),
+    )
+
+
+def accuracy(labels: Integers, predicted: Integers) -> float:
+    """Return the share of (N,) predictions that equal the label."""
+    return float(np.mean(labels == predicted))
+
+
+def per_class_accuracy(labels: Integers, predicted: Integers, classes: int) -> tuple[float | None, ...]:
+    """Return the accuracy on the samples of each class (its recall), None for a class without samples."""
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[labels == predicted], minlength=classes)
+    return tuple(float(h / n) if n else None for h, n in zip(hits, counts, strict=True))
+
+
+def macro_f1(labels: Integers, predicted: Integers) -> float:
+    """Return the mean F1 = 2 TP / (2 TP + FP + FN) over the classes that are true or predicted somewhere."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predicted, average="macro", zero_division=0))
+
+
+def mean_average_precision(labels: Integers, probabilities: Floats) -> float | None:
+    """Return the mean over classes of one-vs-rest average precision, from probabilities (N, C).
+
+    Average precision is scikit-learn's sum_k (R_k - R_{k-1}) P_k, without interpolation. Classes without
+    a positive have none and are left out; None where that leaves nothing.
+    """
+    from sklearn.metrics import average_precision_score
+
+    present = np.unique(labels)
+    if not len(present):
+        return None
+    truth = labels[:, None] == present[None, :]
+    return float(average_precision_score(truth, probabilities[:, present], average="macro"))
+
+
+def roc_auc(truth: Booleans, score: Floats) -> float | None:
+    """Return the area under the ROC curve of `score` (N,) as a detector of `truth` (N,).
+
+    The probability that a random positive scores above a random negative, ties counting one half; None
+    where one of the two does not occur.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    truth = np.asarray(truth, dtype=bool)
+    if truth.all() or not truth.any():
+        return None
+    return float(roc_auc_score(truth, score))
+
+
+def mcnemar(correct_a: Booleans, correct_b: Booleans) -> McNemar:
+    """Test equal accuracy of two classifiers on the same samples (N,), two-sided (McNemar, 1947).
+
+    With b and c the samples that only one of them gets right: under 25 such samples the exact binomial
+    test of b in b + c at 1/2, else (|b - c| - 1)^2 / (b + c) against chi-square(1) (Edwards, 1948).
+    """
+    from scipy.stats import binomtest, chi2
+
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
+    discordant = only_a + only_b
+    if discordant < EXACT_BELOW:
+        p = float(binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
+        return McNemar(p, "exact binomial", only_a, only_b)
+    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
+    return McNemar(float(chi2.sf(statistic, 1)), "chi-square, continuity corrected", only_a, only_b)
+
+
+def wilson_interval(count: int, n: int, confidence: float) -> Interval:
+    """Return Wilson's (1927) score interval of a share count / n: sound at 0, at 1 and for small n."""
+    from scipy.stats import binomtest
+
+    if confidence >= 1:
+        return Interval(0.0, 1.0)
+    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
+    """Return the percentile bootstrap interval (Efron, 1979) of the mean of (N,) values."""
+    distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    draws = [resampled @ distinct for resampled in _resampled_counts(counts, config)]
+    return _percentiles(np.concatenate(draws) / counts.sum(), config)
+
+
+def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
+    """Return the percentile bootstrap interval of `macro_f1`, samples being resampled with replacement."""
+    cells, counts = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
+    classes = np.unique(cells)
+    is_true = (cells[:, :1] == classes).astype(np.float64)  # (cells, classes)
+    is_predicted = (cells[:, 1:] == classes).astype(np.float64)
+    scores = []
+    for resampled in _resampled_counts(counts, config):
+        doubled_hits = 2 * (resampled @ (is_true * is_predicted))  # 2 TP: (resamples, classes)
+        total = resampled @ (is_true + is_predicted)  # 2 TP + FP + FN
+        f1 = np.divide(doubled_hits, total, out=np.zeros_like(total), where=total > 0)
+        scores.append(f1.sum(axis=1) / (total > 0).sum(axis=1))
+    return _percentiles(np.concatenate(scores), config)
+
+
+def _resampled_counts(counts: Integers, config: EvaluateConfig) -> Iterator[Floats]:
+    """Yield (resamples, K): how often each of K kinds of sample is drawn, N being drawn of N = sum(counts).
+
+    Drawing N samples with replacement and counting their kinds is one multinomial draw; with few kinds
+    (right or wrong) a million samples cost no more than ten.
+    """
+    generator = np.random.default_rng(config.seed)
+    n, kinds = int(counts.sum()), len(counts)
+    few = kinds * 4 < n
+    chunk = max(1, CHUNK // (kinds if few else n))
+    kind = np.repeat(np.arange(kinds), 0 if few else counts)
+    for start in range(0, config.bootstrap, chunk):
+        size = min(chunk, config.bootstrap - start)
+        if few:
+            yield generator.multinomial(n, counts / n, size=size).astype(np.float64)
+        else:  # nearly every sample is its own kind: drawing samples is faster than a multinomial
+            drawn = kind[generator.integers(0, n, size=(size, n))] + kinds * np.arange(size)[:, None]
+            yield np.bincount(drawn.ravel(), minlength=size * kinds).reshape(size, kinds).astype(np.float64)
+
+
+def _percentiles(draws: Floats, config: EvaluateConfig) -> Interval:
+    tail = (1 - config.confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(float(low), float(high))

@@ -1,0 +1,118 @@
+"""The adaptive objective: the mixture's posteriors steer each sample's loss.
+
+The three aims (smaller gaps; imbalanced samples moved towards the balanced ones; a heavier penalty on
+imbalanced samples) and the fusion's preference for balanced ones are those of arXiv 2510.21797; the
+formulas that realise them are ours:
+
+    L = mean_i[ w_i CE(z_i, y_i) ]  +  sum_m mean_i[ CE(z_m,i, y_i) ]
+      + lambda_gap   * mean_i[ (1 + beta r_i) u_i ]
+      + lambda_shift * mean_i[ r_i (u_i - mu_b)^2 ]        (or the KL divergence below)
+
+with r_i the posterior of imbalance and mu_b the balanced mean of the last fit (both without gradient),
+u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. Over signed gaps
+g_i takes the place of u_i in the shift term.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgap_cli.gap.mixture import fit_mixture
+from mgap_cli.model.network import probabilities
+from mgap_cli.objectives.base import Objective, unimodal_cross_entropy
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+    from mgap_cli.data.loader import Batch
+    from mgap_cli.model.network import Outputs
+    from mgap_cli.objectives.base import ScorePass
+
+
+class Adaptive(Objective):
+    """Buffers: posterior (N,) of every sample of the store, its latest online gap (N,), NaN where
+    none was seen, and the balanced component's mean and standard deviation.
+    """
+
+    name = "adaptive"
+    posterior: Tensor
+    online_gap: Tensor
+    balanced_mean: Tensor
+    balanced_sd: Tensor
+
+    def __init__(self, config: Config, samples: int) -> None:
+        super().__init__(config, samples)
+        self.register_buffer("posterior", torch.zeros(samples))
+        self.register_buffer("online_gap", torch.full((samples,), torch.nan))
+        self.register_buffer("balanced_mean", torch.zeros(()))
+        self.register_buffer("balanced_sd", torch.ones(()))
+
+    def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
+        """Refit the mixture, every `refit_every` epochs."""
+        if epoch % self.config.adaptive.refit_every:
+            return []
+        seen = torch.nonzero(torch.isfinite(self.online_gap))[:, 0].cpu().numpy()
+        if self.config.adaptive.scores == "online" and len(seen):
+            index, gap = seen, self.online_gap[seen].cpu().numpy().astype(np.float64)
+        else:
+            scores, index = score()
+            gap = scores.gap
+        mixture, warnings = fit_mixture(gap, self.config.gap)
+        posterior = mixture.posterior(gap)
+        self.posterior[torch.from_numpy(index)] = torch.from_numpy(posterior).to(self.posterior)
+        self.balanced_mean.fill_(float(mixture.means[mixture.balanced]))
+        self.balanced_sd.fill_(float(mixture.sds[mixture.balanced]))
+        parts = ", ".join(
+            f"{mixture.role(k)} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
+            for k in range(len(mixture.weights))
+        )
+        return [f"mixture: {parts}; {np.mean(posterior < 0.5):.1%} balanced", *warnings]
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        options = self.config.adaptive
+        labels = batch.labels
+        p_a, p_v = (
+            probabilities(z).gather(1, labels[:, None])[:, 0] for z in (outputs.audio, outputs.visual)
+        )
+        with torch.no_grad():
+            self.online_gap[batch.index] = p_a - p_v
+        r = self.posterior[batch.index]
+        w = 1 + options.alpha * (1 - r)
+        w = w / w.mean()
+        fused = (w * F.cross_entropy(outputs.fused.float(), labels, reduction="none")).mean()
+        g = _pulled_gap(p_a, p_v, options.pull)
+        u = g.abs()
+        gap = ((1 + options.beta * r) * u).mean()
+        value = u if self.config.gap.kind == "absolute" else g
+        if options.shift == "squared":
+            shift = (r * (value - self.balanced_mean) ** 2).mean()
+        else:
+            shift = _shift_kl(value, r, self.balanced_mean, self.balanced_sd, self.config.gap.sd_floor)
+        return (
+            fused
+            + unimodal_cross_entropy(outputs, labels)
+            + options.lambda_gap * gap
+            + options.lambda_shift * shift
+        )
+
+
+def _pulled_gap(p_a: Tensor, p_v: Tensor, pull: str) -> Tensor:
+    """Return p_a - p_v, (B,); `weak` lets gradient into the lower of the two only: gaps close upward."""
+    if pull == "both":
+        return p_a - p_v
+    audio_leads = p_a >= p_v
+    return torch.where(audio_leads, p_a.detach(), p_a) - torch.where(audio_leads, p_v, p_v.detach())
+
+
+def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:
+    """Return KL(N(m, s^2) || N(mean, sd^2)), m and s^2 weighted by r over the batch; 0 if r is 0."""
+    mass = r.sum()
+    share = r / mass.clamp_min(torch.finfo(r.dtype).eps)
+    m = (share * value).sum()
+    variance = (share * (value - m) ** 2).sum() + sd_floor**2
+    kl = 0.5 * (sd**2 / variance).log() + (variance + (m - mean) ** 2) / (2 * sd**2) - 0.5
+    return torch.where(mass > 0, kl, torch.zeros_like(kl))

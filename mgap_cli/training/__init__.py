@@ -1,0 +1,1 @@
+"""The one trainer, and the small choices around it: device, precision, signals, checkpoints."""

@@ -1,0 +1,82 @@
+"""Checkpoints: tensors and plain values only, written whole or not at all, opened without running code.
+
+A checkpoint is a dict with these keys:
+
+    format           "mgap-checkpoint", and `version` of this layout
+    stage            "warmup" or "adapt"; `objective` by name
+    config           every setting, {section: {key: value}}
+    classes          class names, in the order of the logits
+    store            {"path", "name", "fingerprint"} of the data it was trained on
+    model            the task's state dict: the network and what its objective remembers
+    epoch, step      finished epochs, and finished steps of the epoch after them
+    history          a dict an epoch
+    loop             what resuming needs besides (absent from a selected checkpoint)
+    program          mgap's version
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgap_cli import __version__
+from mgap_cli.config import Config, from_dict
+from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.rundir import atomic_write
+
+FORMAT = "mgap-checkpoint"
+VERSION = 1
+_KEYS = ("stage", "objective", "config", "classes", "store", "model", "epoch", "step", "history", "program")
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` atomically. MgapError if the folder cannot be written or the disk is full."""
+    try:
+        with atomic_write(path) as file:
+            torch.save({"format": FORMAT, "version": VERSION, "program": __version__, **content}, file)
+    except RuntimeError as error:  # torch reports a failed write of its archive so
+        raise MgapError(
+            f"{path}: the checkpoint cannot be written ({str(error).splitlines()[0]}).",
+            "Free space, or choose another folder with -o; the last checkpoint is untouched.",
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, on the CPU.
+
+    Raises UnfitError if the file is missing, cut short, not a checkpoint of ours, or holds anything but
+    tensors and plain values: unpickling never runs code.
+    """
+    if not path.is_file():
+        hint = "Give the .pt file that `mgap warmup` or `mgap adapt` printed."
+        raise UnfitError(f"{path}: {'is a folder' if path.is_dir() else 'no such checkpoint'}.", hint)
+    retrain = "Take an intact copy, or run `mgap warmup` again."
+    if not zipfile.is_zipfile(path):
+        raise UnfitError(f"{path}: not a checkpoint, or cut short.", retrain)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged or hostile archive raises is open-ended
+        reason = str(error)
+        if "Unsupported" in reason or "weights_only" in reason.lower():
+            raise UnfitError(
+                f"{path}: refused, it holds code and not only tensors and plain values.", retrain
+            ) from error
+        raise UnfitError(
+            f"{path}: damaged ({(reason.splitlines() or ['unreadable'])[0]}).", retrain
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UnfitError(f"{path}: a PyTorch file, but not a checkpoint of mgap.", retrain)
+    if content.get("version") != VERSION:
+        raise UnfitError(f"{path}: layout {content.get('version')}, this program reads {VERSION}.", retrain)
+    missing = [key for key in _KEYS if key not in content]
+    if missing:
+        raise UnfitError(f"{path}: lacks {', '.join(missing)}.", retrain)
+    return content
+
+
+def config_of(content: dict[str, Any], path: Path) -> Config:
+    """Return the configuration that a checkpoint was trained with."""
+    return from_dict(content["config"], str(path))

@@ -1,0 +1,85 @@
+"""A checkpoint opened for use: its network on a device, beside the data that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgap_cli.config import Config
+from mgap_cli.data.loader import Loader
+from mgap_cli.data.store import Store, is_store, open_store
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.gap.scores import Scores, scores_of
+from mgap_cli.model.inference import Predictions, predict
+from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.objectives import registry
+from mgap_cli.training.checkpoint import config_of, load_checkpoint
+from mgap_cli.training.task import network_from
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`content` is the checkpoint's, `heads` those that its objective trained or probed."""
+
+    path: Path
+    content: dict[str, Any]
+    config: Config
+    network: AudioVisualNetwork
+    store: Store
+    device: torch.device
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        return registry()[self.content["objective"]].heads
+
+    def predict(self, split: str) -> Predictions:
+        """Run the network over every sample of a split, in store order."""
+        config = self.config
+        indices = self.store.indices(split)
+        loader = Loader(self.store, indices, self.device, config.augment, config.runtime.eval_batch_size)
+        return predict(self.network, loader.ordered())
+
+    def scores(self, split: str) -> Scores:
+        """Return the per-sample table of a split.
+
+        Raises UsageError if a modality was not trained, whose scores would mean nothing.
+        """
+        untrained = {"audio", "visual"} - set(self.heads)
+        if untrained:
+            objective = self.content["objective"]
+            raise UsageError(
+                f"{self.path}: its objective was {objective}, which leaves {untrained.pop()} untrained.",
+                "The gap needs both: train with --objective joint-heads or joint.",
+            )
+        return scores_of(self.predict(split), self.store.ids, self.store.classes)
+
+
+def open_trained(path: Path, device: torch.device, store: Path | None = None) -> TrainedModel:
+    """Open a checkpoint and its store (`store`, or where the checkpoint says it is).
+
+    Raises UnfitError if either is missing or damaged, or if they do not belong together.
+    """
+    content = load_checkpoint(path)
+    config = config_of(content, path)
+    network = network_from(content, config, path).to(device).to(memory_format=torch.channels_last).eval()
+    return TrainedModel(path, content, config, network, matching_store(content, path, store), device)
+
+
+def matching_store(content: dict[str, Any], path: Path, store: Path | None) -> Store:
+    """Open the store that a checkpoint was trained on; UnfitError if it is gone or another one."""
+    recorded = content["store"]
+    folder = store or Path(recorded["path"])
+    if store is None and not is_store(folder):
+        raise UnfitError(
+            f"{path}: its store is not at {folder} any more.", "Say where it is with --store FOLDER."
+        )
+    opened = open_store(folder)
+    if opened.fingerprint != recorded["fingerprint"]:
+        raise UnfitError(
+            f"{path}: trained on another data set ({recorded['name']}) than {folder} holds ({opened.name}).",
+            "Give the store it was trained on with --store FOLDER.",
+        )
+    return opened

@@ -1,0 +1,171 @@
+"""The two stages of a run: what each starts from, and whether a folder may take it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgap_cli.config import Config, differing_keys
+from mgap_cli.console import Sink
+from mgap_cli.data.store import Store
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.gap.mixture import fit_mixture
+from mgap_cli.objectives import build_objective
+from mgap_cli.rundir import write_environment, write_status, write_text
+from mgap_cli.training.checkpoint import config_of, load_checkpoint
+from mgap_cli.training.device import choose_device
+from mgap_cli.training.precision import Precision, choose_precision
+from mgap_cli.training.restore import matching_store, open_trained
+from mgap_cli.training.trainer import Stage, Trainer, check_selection
+
+# The settings that decide a stage's weights; `runtime` may change between a run and its resumption.
+_SECTIONS = {
+    "warmup": ("model", "augment", "train", "warmup", "ogm"),
+    "adapt": ("model", "augment", "train", "adapt", "adaptive", "gap", "ogm"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stage about to run: everything that `--dry-run` shows and `execute` needs.
+
+    initial: path and content of the checkpoint that the stage starts from, for `adapt`.
+    """
+
+    stage: Stage
+    config: Config
+    store: Store
+    run: Path
+    initial: tuple[Path, dict[str, Any]] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts of samples by split, steps an epoch and epochs."""
+        counts = {s: int((self.store.splits == s).sum()) for s in ("train", "val", "test")}
+        steps = -(-counts["train"] // self.config.train.batch_size)
+        return {
+            "stage": self.stage.name,
+            "objective": self.stage.objective,
+            "run": str(self.run),
+            "store": str(self.store.path),
+            "samples": counts,
+            "epochs": self.stage.epochs,
+            "steps_per_epoch": steps,
+        }
+
+
+def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
+    """Plan joint training from fresh weights. UsageError for an objective that needs a warm-up first."""
+    if config.warmup.objective == "adaptive":
+        raise UsageError(
+            "warmup cannot use the adaptive objective: there is no mixture to start from.",
+            "Run `mgap warmup` with another --objective, then `mgap adapt` on its checkpoint.",
+        )
+    _check_objective(config.warmup.objective, config, store)
+    return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs), config, store, run)
+
+
+def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path) -> Plan:
+    """Plan training that goes on from a checkpoint's network.
+
+    Raises UsageError if `config` changes the network, UnfitError if the checkpoint trained one branch only.
+    """
+    changed = differing_keys(config_of(content, checkpoint), config, ("model",))
+    if changed:
+        raise UsageError(
+            f"{checkpoint}: its network cannot change in adapt ({_differences(changed)}).",
+            "Set these in `mgap warmup`.",
+        )
+    if content["objective"].startswith("unimodal"):
+        raise UnfitError(
+            f"{checkpoint}: trained with {content['objective']}, one branch only.",
+            "adapt needs a warm-up of both: `mgap warmup STORE --objective joint-heads`.",
+        )
+    _check_objective(config.adapt.objective, config, store)
+    origin = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    stage = Stage("adapt", config.adapt.objective, config.adapt.epochs, origin)
+    return Plan(stage, config, store, run, (checkpoint, content))
+
+
+def open_for_adapt(checkpoint: Path, store: Path | None) -> tuple[dict[str, Any], Store]:
+    """Return a warm-up checkpoint's content and its store; UnfitError if either is unfit."""
+    content = load_checkpoint(checkpoint)
+    return content, matching_store(content, checkpoint, store)
+
+
+def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
+    """Run a stage to its end and return its checkpoint; a finished one is returned at once.
+
+    Raises UsageError, naming the keys, if the folder holds the stage under another configuration;
+    `force` starts it anew instead.
+    """
+    check_selection(plan.config, plan.store)
+    name, run = plan.stage.name, plan.run
+    final, last, best = (run / f"{name}{suffix}.pt" for suffix in ("", "-last", "-best"))
+    if force:
+        for path in (final, last, best):
+            path.unlink(missing_ok=True)
+    for path in (final, last):
+        if path.exists():
+            _refuse_other_configuration(path, plan)
+    if final.exists():
+        epochs = plan.stage.epochs
+        write_status(run, "done", name, epochs, 0)
+        sink.log(f"{name}: already finished ({epochs} epochs) in {run}; --force trains it anew")
+        return final
+    device = choose_device(plan.config.runtime.device, sink)
+    precision = choose_precision(plan.config.runtime.precision, device, sink)
+    write_text(run / "config.yaml", plan.config.to_yaml())
+    write_environment(run, {"device": str(device), "precision": precision.name})
+    samples = (
+        _purified(plan, precision, sink) if name == "adapt" and plan.config.adapt.only == "balanced" else None
+    )
+    initial = plan.initial[1] if plan.initial else None
+    return Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial).fit()
+
+
+def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
+    """Return the positions of the training samples that the warm-up's mixture calls balanced."""
+    assert plan.initial is not None
+    model = open_trained(plan.initial[0], precision.device, plan.store.path)
+    gap = model.scores("train").gap
+    mixture, warnings = fit_mixture(gap, plan.config.gap)
+    for warning in warnings:
+        sink.warn(warning)
+    train = plan.store.indices("train")
+    kept = train[mixture.posterior(gap) < plan.config.adapt.threshold]
+    sink.log(f"adapt: training on {len(kept)} balanced of {len(train)} samples")
+    if not len(kept):
+        raise UsageError(
+            f"--only balanced: no sample has a posterior under {plan.config.adapt.threshold}.",
+            "Raise --threshold.",
+        )
+    return kept
+
+
+def _check_objective(name: str, config: Config, store: Store) -> None:
+    build_objective(name, config, len(store.ids))
+
+
+def _refuse_other_configuration(path: Path, plan: Plan) -> None:
+    content = load_checkpoint(path)
+    differing = differing_keys(config_of(content, path), plan.config, _SECTIONS[plan.stage.name])
+    reasons = []
+    if content["store"]["fingerprint"] != plan.store.fingerprint:
+        reasons.append("another store")
+    if content.get("origin", "") != plan.stage.origin:
+        reasons.append("another warm-up checkpoint")
+    if differing:
+        reasons.append(_differences(differing))
+    if reasons:
+        raise UsageError(
+            f"{path.parent} already holds this stage with {'; '.join(reasons)}.",
+            "Choose another folder with -o, or give --force to train it anew.",
+        )
+
+
+def _differences(keys: dict[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{key} {old!r} there, {new!r} here" for key, (old, new) in keys.items())
