@@ -23,6 +23,9 @@ from mgap_cli.errors import MgapError
 
 LFS_POINTER = "Git LFS pointer in place of the file"
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
+_SAFE_SIZE = 96  # pixels
+_ABSURD_SECONDS = 1e6  # a time stamp beyond it is none
+_USUAL_RATE = 25.0  # frames a second, where a file does not say
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -81,15 +84,71 @@ def _file_obstacle(path: Path) -> str:
 def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
     if path.is_dir():
         return _frames_of_folder(path, config)
-    decord = _decord()
-    size = config.frame_size
-    reader = decord.VideoReader(os.fspath(path.absolute()), width=size, height=size, num_threads=1)
+    # decord fails on some widths below 96, so small frames are read at a multiple and averaged.
+    factor = -(-_SAFE_SIZE // config.frame_size)
+    size = factor * config.frame_size
+    reader = _decord().VideoReader(os.fspath(path.absolute()), width=size, height=size, num_threads=1)
     if len(reader) == 0:
         raise Undecodable("video has no frames")
-    starts = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64).reshape(-1, 2)
-    chosen = chosen_frames(starts[:, 0], float(starts[-1, 1]), config.frames, clip.start, clip.end)
-    batch: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
-    return batch
+    times, usable = _frame_times(reader)
+    chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
+    if usable and not _is_program_stream(path):
+        batch: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
+    else:
+        batch = _read_in_order(reader, chosen.tolist())
+    return batch if factor == 1 else _averaged(batch, factor)
+
+
+def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
+    """Return each frame's start and end (n, 2) in seconds, and whether they are the file's own.
+
+    A stream may lack time stamps; then frames are taken to be evenly spaced, at a plausible rate.
+    """
+    count = len(reader)
+    times = np.asarray(reader.get_frame_timestamp(range(count)), np.float64).reshape(count, 2)
+    if np.isfinite(times).all() and np.abs(times).max() < _ABSURD_SECONDS:
+        return times, True
+    rate = reader.get_avg_fps()
+    step = 1 / rate if 1 <= rate <= 1000 else 1 / _USUAL_RATE
+    return step * (np.arange(count)[:, None] + np.array([0, 1])), False
+
+
+def _read_in_order(reader: Any, chosen: list[int]) -> np.ndarray:
+    """Read frames without seeking, as MPEG program streams need: decord's seeks there are inexact.
+
+    Even its first frame can be that of the second group of pictures. What it then lacks in front it makes
+    up for by repeating the last frame as often, which is how the delay is recognised and undone; frames
+    of the first group are then out of reach, and the nearest one stands in for them.
+    """
+    keys = reader.get_key_indices()
+    group = keys[1] - keys[0] if len(keys) > 1 else 0
+    wanted = {*chosen, *(max(0, i - group) for i in chosen)}
+    kept: dict[int, np.ndarray] = {}
+    last, repeats = None, 0
+    for i in range(len(reader)):
+        try:
+            frame = reader.next().asnumpy()
+        except StopIteration as error:
+            raise Undecodable(f"video ends after {i} of {len(reader)} frames") from error
+        repeats = repeats + 1 if last is not None and np.array_equal(frame, last) else 0
+        last = frame
+        if i in wanted:
+            kept[i] = frame
+    delay = group if repeats == group else 0
+    return np.stack([kept[max(0, i - delay)] for i in chosen])
+
+
+def _is_program_stream(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\0\0\1\xba"
+
+
+def _averaged(batch: np.ndarray, factor: int) -> np.ndarray:
+    """Return (T, H, W, 3) reduced by a whole `factor`, blocks averaged."""
+    count, height, width, channels = batch.shape
+    blocks = batch.reshape(count, height // factor, factor, width // factor, factor, channels)
+    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return np.rint(means).astype(np.uint8)
 
 
 def chosen_frames(
@@ -133,10 +192,11 @@ def _waveform(path: Path, clip: Clip, rate: int) -> np.ndarray:
     if path.suffix.lower() == ".wav":
         wave, own_rate = _read_wav(path)
     else:
-        reader = _decord().AudioReader(os.fspath(path.absolute()), sample_rate=rate, mono=False)
-        # Its own indexing copies sample by sample; and its own mono mix adds channels instead of
-        # averaging them, so that stereo clips would be cut off at full scale.
-        wave, own_rate = np.asarray(reader._array, np.float32).mean(axis=0), rate
+        # decord's multi-channel output is uninitialised memory, so the mono mix is its own, which adds
+        # stereo channels at 3 dB down: loud clips pass full scale and are brought back, not cut off.
+        reader = _decord().AudioReader(os.fspath(path.absolute()), sample_rate=rate, mono=True)
+        wave, own_rate = np.array(reader[:].asnumpy()[0], np.float32), rate
+        wave /= max(1.0, float(np.abs(wave).max(initial=0)))
     first = round((clip.start or 0.0) * own_rate)
     last = None if clip.end is None else round(clip.end * own_rate)
     wave = wave[first:last]

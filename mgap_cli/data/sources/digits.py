@@ -31,14 +31,14 @@ ROWS_HZ = (697, 770, 852, 941)  # ITU-T Q.23
 COLUMNS_HZ = (1209, 1336, 1477)
 KEYPAD = ("123", "456", "789", "*0#")
 
-# Sound: a tone of 60 to 160 ms at a random moment, so that the network has to find it.
-TONE_SECONDS = (0.12, 0.3)
+# Sound: a tone of 100 to 250 ms at a random moment, so that the network has to find it.
+TONE_SECONDS = (0.1, 0.25)
 GAIN = (0.05, 0.3)  # of each tone; full scale is 1
 TWIST_DB = (-4.0, 4.0)  # level of the high tone against the low one; Q.24 receivers take 4 dB
-SNR_DB = (0.0, 12.0)  # intact: lets a network err now and then
+SNR_DB = (-4.0, 8.0)  # intact: lets a network err now and then
 DEGRADED_SNR_DB = (-25.0, -15.0)  # masked
 
-# Picture: a card of 70 % of the frame's side.
+# Picture: a card of 80 % of the frame's side.
 CARD = 0.8
 SHIFT = 0.06  # of the side, standard deviation
 TURN = 0.15  # radians, standard deviation: about 9 degrees

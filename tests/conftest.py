@@ -1,0 +1,51 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mgap_cli.config import DataConfig
+from mgap_cli.console import Sink
+
+# Workers and tests share the machine: one thread each, and results that do not hang on their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; the test is skipped where there is none."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real data (../shared/data) are not on this machine")
+    return folder
+
+
+@pytest.fixture
+def small_config() -> DataConfig:
+    """A protocol that decodes fast: two frames of 32 x 32, half a second at 8 kHz, 65 x 63."""
+    return DataConfig(frames=2, frame_size=32, sample_rate=8000, seconds=0.5, n_fft=128, hop=64)
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture(scope="session")
+def media_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a real media file by its suffix (.mp4, .flv, .mpg, .wav), encoded once a session."""
+    from media import write_media
+
+    folder = tmp_path_factory.mktemp("media")
+
+    def make(suffix: str) -> Path:
+        path = folder / f"clip{suffix}"
+        if not path.exists():
+            write_media(path)
+        return path
+
+    return make
