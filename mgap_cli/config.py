@@ -25,6 +25,19 @@ from mgap_cli.errors import UsageError
 
 ENVIRONMENT_PREFIX = "MGAP_"
 
+EncoderName = Literal["resnet18", "resnet10"]
+FusionName = Literal["concat", "sum", "film", "gated"]
+UnimodalLogits = Literal["heads", "decomposed"]
+OptimizerName = Literal["sgd", "adamw"]
+ScheduleName = Literal["step", "cosine", "constant"]
+Selection = Literal["val", "last", "test"]
+Subset = Literal["all", "balanced"]
+Pull = Literal["weak", "both"]
+Shift = Literal["squared", "kl"]
+ScoreSource = Literal["pass", "online"]
+GapKind = Literal["absolute", "signed"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True)
 class _Range:
@@ -81,10 +94,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    encoder: Literal["resnet18", "resnet10"] = "resnet18"
+    encoder: EncoderName = "resnet18"
     width: int = _count(64)  # channels of the first stage; 64 is torchvision's
-    fusion: Literal["concat", "sum", "film", "gated"] = "concat"
-    unimodal: Literal["heads", "decomposed"] = "heads"  # where a modality's own logits come from
+    fusion: FusionName = "concat"
+    unimodal: UnimodalLogits = "heads"  # where a modality's own logits come from
     audio_weights: str = ""  # a local torchvision state dict to start from
     visual_weights: str = ""
 
@@ -100,15 +113,15 @@ class AugmentConfig:
 class TrainConfig:
     seed: int = _seed(0)
     batch_size: int = _count(64)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     lr: float = _positive(1e-3)
     momentum: float = _at_least_zero(0.9)
     weight_decay: float = _at_least_zero(1e-4)
-    schedule: Literal["step", "cosine", "constant"] = "step"
+    schedule: ScheduleName = "step"
     step_size: int = _count(70)  # epochs between the falls of `step`
     gamma: float = _positive(0.1)  # factor of each fall
     clip_norm: float = _at_least_zero(0.0)  # largest gradient norm; 0 turns clipping off
-    select: Literal["val", "last", "test"] = "val"  # which epoch becomes the checkpoint
+    select: Selection = "val"  # which epoch becomes the checkpoint
     max_bad_steps: int = _count(10)  # consecutive non-finite losses before training stops
 
 
@@ -124,7 +137,7 @@ class WarmupConfig:
 class AdaptConfig:
     objective: str = "adaptive"
     epochs: int = _count(67)
-    only: Literal["all", "balanced"] = "all"  # balanced: purification
+    only: Subset = "all"  # balanced: purification
     threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
 
 
@@ -136,9 +149,9 @@ class AdaptiveConfig:
     beta: float = _at_least_zero(1.0)  # extra weight of imbalanced samples in the gap term
     lambda_gap: float = _at_least_zero(1.0)
     lambda_shift: float = _at_least_zero(1.0)
-    pull: Literal["weak", "both"] = "weak"
-    shift: Literal["squared", "kl"] = "squared"
-    scores: Literal["pass", "online"] = "pass"
+    pull: Pull = "weak"
+    shift: Shift = "squared"
+    scores: ScoreSource = "pass"
     refit_every: int = _count(1)  # epochs
 
 
@@ -149,7 +162,7 @@ class OgmConfig:
 
 @dataclass(frozen=True)
 class GapConfig:
-    kind: Literal["absolute", "signed"] = "absolute"
+    kind: GapKind = "absolute"
     components: int = _count(2)
     n_init: int = _count(5)
     sd_floor: float = _positive(1e-2)  # smallest standard deviation of a component, in units of the gap
@@ -168,7 +181,7 @@ class RuntimeConfig:
     """Where and how a run computes; it may change between a run and its resumption."""
 
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: PrecisionName = "auto"
     eval_batch_size: int = _count(256)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+
+from mgap_cli import config as configuration
 
 _CONFIGURATION = "Configuration"
 _TRAINING = "Training"
 _OUTPUT = "Output"
+_SOURCE = "Data set"
 
 Checkpoint = Annotated[Path, typer.Argument(help="A .pt file from warmup or adapt.", show_default=False)]
 StoreArgument = Annotated[
@@ -55,19 +58,42 @@ Set = Annotated[
 
 
 def _training(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, show_default="from the preset", rich_help_panel=_TRAINING)
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=_TRAINING)
 
 
 Seed = Annotated[int | None, _training("Of weights, order and augmentation.")]
-Objective = Annotated[str | None, _training("What to minimise.")]
+Objective = Annotated[
+    str | None,
+    _training("joint, joint-heads, unimodal-audio, unimodal-visual, ogm, ogm-ge; adapt: adaptive too."),
+]
 Epochs = Annotated[int | None, _training("Epochs of this stage.")]
 BatchSize = Annotated[int | None, _training("Samples a step.")]
 LearningRate = Annotated[float | None, _training("Initial learning rate.", "--lr")]
-Optimizer = Annotated[str | None, _training("sgd or adamw.")]
-Schedule = Annotated[str | None, _training("Learning rate over epochs: step, cosine or constant.")]
+Optimizer = Annotated[configuration.OptimizerName | None, _training("Optimizer.")]
+Schedule = Annotated[configuration.ScheduleName | None, _training("Learning rate over epochs.")]
 ClipNorm = Annotated[float | None, _training("Largest gradient norm; 0 turns clipping off.")]
-Select = Annotated[str | None, _training("Which epoch becomes the checkpoint: val, last or test.")]
-Encoder = Annotated[str | None, _training("resnet18 or resnet10.")]
-Fusion = Annotated[str | None, _training("concat, sum, film or gated.")]
+Select = Annotated[configuration.Selection | None, _training("Which epoch becomes the checkpoint.")]
+Encoder = Annotated[configuration.EncoderName | None, _training("Both encoders.")]
+Fusion = Annotated[configuration.FusionName | None, _training("How the features meet.")]
 Device = Annotated[str | None, _training("auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str | None, _training("auto, fp32, bf16 or fp16.")]
+Precision = Annotated[configuration.PrecisionName | None, _training("Number format of training.")]
+
+
+def _source(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=_SOURCE)
+
+
+Label = Annotated[str | None, _source("manifest: the label column.")]
+Split = Annotated[
+    list[str] | None,
+    _source("cremad: random, speaker, or a split file of the literature; repeatable.", "--split"),
+]
+Segment = Annotated[Literal["clip", "event"] | None, _source("ave: the whole clip or the annotated event.")]
+KeepLeaks = Annotated[
+    bool, _source("ave: keep training clips whose video is in val or test.", "--keep-leaks")
+]
+Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.", "--strict")]
+AllowSkips = Annotated[
+    bool, _source("Go on though more than 5 % of the clips are unreadable.", "--allow-skips")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes that decode.", show_default="all cores")]

@@ -14,9 +14,7 @@ from mgap_cli.console import Sink
 
 
 def _coefficient(help: str, *names: str) -> Any:
-    return typer.Option(
-        *names, help=help, show_default="from the checkpoint", rich_help_panel="Adaptive loss"
-    )
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel="Adaptive loss")
 
 
 def adapt(
@@ -26,23 +24,25 @@ def adapt(
     ] = None,
     store: options.StoreOption = None,
     only: Annotated[
-        str | None,
-        typer.Option(help="all, or balanced to fine-tune on balanced samples alone.", show_default="all"),
+        configuration.Subset | None,
+        typer.Option(help="balanced: fine-tune on balanced samples alone.", show_default=False),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default="0.5")
+        float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default=False)
     ] = None,
     objective: options.Objective = None,
     alpha: Annotated[float | None, _coefficient("Fusion's preference for balanced samples.")] = None,
     beta: Annotated[float | None, _coefficient("Extra weight of imbalanced samples in the gap term.")] = None,
     lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
     lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
-    pull: Annotated[str | None, _coefficient("weak: gaps close upward; both: from both sides.")] = None,
-    shift: Annotated[str | None, _coefficient("squared or kl.")] = None,
-    scores: Annotated[str | None, _coefficient("What the mixture is refitted on: pass or online.")] = None,
+    pull: Annotated[configuration.Pull | None, _coefficient("weak: gaps close upward.")] = None,
+    shift: Annotated[configuration.Shift | None, _coefficient("Form of the shift term.")] = None,
+    scores: Annotated[
+        configuration.ScoreSource | None, _coefficient("What the mixture is refitted on.")
+    ] = None,
     refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
     gap_kind: Annotated[
-        str | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")
+        configuration.GapKind | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")
     ] = None,
     components: Annotated[int | None, _coefficient("Components of the mixture.")] = None,
     epochs: options.Epochs = None,
@@ -64,7 +64,7 @@ def adapt(
 ) -> None:
     """Train the imbalance away, from a warm-up checkpoint; prints the new checkpoint's path.
 
-    Settings start from those that the warm-up was trained with.
+    Settings that are not given are those that the warm-up was trained with.
     """
     from mgap_cli.training.checkpoint import config_of
     from mgap_cli.training.stages import open_for_adapt, plan_adapt

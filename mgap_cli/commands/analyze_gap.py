@@ -30,7 +30,10 @@ def analyze_gap(
     ] = None,
     store: options.StoreOption = None,
     kind: Annotated[
-        str | None, typer.Option("--gap-kind", help="absolute or signed.", show_default="the checkpoint's")
+        configuration.GapKind | None,
+        typer.Option(
+            "--gap-kind", help="Mixture over |gap| or signed gaps.", show_default="the checkpoint's"
+        ),
     ] = None,
     components: Annotated[
         int | None, typer.Option(help="Components of the mixture.", show_default="the checkpoint's")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mgap_cli import config as configuration
 from mgap_cli import options
 from mgap_cli.console import Sink
-
-_DATA = "Data set"
+from mgap_cli.errors import UsageError
 
 
 def prepare(
@@ -25,22 +24,16 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Store folder.", show_default="mgap-data/<dataset>")
     ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="The manifest's label column.", rich_help_panel=_DATA)
-    ] = None,
-    split: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--split", help="A split file of the literature (cremad); repeatable.", rich_help_panel=_DATA
-        ),
-    ] = None,
+    label: options.Label = None,
+    split: options.Split = None,
+    segment: options.Segment = None,
+    keep_leaks: options.KeepLeaks = False,
+    strict: options.Strict = False,
+    allow_skips: options.AllowSkips = False,
     seed: Annotated[
-        int | None, typer.Option(help="Of splits that we draw, and of digits.", show_default="0")
+        int | None, typer.Option(help="Of splits that we draw, and of digits.", show_default=False)
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="all cores")] = None,
-    allow_skips: Annotated[
-        bool, typer.Option("--allow-skips", help="Go on though more than 5 % of the clips are unreadable.")
-    ] = False,
+    workers: options.Workers = None,
     config: options.ConfigFile = None,
     sets: options.Set = None,
     force: options.Force = False,
@@ -59,7 +52,24 @@ def prepare(
     resolved = configuration.resolve(
         configuration.preset(dataset), file=config, sets=sets or (), flags={"data.seed": seed}
     ).data
-    loaded = load_dataset(dataset, root, resolved, label=label, split_files=split or ())
+    loaded = load_dataset(
+        dataset,
+        root,
+        resolved,
+        label=label,
+        **split_option(split or []),
+        segment=segment,
+        keep_leaks=keep_leaks,
+        strict=strict,
+    )
     folder = out or Path("mgap-data") / dataset
     store = build_store(loaded, resolved, folder, sink, workers=workers, force=force, allow_skips=allow_skips)
     sink.result(path_document("prepare", store.path, fingerprint=store.fingerprint), store.path)
+
+
+def split_option(words: list[str]) -> dict[str, Any]:
+    """Sort what `--split` was given into the name of a split of ours and the literature's files."""
+    named = [word for word in words if word in ("random", "speaker")]
+    if len(words) > 1 and named:
+        raise UsageError(f"--split {named[0]}: takes no other --split beside it.", "Give it alone, or files.")
+    return {"split": named[0]} if named else {"split_files": [Path(word) for word in words]}

@@ -9,6 +9,7 @@ import typer
 
 from mgap_cli import config as configuration
 from mgap_cli import options
+from mgap_cli.commands.prepare import split_option
 from mgap_cli.commands.stage import default_run
 from mgap_cli.console import Sink
 
@@ -26,13 +27,13 @@ def run(
         Path | None, typer.Argument(help="The data set's folder; digits needs none.", show_default=False)
     ] = None,
     folder: options.RunDir = None,
-    label: Annotated[str | None, typer.Option(help="The manifest's label column.")] = None,
-    split: Annotated[
-        list[Path] | None, typer.Option("--split", help="A split file of the literature (cremad).")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes of prepare.", show_default="all cores")
-    ] = None,
+    label: options.Label = None,
+    split: options.Split = None,
+    segment: options.Segment = None,
+    keep_leaks: options.KeepLeaks = False,
+    strict: options.Strict = False,
+    allow_skips: options.AllowSkips = False,
+    workers: options.Workers = None,
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
@@ -60,8 +61,25 @@ def run(
     )
     target = folder or default_run(Path(dataset), resolved)
     if prepared is None:
-        loaded = load_dataset(dataset, root, resolved.data, label=label, split_files=split or ())
-        prepared = build_store(loaded, resolved.data, target / "store", sink, workers=workers, force=force)
+        loaded = load_dataset(
+            dataset,
+            root,
+            resolved.data,
+            label=label,
+            **split_option(split or []),
+            segment=segment,
+            keep_leaks=keep_leaks,
+            strict=strict,
+        )
+        prepared = build_store(
+            loaded,
+            resolved.data,
+            target / "store",
+            sink,
+            workers=workers,
+            force=force,
+            allow_skips=allow_skips,
+        )
     document, shown = _train_and_judge(prepared, resolved, target, sink, force)
     sink.result(document, *shown)
 

@@ -33,7 +33,8 @@ def warmup(
 ) -> None:
     """Train both branches jointly, without intervention; prints the checkpoint's path.
 
-    The same line run again goes on where it stopped, and a finished warm-up returns at once.
+    Settings that are not given come from the data set's preset. The same line run again goes on where
+    it stopped, and a finished warm-up returns at once.
     """
     from mgap_cli.data.store import open_store
     from mgap_cli.training.stages import plan_warmup

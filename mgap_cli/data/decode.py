@@ -139,16 +139,26 @@ def _read_in_order(reader: Any, chosen: list[int]) -> np.ndarray:
 
 
 def _is_program_stream(path: Path) -> bool:
+    return _head(path)[:4] == b"\0\0\1\xba"
+
+
+def _is_wav(path: Path) -> bool:
+    head = _head(path)
+    return head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE"
+
+
+def _head(path: Path) -> bytes:
+    """Return the first 12 bytes: what a file is goes by them, not by its name."""
     with path.open("rb") as file:
-        return file.read(4) == b"\0\0\1\xba"
+        return file.read(12)
 
 
 def _averaged(batch: np.ndarray, factor: int) -> np.ndarray:
     """Return (T, H, W, 3) reduced by a whole `factor`, blocks averaged."""
     count, height, width, channels = batch.shape
     blocks = batch.reshape(count, height // factor, factor, width // factor, factor, channels)
-    means: np.ndarray = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return np.rint(means).astype(np.uint8)
+    means: np.ndarray = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+    return means
 
 
 def chosen_frames(
@@ -189,13 +199,16 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def _waveform(path: Path, clip: Clip, rate: int) -> np.ndarray:
-    if path.suffix.lower() == ".wav":
+    if _is_wav(path):
         wave, own_rate = _read_wav(path)
     else:
         # decord's multi-channel output is uninitialised memory, so the mono mix is its own, which adds
         # stereo channels at 3 dB down: loud clips pass full scale and are brought back, not cut off.
         reader = _decord().AudioReader(os.fspath(path.absolute()), sample_rate=rate, mono=True)
-        wave, own_rate = np.array(reader[:].asnumpy()[0], np.float32), rate
+        # Its indexing goes sample by sample and takes longer than decoding: its array is read instead.
+        samples = getattr(reader, "_array", None)
+        wave = np.array((reader[:].asnumpy() if samples is None else samples)[0], np.float32)
+        own_rate = rate
         wave /= max(1.0, float(np.abs(wave).max(initial=0)))
     first = round((clip.start or 0.0) * own_rate)
     last = None if clip.end is None else round(clip.end * own_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
             "Run `mgap warmup` with another --objective, then `mgap adapt` on its checkpoint.",
         )
     _check_objective(config.warmup.objective, config, store)
+    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
     return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs), config, store, run)
 
 

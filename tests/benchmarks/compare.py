@@ -91,9 +91,12 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mgap")
+    parser.add_argument("--config", type=Path, help="as for mgap")
     options = parser.parse_args()
     settings = [word for value in options.set for word in ("--set", value)]
-    config = resolve(preset(open_store(options.store).name), sets=options.set)
+    if options.config:
+        settings += ["--config", str(options.config)]
+    config = resolve(preset(open_store(options.store).name), file=options.config, sets=options.set)
 
     def one(job: tuple[str, int]) -> tuple[str, int, Path]:
         objective, seed = job

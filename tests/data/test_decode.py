@@ -69,6 +69,14 @@ def test_wav_is_resampled_and_mixed(media_file, tmp_path):
     assert np.abs(wave[500:-500]).max() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".flv", ".mpg", ".avi"])
+def test_a_whole_clip_under_a_wrong_name_is_read(media_file, tmp_path, small_config, suffix):
+    path = tmp_path / "renamed.wav"
+    path.write_bytes(media_file(suffix).read_bytes())
+    frames, wave = read_media(Clip("a", "x", "train", path), small_config)
+    assert frames.std() > 20 and abs(loudest_hertz(wave, 8000) - 440) < 5
+
+
 def test_a_folder_of_frames_is_read_in_the_order_of_its_numbers(tmp_path, media_file):
     from PIL import Image
 
