@@ -216,7 +216,7 @@ class _Build:
         if self.dataset.reader:  # nothing that could crash, and less work than starting a process
             results = _inline(make_job(*arguments), tasks)
         else:
-            results = run_watched(make_job, arguments, tasks, min(workers, len(rows)), clip_seconds)
+            results = run_watched(make_worker_job, arguments, tasks, min(workers, len(rows)), clip_seconds)
         finished = len(clips) - len(rows)
         title = f"prepare {self.dataset.name}"
         with (
@@ -322,10 +322,7 @@ class _Build:
 
 def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None) -> Job:
     """Return the function that a worker runs on each (row, clip): read it, write its row, say what came."""
-    import torch
-
     read = reader or decode.media_reader()
-    torch.set_num_threads(1)  # the processes are the parallelism
 
     def job(task: tuple[int, Clip]) -> dict[str, Any]:
         row, clip = task
@@ -344,6 +341,14 @@ def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader
         return {"seconds": round(wave.size / config.sample_rate, 3), "crc": _checksum(*parts)}
 
     return job
+
+
+def make_worker_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None) -> Job:
+    """Return `make_job`'s function, in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)  # the processes are the parallelism
+    return make_job(config, frames, audio, reader)
 
 
 def _inline(job: Job, tasks: Iterable[Task]) -> Results:

@@ -1,0 +1,145 @@
+"""Crops as torchvision draws and resamples them, a clip at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as tv
+
+from mgap_cli.config import AugmentConfig
+from mgap_cli.data import augment as augmentation
+from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, random_boxes, resize, to_float
+
+DRAWS = 6000
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frames(batch: int = 4, times: int = 2, height: int = 40, width: int = 48) -> torch.Tensor:
+    """Smooth random pictures, all different."""
+    coarse = torch.randn(batch * times, 3, 9, 9, generator=seeded(7))
+    fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+    return fine.view(batch, times, 3, height, width)
+
+
+def torchvisions(height: int, width: int, scale_min: float) -> np.ndarray:
+    torch.manual_seed(0)
+    image = torch.empty(3, height, width)
+    boxes = [RandomResizedCrop.get_params(image, (scale_min, 1.0), (3 / 4, 4 / 3)) for _ in range(DRAWS)]
+    return np.array(boxes, dtype=np.float64)
+
+
+# 40 x 100 with large crops: more than half of the draws end in the central fallback.
+@pytest.mark.parametrize(
+    ("height", "width", "scale_min"), [(256, 256, 0.08), (96, 64, 0.5), (40, 100, 0.4), (32, 32, 0.9)]
+)
+def test_boxes_are_distributed_as_torchvisions(height, width, scale_min):
+    ours = random_boxes(DRAWS, height, width, scale_min, seeded()).double().numpy()
+    theirs = torchvisions(height, width, scale_min)
+
+    def summaries(boxes: np.ndarray) -> dict[str, np.ndarray]:
+        top, left, h, w = boxes.T
+        return {"area": h * w, "ratio": w / h, "top": top, "left": left, "free": top - (height - h) / 2}
+
+    for name, sample in summaries(ours).items():
+        assert stats.ks_2samp(sample, summaries(theirs)[name]).pvalue > 1e-3, name
+    top, left, h, w = ours.T
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + h <= height).all()
+    assert (left + w <= width).all()
+    assert (h >= 1).all()
+    assert (w >= 1).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 200), (200, 20)])
+def test_boxes_that_never_fit_fall_back_to_torchvisions_centre(height, width):
+    ours = random_boxes(50, height, width, 0.9, seeded())
+    assert (
+        np.unique(torchvisions(height, width, 0.9)[:50], axis=0).tolist() == np.unique(ours, axis=0).tolist()
+    )
+    assert len(np.unique(ours, axis=0)) == 1
+
+
+def test_boxes_depend_on_their_generator_alone():
+    first = random_boxes(50, 64, 64, 0.1, seeded(1))
+    torch.manual_seed(99)
+    assert torch.equal(first, random_boxes(50, 64, 64, 0.1, seeded(1)))
+    assert not torch.equal(first, random_boxes(50, 64, 64, 0.1, seeded(2)))
+
+
+BOXES = torch.tensor([[3.0, 5, 30, 24], [0, 0, 40, 48], [16, 20, 24, 28], [0, 12, 39, 25]])
+
+
+def given_boxes(monkeypatch) -> None:
+    monkeypatch.setattr(augmentation, "random_boxes", lambda *_: BOXES)
+
+
+def test_a_crop_equals_torchvisions(monkeypatch):
+    given_boxes(monkeypatch)
+    clips = frames()
+    out = augment(clips, AugmentConfig(image_size=20, flip=False), seeded())
+    for clip, cropped, box in zip(clips, out, BOXES.int().tolist(), strict=True):
+        expected = tv.resized_crop(clip, *box, size=[20, 20], antialias=False)
+        torch.testing.assert_close(cropped, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_enlarged_crop_equals_torchvisions_but_for_its_rim(monkeypatch):
+    # torchvision repeats the crop's last pixel; we go on into the picture that is there.
+    given_boxes(monkeypatch)
+    clips = frames()
+    out = augment(clips, AugmentConfig(image_size=80, flip=False), seeded())
+    for clip, cropped, box in zip(clips, out, BOXES.int().tolist(), strict=True):
+        expected = tv.resized_crop(clip, *box, size=[80, 80], antialias=False)
+        inner = (..., slice(2, -2), slice(2, -2))
+        torch.testing.assert_close(cropped[inner], expected[inner], rtol=1e-4, atol=1e-4)
+
+
+def test_half_of_the_clips_are_mirrored():
+    clips = frames(batch=1, times=1).expand(400, -1, -1, -1, -1)
+    plain = augment(clips, AugmentConfig(image_size=16, flip=False), seeded(3))
+    maybe = augment(clips, AugmentConfig(image_size=16, flip=True), seeded(3))
+    mirrored = torch.tensor(
+        [torch.allclose(m, tv.hflip(p), atol=1e-4) for m, p in zip(maybe, plain, strict=True)]
+    )
+    kept = torch.tensor([torch.allclose(m, p, atol=1e-4) for m, p in zip(maybe, plain, strict=True)])
+    assert (mirrored ^ kept).all()
+    assert stats.binomtest(int(mirrored.sum()), len(mirrored)).pvalue > 1e-3
+
+
+def test_the_frames_of_a_clip_are_cropped_alike_and_clips_are_not():
+    picture = frames(batch=1, times=1)
+    out = augment(picture.expand(6, 3, -1, -1, -1), AugmentConfig(image_size=16), seeded())
+    for clip in out:
+        assert torch.equal(clip[0], clip[1])
+        assert torch.equal(clip[0], clip[2])
+    assert not any(torch.allclose(out[i], out[j]) for i in range(6) for j in range(i))
+
+
+def test_scale_one_leaves_a_square_frame_as_it_is():
+    clips = frames(height=32, width=32)
+    config = AugmentConfig(image_size=32, scale_min=1.0, flip=False)
+    torch.testing.assert_close(augment(clips, config, seeded()), clips, rtol=1e-4, atol=1e-5)
+
+
+def test_resize():
+    clips = frames()
+    out = resize(clips, 16)
+    assert out.shape == (4, 2, 3, 16, 16)
+    torch.testing.assert_close(out, tv.resize(clips, [16, 16], antialias=True), rtol=1e-4, atol=1e-5)
+    square = frames(height=32, width=32)
+    assert resize(square, 32) is square
+
+
+def test_to_float_is_the_imagenet_normalisation():
+    pixels = torch.randint(256, (2, 3, 6, 7, 3), dtype=torch.uint8, generator=seeded())
+    out = to_float(pixels)
+    assert out.shape == (2, 3, 3, 6, 7)
+    assert out.dtype == torch.float32
+    expected = (pixels.numpy() / 255.0 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    np.testing.assert_allclose(out.numpy(), np.moveaxis(expected, -1, 2), rtol=1e-5, atol=1e-6)

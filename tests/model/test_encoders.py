@@ -1,0 +1,144 @@
+"""The encoders against torchvision's own, and weight files good and bad."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from mgap_cli.config import ModelConfig
+from mgap_cli.errors import ExitCode, UnfitError
+from mgap_cli.model.encoders import ResNet
+from mgap_cli.model.network import AudioVisualNetwork
+
+
+@pytest.fixture(scope="module")
+def published() -> nn.Module:
+    """torchvision's resnet18 whose running statistics are not the initial ones."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None)
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(8, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(published, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(published.state_dict(), path)
+    return path
+
+
+def features(published: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The input of the classifier."""
+    found = []
+    handle = published.fc.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    with torch.no_grad():
+        published(x)
+    handle.remove()
+    return found[0]
+
+
+def test_resnet18_of_width_64_is_torchvisions(published):
+    ours = ResNet("resnet18", 3, 64).eval()
+    ours.load_state_dict({k: v for k, v in published.state_dict().items() if not k.startswith("fc.")})
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = ours(x)
+    assert out.shape == (2, ours.features) == (2, 512)
+    torch.testing.assert_close(out, features(published, x))
+
+
+def test_weight_file_with_three_channels(published, weights):
+    ours = ResNet("resnet18", 3, 64).eval()
+    ours.load_torchvision(str(weights))
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), features(published, x))
+
+
+def test_weight_file_with_one_channel_sums_the_first_convolution(published, weights):
+    ours = ResNet("resnet18", 1, 64).eval()
+    ours.load_torchvision(str(weights))
+    grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = ours(grey)
+    torch.testing.assert_close(out, features(published, grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_network_takes_weight_files_for_either_modality(published, weights):
+    network = AudioVisualNetwork(ModelConfig(audio_weights=str(weights), visual_weights=str(weights)), 3)
+    first = published.conv1.weight
+    assert torch.equal(network.visual_encoder.conv1.weight, first)
+    torch.testing.assert_close(network.audio_encoder.conv1.weight, first.sum(dim=1, keepdim=True))
+    assert torch.equal(network.audio_encoder.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
+
+
+def write_text(path: Path, _) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+
+
+def write_truncated(path: Path, weights: Path) -> None:
+    path.write_bytes(weights.read_bytes()[:100_000])
+
+
+def write_list(path: Path, _) -> None:
+    torch.save([1, 2, 3], path)
+
+
+def write_module(path: Path, _) -> None:
+    torch.save(nn.Linear(2, 2), path)  # a pickle: not to be executed
+
+
+def write_partial(path: Path, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    torch.save({k: v for k, v in state.items() if not k.startswith("layer3")}, path)
+
+
+def write_nothing(path: Path, _) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "write", [write_text, write_truncated, write_list, write_module, write_partial, write_nothing]
+)
+def test_a_bad_weight_file_is_unfit_and_named(write, weights, tmp_path):
+    path = tmp_path / "bad.pth"
+    write(path, weights)
+    with pytest.raises(UnfitError, match=r"bad\.pth") as caught:
+        ResNet("resnet18", 3, 64).load_torchvision(str(path))
+    assert caught.value.exit_code == ExitCode.UNFIT
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "width"), [("resnet10", 64), ("resnet18", 16)])
+def test_weights_of_another_architecture_are_unfit(name, width, weights):
+    with pytest.raises(UnfitError):
+        ResNet(name, 3, width).load_torchvision(str(weights))
+
+
+@pytest.mark.parametrize(("name", "convolutions"), [("resnet18", 20), ("resnet10", 12)])
+@pytest.mark.parametrize("size", [(32, 32), (65, 63), (17, 9)])
+def test_shapes(name, convolutions, size):
+    encoder = ResNet(name, 1, 4).eval()
+    assert encoder(torch.zeros(2, 1, *size)).shape == (2, 32)
+    assert sum(isinstance(m, nn.Conv2d) for m in encoder.modules()) == convolutions
+
+
+def test_initial_weights_are_kaiming_and_xavier():
+    torch.manual_seed(0)
+    network = AudioVisualNetwork(ModelConfig(encoder="resnet10", width=32), 40)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.1)
+        elif isinstance(module, nn.Linear):
+            spread = math.sqrt(2 / (module.in_features + module.out_features))
+            assert module.weight.std().item() == pytest.approx(spread, rel=0.1)
+            assert (module.bias == 0).all()

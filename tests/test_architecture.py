@@ -1,0 +1,93 @@
+"""Walls: a module imports only from those before it, and heavy packages stay where they belong."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mgap_cli
+
+PACKAGE = Path(mgap_cli.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ORDER = [
+    "__init__", "errors", "config", "console", "rundir", "data", "model", "gap", "objectives", "training",
+    "evaluation", "report", "options", "commands", "app", "__main__",
+]  # fmt: skip
+HEAVY = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib", "decord", "PIL")
+COMMANDS = ("prepare", "warmup", "analyze-gap", "adapt", "evaluate", "run")
+
+
+def part(module: Path) -> str:
+    """The part of the program that a file belongs to."""
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Every module that a file names in an import, inside functions and TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            assert node.module
+            if node.module == "mgap_cli":  # from mgap_cli import part
+                names = (alias.name for alias in node.names)
+                yield from (f"mgap_cli.{name}" for name in names if name != "__version__")
+            else:
+                yield node.module
+
+
+def users(*packages: str) -> set[str]:
+    """The files that import one of these packages, anywhere."""
+    return {
+        module.relative_to(PACKAGE).as_posix()
+        for module in MODULES
+        if any(name.split(".")[0] in packages for name in imports(module))
+    }
+
+
+def test_every_part_has_its_place():
+    assert {part(m) for m in MODULES} <= set(ORDER)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: m.relative_to(PACKAGE).as_posix())
+def test_imports_go_one_way(module):
+    rank = ORDER.index(part(module))
+    ours = (name.split(".")[1] for name in imports(module) if name.startswith("mgap_cli."))
+    assert [name for name in ours if ORDER.index(name) > rank] == []
+
+
+def test_packages_with_one_home():
+    assert users("decord", "decord2") == {"data/decode.py"}
+    assert users("torchaudio") == {"data/features.py"}
+    assert users("matplotlib") == {"report/plots.py"}
+    assert users("click", "pandas", "torchcodec", "cv2") == set()
+    assert users("typer") <= {
+        "app.py",
+        "options.py",
+        *(f"commands/{p.name}" for p in PACKAGE.glob("commands/*")),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)], ids=" ".join
+)
+def test_help_imports_nothing_heavy(arguments):
+    program = (
+        "import sys\n"
+        "from mgap_cli.__main__ import main\n"
+        f"sys.argv = ['mgap', *{arguments!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        f"    print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "mgap" in done.stdout
+    assert done.stderr.strip() == "[]"

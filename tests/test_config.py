@@ -1,0 +1,242 @@
+"""Where a setting's value comes from, and which values are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgap_cli.config import Config, differing_keys, from_dict, preset, presets, read_yaml, resolve
+from mgap_cli.errors import ExitCode, UsageError
+from mgap_cli.objectives import registry
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    return tmp_path / "mine.yaml"
+
+
+def test_the_precedence_of_sources_lowest_first(file):
+    file.write_text("train: {lr: 0.3}")
+    layers = {
+        "file": file,
+        "environment": {"MGAP_TRAIN__LR": "0.4"},
+        "sets": ["train.lr=0.5"],
+        "flags": {"train.lr": 0.6},
+    }
+    assert preset("digits").train.optimizer != Config().train.optimizer  # a preset beats the defaults
+    base = Config().updated({"train.lr": 0.2}, "preset")
+    given_so_far: dict = {"environment": {}}
+    found = [resolve(base, **given_so_far).train.lr]
+    for name, value in layers.items():
+        given_so_far[name] = value
+        found.append(resolve(base, **given_so_far).train.lr)
+    assert found == [0.2, 0.3, 0.4, 0.5, 0.6]
+
+
+def test_each_layer_changes_only_what_it_names(file):
+    file.write_text("train: {batch_size: 7}\nmodel: {fusion: sum}")
+    config = resolve(
+        preset("digits"),
+        file=file,
+        environment={"MGAP_GAP__KIND": "signed", "MGAP_DEBUG": "1", "HOME": "/"},
+        sets=["adaptive.alpha=3", "adaptive.alpha=2"],  # the last word counts
+        flags={"train.seed": 5, "train.lr": None},
+    )
+    assert differing_keys(preset("digits"), config, config.to_dict()) == {
+        "train.batch_size": (32, 7),
+        "train.seed": (0, 5),
+        "model.fusion": ("concat", "sum"),
+        "gap.kind": ("absolute", "signed"),
+        "adaptive.alpha": (1.0, 2.0),
+    }
+
+
+def test_the_real_environment_is_read(monkeypatch):
+    monkeypatch.setenv("MGAP_RUNTIME__EVAL_BATCH_SIZE", "9")
+    assert resolve(Config()).runtime.eval_batch_size == 9
+
+
+@pytest.mark.parametrize(
+    ("sources", "origin"),
+    [
+        ({"sets": ["train.lrr=1"]}, "--set"),
+        ({"environment": {"MGAP_TRAIN__LRR": "1"}}, "environment"),
+        ({"flags": {"train.lrr": 1}}, "command line"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_origin_and_a_suggestion(sources, origin):
+    with pytest.raises(UsageError, match=rf"^{origin}: unknown setting 'train\.lrr'") as caught:
+        resolve(Config(), **{"environment": {}, **sources})
+    assert "train.lr?" in caught.value.hint
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_an_unknown_key_in_a_file_is_refused_with_the_file(file):
+    file.write_text("trian: {lr: 1}")
+    with pytest.raises(UsageError, match=r"mine\.yaml: unknown setting 'trian\.lr'") as caught:
+        resolve(Config(), file=file, environment={})
+    assert "train.lr?" in caught.value.hint
+
+
+def test_a_key_like_no_other_is_answered_with_the_list():
+    with pytest.raises(UsageError) as caught:
+        Config().updated({"zzzzzz": 1}, "here")
+    assert all(key in caught.value.hint for key in ("train.lr", "gap.kind"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.lr", "fast"), ("train.lr", True), ("train.lr", None), ("train.lr", [1]), ("train.lr", {"a": 1}),
+        ("train.batch_size", 1.5), ("train.batch_size", "many"), ("train.batch_size", True),
+        ("train.batch_size", math.nan), ("train.batch_size", math.inf),
+        ("augment.flip", 1), ("augment.flip", "yes please"),
+        ("model.fusion", "average"), ("model.fusion", None), ("model.fusion", ["sum"]),
+        ("warmup.objective", ["joint"]), ("runtime.device", {}),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(key, value):
+    with pytest.raises(UsageError, match=rf"^here: {key} is .*; expected"):
+        Config().updated({key: value}, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.lr", 0), ("train.lr", -1), ("train.lr", math.nan), ("train.lr", math.inf),
+        ("train.momentum", -0.1), ("train.batch_size", 0), ("train.seed", -1), ("train.seed", 2**32),
+        ("augment.scale_min", 0), ("augment.scale_min", 1.01), ("data.val_share", 0.95),
+        ("adapt.threshold", math.nan), ("adaptive.alpha", math.nan), ("adaptive.alpha", -1),
+        ("gap.sd_floor", 0), ("gap.components", 0), ("evaluate.confidence", 2),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused(key, value):
+    with pytest.raises(UsageError, match=rf"^here: {key} is .*; it must be"):
+        Config().updated({key: value}, "here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.seed", 2**32 - 1), ("augment.scale_min", 1), ("data.val_share", 0), ("train.clip_norm", 0),
+        ("evaluate.confidence", 1),
+    ],
+)  # fmt: skip
+def test_the_ends_of_a_range_are_allowed(key, value):
+    assert Config().updated({key: value}, "here").flat()[key] == value
+
+
+def test_every_default_is_in_its_own_range_and_of_its_own_type():
+    assert from_dict(Config().to_dict(), "defaults") == Config()
+
+
+@pytest.mark.parametrize("word", ["train.lr=1e-3", "train.lr=0.001", "train.lr = 1.0e-3", "train.lr='1e-3'"])
+def test_numbers_as_people_write_them(word, file):
+    assert resolve(Config(), sets=[word], environment={}).train.lr == 0.001
+    file.write_text("train:\n  lr: 1e-3\n  batch_size: 16.0\n")  # YAML 1.1 reads 1e-3 as a string
+    config = resolve(Config(), file=file, environment={})
+    assert config.train.lr == 0.001
+    assert config.train.batch_size == 16
+    assert isinstance(config.train.batch_size, int)
+
+
+def test_an_empty_value_clears_a_path():
+    config = Config().updated({"model.audio_weights": "a.pth"}, "here")
+    assert resolve(config, sets=["model.audio_weights="], environment={}).model.audio_weights == ""
+
+
+@pytest.mark.parametrize("word", ["train.lr", "train.lr=[", ""])
+def test_a_malformed_set_is_refused(word):
+    with pytest.raises(UsageError, match="--set"):
+        resolve(Config(), sets=[word], environment={})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1, 2]", "mapping of sections"),
+        ("", "mapping of sections"),
+        ("train: [", "not valid YAML"),
+        ("train: 3", "must hold a mapping"),
+        ("train:", "must hold a mapping"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line(text, reason, file):
+    file.write_text(text)
+    with pytest.raises(UsageError, match=reason) as caught:
+        resolve(Config(), file=file, environment={})
+    assert "mine.yaml" in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    for name in ("missing.yaml", "binary.yaml", "."):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read_yaml(tmp_path / name)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "train.lr": st.floats(1e-30, 1e30),
+            "train.batch_size": st.integers(1, 2**40),
+            "augment.flip": st.booleans(),
+            "model.audio_weights": st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
+            "gap.kind": st.sampled_from(["absolute", "signed"]),
+        }
+    )
+)
+def test_yaml_round_trip(changes):
+    config = Config().updated(changes, "here")
+    assert from_dict(yaml.safe_load(config.to_yaml()), "there") == config
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_loads_and_names_objectives_that_exist(name):
+    config = preset(name)
+    assert {config.warmup.objective, config.adapt.objective} <= set(registry())
+    assert config.augment.image_size <= config.data.frame_size
+    assert from_dict(yaml.safe_load(config.to_yaml()), name) == config
+
+
+def test_presets_by_name():
+    assert set(presets()) >= {"cremad", "ave", "kinetics-sounds", "digits"}
+    assert preset("no such data set") == Config()
+    assert preset("ave").data.frames == 3
+
+
+def test_cremads_protocol_is_the_literatures():
+    config = preset("cremad")
+    data, train = config.data, config.train
+    assert (data.frames, data.sample_rate, data.seconds, data.n_fft, data.hop) == (1, 22_050, 3.0, 512, 353)
+    assert (train.optimizer, train.lr, train.momentum, train.weight_decay) == ("sgd", 1e-3, 0.9, 1e-4)
+    assert (train.schedule, train.step_size, train.gamma, train.batch_size) == ("step", 70, 0.1, 64)
+    assert config.augment.image_size == 224
+    assert config.warmup.epochs + config.adapt.epochs == 100
+
+
+def test_differing_keys_looks_at_the_sections_asked_for():
+    other = Config().updated({"train.lr": 1, "runtime.device": "cpu"}, "here")
+    assert differing_keys(Config(), other, ["train"]) == {"train.lr": (1e-3, 1.0)}
+    assert differing_keys(Config(), other, ["gap"]) == {}
+
+
+def test_a_configuration_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().train.lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.xfail(
+    strict=True, raises=yaml.YAMLError, reason="config._environment_changes lets YAMLError out"
+)
+def test_an_environment_value_that_is_not_yaml_is_a_usage_error():
+    with pytest.raises(UsageError, match="environment"):
+        resolve(Config(), environment={"MGAP_TRAIN__LR": "["})
