@@ -13,7 +13,7 @@ START, END = "<!-- reference:start -->", "<!-- reference:end -->"
 
 
 def table() -> str:
-    """Return a row a command: its usage, what it does, and what stdout gets, by its docstring's first line."""
+    """Return a row a command: usage, what it does, what stdout gets; from its docstring's first line."""
     from mgap_cli.app import app
 
     group = typer.main.get_command(app)
@@ -21,7 +21,7 @@ def table() -> str:
     for name, command in group.commands.items():
         context = command.make_context(name, [], resilient_parsing=True)
         arguments = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
-        usage = " ".join(["mgap", name, *(a.replace("{", "").replace("}", "") for a in arguments)])
+        usage = " ".join(["mgap", name, *(a.upper() for a in arguments)])
         summary = " ".join(command.help.split("\n\n")[0].split()).rstrip(".")
         does, _, prints = summary.partition("; prints ")
         rows.append(f"| `{usage}` | {does} | {prints or 'tables'} |")

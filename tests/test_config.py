@@ -93,8 +93,8 @@ def test_a_key_like_no_other_is_answered_with_the_list():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("train.lr", "fast"), ("train.lr", True), ("train.lr", None), ("train.lr", [1]), ("train.lr", {"a": 1}),
-        ("train.batch_size", 1.5), ("train.batch_size", "many"), ("train.batch_size", True),
+        ("train.lr", "fast"), ("train.lr", True), ("train.lr", None), ("train.lr", [1]),
+        ("train.lr", {"a": 1}), ("train.batch_size", 1.5), ("train.batch_size", "many"), ("train.batch_size", True),
         ("train.batch_size", math.nan), ("train.batch_size", math.inf),
         ("augment.flip", 1), ("augment.flip", "yes please"),
         ("model.fusion", "average"), ("model.fusion", None), ("model.fusion", ["sum"]),

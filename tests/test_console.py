@@ -79,7 +79,7 @@ def clock(monkeypatch) -> Clock:
 
 def test_off_a_terminal_a_line_every_thirty_seconds(clock, capsys):
     with Sink().progress("warmup", 1000, "steps") as tick:
-        for done in range(0, 91):  # a step a second
+        for done in range(91):  # a step a second
             tick(done, "loss 0.5")
             clock.now += 1
     out, err = capsys.readouterr()

@@ -23,11 +23,15 @@ def path(tmp_path) -> Path:
     return tmp_path / "run" / "result.json"
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
 def test_a_write_makes_its_folder_and_replaces_what_was_there(path):
     write_text(path, "one\n")
     write_text(path, "zwölf\n")
     assert path.read_bytes() == "zwölf\n".encode()
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 def test_nothing_is_seen_before_the_end(path):
@@ -46,24 +50,24 @@ def test_an_exception_leaves_the_old_content_and_no_litter(path, error):
         file.write(b"half")
         raise error
     assert path.read_text() == "old"
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 def test_an_exception_in_a_first_write_leaves_nothing(path):
     with pytest.raises(RuntimeError), atomic_write(path):
         raise RuntimeError
-    assert os.listdir(path.parent) == []
+    assert names(path.parent) == []
 
 
 def test_a_full_disk_is_one_message(path):
     write_text(path, "old")
-    with pytest.raises(MgapError, match=r"result\.json: cannot be written \(No space left") as caught:
-        with atomic_write(path):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    reason = r"result\.json: cannot be written \(No space left"
+    with pytest.raises(MgapError, match=reason) as caught, atomic_write(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.exit_code == ExitCode.FAILED
     assert "-o" in caught.value.hint
     assert path.read_text() == "old"
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
@@ -76,7 +80,7 @@ def test_a_folder_in_the_files_place_is_one_message(path):
     path.mkdir(parents=True)
     with pytest.raises(MgapError, match="cannot be written"):
         write_text(path, "x")
-    assert os.listdir(path.parent) == [path.name]
+    assert names(path.parent) == [path.name]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -58,7 +58,7 @@ def accuracies(checkpoint: Path, split: str) -> dict[str, float]:
 
 
 def identification(store: Path, warm: Path) -> dict[str, float]:
-    """Return ROC-AUC of posterior and raw gap for `degraded`, on train and test; {} where it is not recorded."""
+    """Return ROC-AUC of posterior and raw gap for `degraded`; {} where that is not recorded."""
     from sklearn.metrics import roc_auc_score
 
     columns = open_store(store).columns

@@ -1,0 +1,1 @@
+from program import finished, other_store, run, store  # noqa: F401  (fixtures)

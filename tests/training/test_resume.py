@@ -1,0 +1,184 @@
+"""A run that is killed at any moment and started again by the same line ends as one that was not."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from program import TINY, Running, assert_same_checkpoint, listing, metrics, mgap, sets, start, status
+
+EPOCHS = 10
+
+
+def warmup_line(store: Path, run: Path, *more: str) -> list[object]:
+    return ["warmup", store, "-o", run, *sets(*TINY), "--epochs", EPOCHS, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory) -> Path:
+    """The run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("whole")
+    assert mgap(*warmup_line(store, run)).code == 0
+    return run
+
+
+def assert_same_run(a: Path, b: Path, stage: str = "warmup") -> None:
+    """Assert that all that a stage leaves is the same: weights, state, figures; and nothing else lies there."""
+    for name in (f"{stage}.pt", f"{stage}-last.pt"):
+        assert_same_checkpoint(a / name, b / name)
+    assert (a / f"{stage}.pt").read_bytes() == (b / f"{stage}.pt").read_bytes()
+
+    def figures(run: Path) -> list[dict]:
+        timed = ("seconds", "samples_per_second")
+        return [{k: v for k, v in e.items() if k not in timed} for e in metrics(run, stage)]
+
+    assert figures(a) == figures(b)
+    assert status(a) == status(b) and status(a)["state"] == "done"
+    assert listing(a).keys() == {n for n in listing(b) if not n.endswith(".tmp")}
+
+
+def lines(count: int) -> Callable[[Path], bool]:
+    return lambda run: len(metrics(run)) >= count
+
+
+MOMENTS = {
+    "in the first epoch": lambda run: (run / "status.json").exists(),
+    "after epoch 1": lines(1),
+    "after epoch 5": lines(5),
+    "while saving": lambda run: len(metrics(run)) >= 3 and bool(list(run.glob(".warmup-last.pt.*.tmp"))),
+    "while saving the best": lambda run: bool(list(run.glob(".warmup-best.pt.*.tmp"))),
+    "near the end": lines(EPOCHS),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_resumed(whole, store, tmp_path, moment):
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run))
+    running.until(lambda: MOMENTS[moment](run))
+    running.send(signal.SIGKILL)
+    assert running.wait().code in (-signal.SIGKILL, 0)  # at the end, and while saving, it may get away
+    resumed = mgap(*warmup_line(store, run))
+    assert resumed.code == 0 and resumed.out == f"{run / 'warmup.pt'}\n"
+    assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--objective", "ogm-ge", "--optimizer", "sgd", "--schedule", "step", "--clip-norm", "1"],
+        ["--objective", "joint", "--select", "last", "--precision", "bf16"],
+    ],
+    ids=["ogm-ge", "joint"],
+)
+def test_killed_and_resumed_with_other_settings(store, tmp_path, more):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert mgap(*warmup_line(store, whole, *more)).code == 0
+    running = start(*warmup_line(store, run, *more))
+    assert running.until(lambda: lines(5)(run))
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    assert mgap(*warmup_line(store, run, *more)).code == 0
+    assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize("more", [[], ["--scores", "online", "--refit-every", "2"], ["--only", "balanced"]])
+def test_adapt_killed_and_resumed(finished, tmp_path, more):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+
+    def line(folder: Path) -> list[object]:
+        return ["adapt", finished / "warmup.pt", "-o", folder, "--epochs", 6, *more]
+
+    assert mgap(*line(whole)).code == 0
+    running = start(*line(run))
+    assert running.until(lambda: len(metrics(run, "adapt")) >= 3)
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    assert mgap(*line(run)).code == 0
+    assert_same_run(whole, run, "adapt")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_in_the_middle_of_an_epoch(whole, store, tmp_path, number):
+    run = tmp_path / "run"
+    preempted(start(*warmup_line(store, run)), run, number, 4)
+    again = preempted(start(*warmup_line(store, run)), run, number, 7)  # and twice in one run
+    assert "going on from epoch" in again
+    resumed = mgap(*warmup_line(store, run))
+    assert resumed.code == 0
+    assert_same_run(whole, run)
+
+
+def test_a_signal_stops_adapt(finished, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+
+    def line(folder: Path) -> list[object]:
+        return ["adapt", finished / "warmup.pt", "-o", folder, "--epochs", 6, "--scores", "online"]
+
+    assert mgap(*line(whole)).code == 0
+    preempted(start(*line(run)), run, signal.SIGTERM, 3, "adapt")
+    assert mgap(*line(run)).code == 0
+    assert_same_run(whole, run, "adapt")
+
+
+def preempted(running: Running, run: Path, number: int, epochs: int, stage: str = "warmup") -> str:
+    """Send a signal once so many epochs are done; assert the polite end and return stderr."""
+    assert running.until(lambda: len(metrics(run, stage)) >= epochs)
+    running.send(number)
+    done = running.wait()
+    done.fails(75, f"stopped by {signal.Signals(number).name}", "Run the same line again")
+    assert status(run)["state"] == "preempted" and status(run)["stage"] == stage
+    assert status(run)["epoch"] >= epochs and status(run)["step"] > 0
+    assert not (run / f"{stage}.pt").exists() and not list(run.glob(".*.tmp"))
+    return done.err
+
+
+def test_resuming_needs_no_more_than_the_last_checkpoint_and_the_best(whole, store, tmp_path):
+    """The tables and status beside them are for readers, and may be gone."""
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run))
+    assert running.until(lambda: lines(4)(run))
+    running.send(signal.SIGKILL)
+    running.wait()
+    for name in ("metrics.jsonl", "status.json", "env.json", "config.yaml"):
+        (run / name).unlink(missing_ok=True)
+    assert mgap(*warmup_line(store, run)).code == 0
+    assert_same_checkpoint(whole / "warmup.pt", run / "warmup.pt")
+
+
+def test_killed_by_ctrl_c(whole, store, tmp_path):
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run))
+    assert running.until(lambda: lines(2)(run))
+    running.send(signal.SIGINT)
+    done = running.wait()
+    assert done.code == 130 and done.out == "" and "Traceback" not in done.err, done.err
+    assert done.err.endswith("error: interrupted.\n")
+    assert status(run)["state"] != "running" and not list(run.glob(".*.tmp"))
+    assert mgap(*warmup_line(store, run)).code == 0
+    assert_same_run(whole, run)
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_random_moments(whole, store, tmp_path):
+    """Each attempt lives for a random time, so that kills fall in every part of the program."""
+    import time
+
+    draw = random.Random(0)
+    for trial in range(6):
+        run, kills = tmp_path / f"run{trial}", 0
+        while kills < 5:
+            running = start(*warmup_line(store, run))
+            end = time.monotonic() + draw.uniform(0.05, 1.5)
+            running.until(lambda end=end: time.monotonic() > end)
+            running.send(signal.SIGKILL)
+            if running.wait().code == 0:
+                break
+            kills += 1
+        assert mgap(*warmup_line(store, run)).code == 0
+        assert_same_run(whole, run)
+        shutil.rmtree(run)
