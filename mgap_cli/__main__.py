@@ -21,6 +21,10 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _tell("interrupted.", "")
         sys.exit(ExitCode.INTERRUPTED)
+    except SystemExit as end:  # Typer turns Ctrl-C into its exit code, without a word
+        if end.code == ExitCode.INTERRUPTED:
+            _tell("interrupted.", "")
+        raise
     except BrokenPipeError:
         # The reader of our pipe has left, as `| head` does. Python would complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

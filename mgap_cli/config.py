@@ -112,6 +112,7 @@ class AugmentConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     seed: int = _seed(0)
+    epochs: int = _count(100)  # the budget of both stages together, which the schedule spans
     batch_size: int = _count(64)
     optimizer: OptimizerName = "sgd"
     lr: float = _positive(1e-3)
@@ -127,16 +128,16 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class WarmupConfig:
-    """Joint training without intervention: a third of the budget, well before memorisation."""
+    """Joint training without intervention."""
 
     objective: str = "joint-heads"
-    epochs: int = _count(33)
+    epochs: int = _count(33)  # a third of the budget: it must stop well before memorisation
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
     objective: str = "adaptive"
-    epochs: int = _count(67)
+    epochs: int = _range(0, 0)  # 0: the rest of the budget
     only: Subset = "all"  # balanced: purification
     threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
 

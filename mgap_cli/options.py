@@ -66,7 +66,7 @@ Objective = Annotated[
     str | None,
     _training("joint, joint-heads, unimodal-audio, unimodal-visual, ogm, ogm-ge; adapt: adaptive too."),
 ]
-Epochs = Annotated[int | None, _training("Epochs of this stage.")]
+Epochs = Annotated[int | None, _training("Epochs of this stage; the budget is train.epochs.")]
 BatchSize = Annotated[int | None, _training("Samples a step.")]
 LearningRate = Annotated[float | None, _training("Initial learning rate.", "--lr")]
 Optimizer = Annotated[configuration.OptimizerName | None, _training("Optimizer.")]

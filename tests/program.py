@@ -26,7 +26,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 # A protocol, a network and stages that train in a second.
-CLIPS = 240
+CLIPS = 180
 TINY_DATA = {"frames": 1, "frame_size": 8, "sample_rate": 4000, "seconds": 0.3, "n_fft": 64, "hop": 40}
 TINY = [
     *("model.width=4", "augment.image_size=8", "train.batch_size=16", "train.lr=0.003"),

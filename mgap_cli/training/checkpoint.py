@@ -9,13 +9,15 @@ A checkpoint is a dict with these keys:
     store            {"path", "name", "fingerprint"} of the data it was trained on
     model            the task's state dict: the network and what its objective remembers
     epoch, step      finished epochs, and finished steps of the epoch after them
-    history          a dict an epoch
-    loop             what resuming needs besides (absent from a selected checkpoint)
+    spent            epochs of the budget used when the stage ends
+    history          a dict an epoch; selected: which of them this is, and by which split
+    loop             optimizer, scheduler, scaler, running sums, random state
     program          mgap's version
 """
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,25 @@ from mgap_cli.rundir import atomic_write
 
 FORMAT = "mgap-checkpoint"
 VERSION = 1
-_KEYS = ("stage", "objective", "config", "classes", "store", "model", "epoch", "step", "history", "program")
+_KEYS = [
+    "stage",
+    "objective",
+    "config",
+    "classes",
+    "store",
+    "model",
+    "epoch",
+    "step",
+    "spent",
+    "history",
+    "loop",
+    "program",
+]
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write `content` atomically. MgapError if the folder cannot be written or the disk is full."""
+    content = {key: value if key == "model" else _interned(value) for key, value in content.items()}
     try:
         with atomic_write(path) as file:
             torch.save({"format": FORMAT, "version": VERSION, "program": __version__, **content}, file)
@@ -42,6 +58,19 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             f"{path}: the checkpoint cannot be written ({str(error).splitlines()[0]}).",
             "Free space, or choose another folder with -o; the last checkpoint is untouched.",
         ) from error
+
+
+def _interned(value: Any) -> Any:
+    """Return a copy whose equal strings are one object each.
+
+    Pickle writes an object again by reference, an equal one in full: without this, a resumed run's file
+    would differ in bytes from an undisturbed run's, though it says the same.
+    """
+    if isinstance(value, dict):
+        return {_interned(key): _interned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_interned(inner) for inner in value]
+    return sys.intern(value) if type(value) is str else value
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

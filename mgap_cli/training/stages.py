@@ -67,13 +67,15 @@ def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
         )
     _check_objective(config.warmup.objective, config, store)
     config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
-    return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs), config, store, run)
+    span = max(config.train.epochs, config.warmup.epochs)
+    return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs, span), config, store, run)
 
 
 def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path) -> Plan:
     """Plan training that goes on from a checkpoint's network.
 
-    Raises UsageError if `config` changes the network, UnfitError if the checkpoint trained one branch only.
+    It has the rest of the budget, or `adapt.epochs`. Raises UsageError if nothing is left, or if `config`
+    changes the network; UnfitError if the checkpoint trained one branch only.
     """
     changed = differing_keys(config_of(content, checkpoint), config, ("model",))
     if changed:
@@ -88,7 +90,15 @@ def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: 
         )
     _check_objective(config.adapt.objective, config, store)
     origin = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    stage = Stage("adapt", config.adapt.objective, config.adapt.epochs, origin)
+    first = content["spent"]
+    epochs = config.adapt.epochs or config.train.epochs - first
+    if epochs < 1:
+        raise UsageError(
+            f"{checkpoint}: has spent the whole budget of {config.train.epochs} epochs.",
+            "Say how many to add with --epochs, or warm up for fewer.",
+        )
+    span = max(config.train.epochs, first + epochs)
+    stage = Stage("adapt", config.adapt.objective, epochs, span, first, origin)
     return Plan(stage, config, store, run, (checkpoint, content))
 
 

@@ -8,6 +8,7 @@ one that was not, bit for bit on a CPU. Two rules give it that: every random dra
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,17 @@ from mgap_cli.training.task import Task, build_task
 
 @dataclass(frozen=True)
 class Stage:
-    """name: "warmup" or "adapt"; origin: what it starts from, as a digest ("" for fresh weights)."""
+    """A part of the training budget.
+
+    name: "warmup" or "adapt". first: epochs of the budget spent before it. span: epochs that the
+    learning rate's schedule spans. origin: digest of the checkpoint it starts from ("": fresh weights).
+    """
 
     name: str
     objective: str
     epochs: int
+    span: int
+    first: int = 0
     origin: str = ""
 
 
@@ -45,7 +52,8 @@ class Trainer:
     """Trains one stage in one run folder.
 
     `samples` are the positions in the store to train on (default: the whole training split). `initial`
-    is the content of the checkpoint whose network the stage starts from.
+    is the content of the checkpoint whose network the stage starts from, and whose optimizer's memory it
+    keeps where the optimizer is the same.
     """
 
     def __init__(
@@ -67,7 +75,11 @@ class Trainer:
             self.train_indices if samples is None else samples, config.train.batch_size
         )
         self.optimizer = _optimizer(self.task, config, self.device)
-        self.scheduler = _scheduler(self.optimizer, config, stage.epochs)
+        if initial is not None and initial["config"]["train"]["optimizer"] == config.train.optimizer:
+            groups = self.optimizer.state_dict()["param_groups"]
+            memory = initial["loop"]["optimizer"]["state"]
+            self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        self.scheduler = _scheduler(self.optimizer, config, stage)
         self.scaler = precision.scaler()
         self.epoch = self.step = self.bad_steps = 0
         self.sums = torch.zeros(5, dtype=torch.float64, device=self.device)  # n, loss, correct by head
@@ -185,7 +197,7 @@ class Trainer:
         if self._is_best(entry):
             self.best = {"on": self.config.train.select, "epoch": self.epoch}
             save_checkpoint(self.best_path, self._content())
-        save_checkpoint(self.last_path, {**self._content(), "loop": self._loop_state()})
+        save_checkpoint(self.last_path, self._content())
         self._append_metrics(
             {**entry, "seconds": round(seconds, 3), "samples_per_second": round(n / seconds, 1)}
         )
@@ -253,16 +265,15 @@ class Trainer:
             "step": self.step,
             "history": self.history,
             "selected": self.best,
-        }
-
-    def _loop_state(self) -> dict[str, Any]:
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "sums": self.sums,
-            "bad_steps": self.bad_steps,
-            "rng": torch.get_rng_state(),
+            "spent": self.stage.first + self.stage.epochs,
+            "loop": {
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "sums": self.sums,
+                "bad_steps": self.bad_steps,
+                "rng": torch.get_rng_state(),
+            },
         }
 
     def _restore(self, content: dict[str, Any]) -> None:
@@ -278,7 +289,7 @@ class Trainer:
         self.history, self.best = content["history"], content["selected"]
 
     def _save_and_leave(self, stop: StopFlag) -> None:
-        save_checkpoint(self.last_path, {**self._content(), "loop": self._loop_state()})
+        save_checkpoint(self.last_path, self._content())
         raise MgapError(
             f"stopped by {stop.name} at epoch {self.epoch + 1}, step {self.step}; saved {self.last_path}.",
             "Run the same line again to go on.",
@@ -314,14 +325,20 @@ def _optimizer(task: Task, config: Config, device: torch.device) -> torch.optim.
 
 
 def _scheduler(
-    optimizer: torch.optim.Optimizer, config: Config, epochs: int
+    optimizer: torch.optim.Optimizer, config: Config, stage: Stage
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a schedule over the whole budget, taken up at the stage's first epoch."""
     train = config.train
-    if train.schedule == "step":
-        return torch.optim.lr_scheduler.StepLR(optimizer, train.step_size, train.gamma)
-    if train.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+    def factor(epoch: int) -> float:
+        spent = stage.first + epoch
+        if train.schedule == "step":
+            return float(train.gamma ** (spent // train.step_size))
+        if train.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * spent / stage.span))
+        return 1.0
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int, rate: float) -> str:

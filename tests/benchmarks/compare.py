@@ -2,8 +2,8 @@
 
     python tests/benchmarks/compare.py STORE RUNS --seeds 5
 
-Every objective gets the same budget: the baselines train for warmup.epochs + adapt.epochs in one go,
-`adaptive` warms up for the first share and adapts for the second. A run that is there already is not
+Every objective gets the same budget and schedule, train.epochs: the baselines in one go, `adaptive`
+warms up for the first share of it and adapts for the rest. A run that is there already is not
 trained again, so the script can be stopped and started. Prints a Markdown table of test accuracy (mean
 and standard deviation over seeds), validation accuracy beside it, since that is what defaults are chosen
 by, and where the store records `degraded`, how well the posterior after warm-up finds it.
@@ -46,8 +46,7 @@ def train(store: Path, runs: Path, objective: str, seed: int, config: Config, se
     if objective.startswith(ADAPTIVE):
         warm = mgap("warmup", str(store), *common)["path"]
         return Path(mgap("adapt", warm)["path"])
-    epochs = config.warmup.epochs + config.adapt.epochs
-    line = ["warmup", str(store), *common, "--objective", objective, "--epochs", str(epochs)]
+    line = ["warmup", str(store), *common, "--objective", objective, "--epochs", str(config.train.epochs)]
     return Path(mgap(*line)["path"])
 
 
