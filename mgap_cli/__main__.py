@@ -25,8 +25,11 @@ def main() -> NoReturn:
         if end.code == ExitCode.INTERRUPTED:
             _tell("interrupted.", "")
         raise
-    except BrokenPipeError:
-        # The reader of our pipe has left, as `| head` does. Python would complain once more at its end.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the reader of our pipe has left, as `| head` does
+            where = f"{error.filename}: " if error.filename else ""
+            _tell(f"{where}{error.strerror or error}.", "", error)
+        # What stdout still holds goes nowhere: Python would complain of it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
     except Exception as error:

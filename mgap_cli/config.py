@@ -107,6 +107,7 @@ class AugmentConfig:
     image_size: int = _count(224)  # what the network sees, pixels
     scale_min: float = _share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
     flip: bool = True
+    audio_mask: float = _range(0.0, 0, 1)  # SpecAugment's largest masks, share of each axis; 0: none
 
 
 @dataclass(frozen=True)
@@ -309,21 +310,26 @@ def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
     # Only names with the double underscore are settings: MGAP_DEBUG and the like are not.
-    return {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1): yaml.safe_load(value)
-        for name, value in environment.items()
-        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name
-    }
+    changes = {}
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1)
+            changes[key] = _yaml_value(value, f"environment: {name}")
+    return changes
 
 
 def _parsed_set(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals:
         raise UsageError(f"--set {word}: expected section.key=value.", "For example: --set train.lr=0.01")
+    return key.strip(), _yaml_value(value, f"--set {key}")
+
+
+def _yaml_value(text: str, origin: str) -> Any:
     try:
-        return key.strip(), yaml.safe_load(value)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"--set {word}: the value is not valid YAML.") from error
+        raise UsageError(f"{origin}: {text!r} is not valid YAML.") from error
 
 
 def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:

@@ -90,6 +90,8 @@ class Running:
 
 def start(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Running:
     folder = Path(tempfile.mkdtemp(prefix="mgap-test-"))
+    for name in ("out", "err"):
+        (folder / name).touch()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", *_PRELOADED])
     words = [str(arg) for arg in args]
@@ -175,7 +177,7 @@ def _main(args: list[str], folder: Path, cwd: Path, env: dict[str, str]) -> None
     from mgap_cli.__main__ import main
 
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(folder / name, os.O_WRONLY), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [n for n in os.environ if n.startswith("MGAP_") or n == "WORLD_SIZE"]:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""Random resized crop and flip of a whole uint8 batch in one operation, on the batch's device."""
+"""Augmentation of a whole batch in one operation, on the batch's device: crop, flip, spectrogram masks."""
 
 from __future__ import annotations
 
@@ -86,3 +86,23 @@ def augment(frames: Tensor, config: AugmentConfig, generator: torch.Generator) -
     grid = grid.repeat_interleave(times, dim=0)
     cropped = F.grid_sample(frames.flatten(0, 1), grid, padding_mode="border", align_corners=False)
     return cropped.view(batch, times, 3, config.image_size, config.image_size)
+
+
+def mask(audio: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Hide a band of frequencies and a stretch of time of each (B, 1, F, L) spectrogram behind its mean.
+
+    SpecAugment's masks (Park et al., Interspeech 2019), one of each: widths uniform in [0, share] of the
+    axis, places uniform. `generator` is a CPU generator.
+    """
+    hidden = torch.zeros(audio.shape, dtype=torch.bool, device=audio.device)
+    for axis in (2, 3):
+        size = audio.shape[axis]
+        width, place = torch.rand(2, len(audio), generator=generator)
+        width = width * share * size
+        first = place * (size - width)
+        at = torch.arange(size) + 0.5
+        within = (at >= first[:, None]) & (at < (first + width)[:, None])
+        shape = [len(audio), 1, 1, 1]
+        shape[axis] = size
+        hidden |= within.view(shape).to(audio.device)
+    return torch.where(hidden, audio.mean(dim=(2, 3), keepdim=True), audio)

@@ -33,7 +33,7 @@ class Batch:
 
 def generator_for(seed: int, *counters: int) -> torch.Generator:
     """Return a CPU generator seeded by `seed` and the counters, independent of every other tuple."""
-    state = np.random.SeedSequence([seed, *counters]).generate_state(2, np.uint32)
+    state = np.random.SeedSequence(seed, spawn_key=counters).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
@@ -62,8 +62,12 @@ class Loader:
         for step in range(start, self.steps):
             chosen = self.indices[order[step * self.batch_size : (step + 1) * self.batch_size]]
             batch = self._gather(chosen)
-            frames = augment.augment(batch.frames, self.config, generator_for(seed, epoch, step))
-            yield Batch(batch.index, batch.labels, frames, batch.audio)
+            generator = generator_for(seed, epoch, step)
+            frames = augment.augment(batch.frames, self.config, generator)
+            audio = batch.audio
+            if self.config.audio_mask:
+                audio = augment.mask(audio, self.config.audio_mask, generator)
+            yield Batch(batch.index, batch.labels, frames, audio)
 
     def ordered(self) -> Iterator[Batch]:
         """Yield every sample once, in the order of `indices`, without augmentation."""

@@ -81,7 +81,7 @@ def open_store(path: Path) -> Store:
         position = {label: i for i, label in enumerate(classes)}
         labels = np.array([position[label] for label in columns["label"]], np.int64)
         ids, splits = columns["id"], np.array(columns["split"], dtype="U5")
-    except (OSError, ValueError, KeyError, TypeError, MgapError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, MgapError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     shapes = (len(ids), *frame_shape(config)), (len(ids), *spectrogram_shape(config))
     for array, shape, dtype, file in zip((frames, audio), shapes, ("u1", "f2"), ARRAYS, strict=True):
@@ -144,7 +144,7 @@ def verify(store: Store) -> bool:
 def _read_columns(path: Path) -> dict[str, list[str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        header = next(reader)
+        header = next(reader, [])
         rows = list(reader)
     if any(len(row) != len(header) for row in rows):
         raise ValueError("clips.csv has rows of unequal length")

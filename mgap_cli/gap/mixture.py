@@ -181,15 +181,11 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     gap = scores.gap
     mixture, warnings = fit_mixture(gap, config)
     values = mixture.value(gap)
-    bic = {}
-    if len(gap) >= MIN_SAMPLES:
-        distinct = len(np.unique(values))
-        bic = {
-            k: float(_gaussian_mixture(values, k, config).bic(values[:, None]))
-            for k in BIC_COMPONENTS
-            if k <= distinct
-        }
-    if bic and min(bic, key=lambda k: bic[k]) == 1:
+    bic = _bic(values, config)
+    # |gap| of a single population around 0 is a folded Gaussian, which takes two components to fit:
+    # whether there are two populations is asked of the signed gaps.
+    signed_bic = bic if config.kind == "signed" else _bic(gap, config)
+    if len(mixture.weights) > 1 and 1 in (_best(bic), _best(signed_bic)):
         warnings.append("BIC prefers one component: the gaps are unimodal, no evidence of two populations.")
     return GapFit(
         scores=scores,
@@ -201,6 +197,18 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
         crossing=mixture.crossing(),
         warnings=warnings,
     )
+
+
+def _bic(values: FloatArray, config: GapConfig) -> dict[int, float]:
+    """Return the criterion for each K that the values have distinct points for; {} for too few samples."""
+    if len(values) < MIN_SAMPLES:
+        return {}
+    counts = [k for k in BIC_COMPONENTS if k <= len(np.unique(values))]
+    return {k: float(_gaussian_mixture(values, k, config).bic(values[:, None])) for k in counts}
+
+
+def _best(bic: dict[int, float]) -> int | None:
+    return min(bic, key=lambda k: bic[k], default=None)
 
 
 def _gaussian_mixture(values: FloatArray, components: int, config: GapConfig) -> Any:

@@ -26,25 +26,18 @@ import torch
 
 from mgap_cli import __version__
 from mgap_cli.config import Config, from_dict
-from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.rundir import atomic_write
 
 FORMAT = "mgap-checkpoint"
 VERSION = 1
-_KEYS = [
-    "stage",
-    "objective",
-    "config",
-    "classes",
-    "store",
-    "model",
-    "epoch",
-    "step",
-    "spent",
-    "history",
-    "loop",
-    "program",
-]
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("stage", "objective", "program"), str),
+    **dict.fromkeys(("epoch", "step", "spent"), int),
+    **dict.fromkeys(("config", "store", "model", "loop"), dict),
+    **dict.fromkeys(("classes", "history"), list),
+}
+_STORE_KEYS = ("path", "name", "fingerprint")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -86,6 +79,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise UnfitError(f"{path}: not a checkpoint, or cut short.", retrain)
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look at the checksums
+        if damaged:
+            raise ValueError(f"wrong checksum of {damaged}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged or hostile archive raises is open-ended
         reason = str(error)
@@ -100,12 +97,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UnfitError(f"{path}: a PyTorch file, but not a checkpoint of mgap.", retrain)
     if content.get("version") != VERSION:
         raise UnfitError(f"{path}: layout {content.get('version')}, this program reads {VERSION}.", retrain)
-    missing = [key for key in _KEYS if key not in content]
-    if missing:
-        raise UnfitError(f"{path}: lacks {', '.join(missing)}.", retrain)
+    unfit = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
+    if not unfit:
+        unfit = [f"store.{key}" for key in _STORE_KEYS if not isinstance(content["store"].get(key), str)]
+    if unfit:
+        raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
     return content
 
 
 def config_of(content: dict[str, Any], path: Path) -> Config:
-    """Return the configuration that a checkpoint was trained with."""
-    return from_dict(content["config"], str(path))
+    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours."""
+    try:
+        return from_dict(content["config"], str(path))
+    except UsageError as error:
+        raise UnfitError(error.message, "It was written by another version of mgap, or changed.") from error

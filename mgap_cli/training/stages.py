@@ -21,6 +21,7 @@ from mgap_cli.training.checkpoint import config_of, load_checkpoint
 from mgap_cli.training.device import choose_device
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.restore import matching_store, open_trained
+from mgap_cli.training.task import network_from
 from mgap_cli.training.trainer import Stage, Trainer, check_selection
 
 # The settings that decide a stage's weights; `runtime` may change between a run and its resumption.
@@ -105,6 +106,7 @@ def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: 
 def open_for_adapt(checkpoint: Path, store: Path | None) -> tuple[dict[str, Any], Store]:
     """Return a warm-up checkpoint's content and its store; UnfitError if either is unfit."""
     content = load_checkpoint(checkpoint)
+    network_from(content, config_of(content, checkpoint), checkpoint)
     return content, matching_store(content, checkpoint, store)
 
 
@@ -130,13 +132,14 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
         return final
     device = choose_device(plan.config.runtime.device, sink)
     precision = choose_precision(plan.config.runtime.precision, device, sink)
-    write_text(run / "config.yaml", plan.config.to_yaml())
-    write_environment(run, {"device": str(device), "precision": precision.name})
     samples = (
         _purified(plan, precision, sink) if name == "adapt" and plan.config.adapt.only == "balanced" else None
     )
     initial = plan.initial[1] if plan.initial else None
-    return Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial).fit()
+    trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial)
+    write_text(run / "config.yaml", plan.config.to_yaml())
+    write_environment(run, {"device": str(device), "precision": precision.name})
+    return trainer.fit()
 
 
 def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:

@@ -22,7 +22,7 @@ from mgap_cli.config import Config
 from mgap_cli.console import Sink, Ticker
 from mgap_cli.data.loader import Batch, Loader, generator_for
 from mgap_cli.data.store import Store
-from mgap_cli.errors import ExitCode, MgapError, UsageError
+from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import predict
 from mgap_cli.rundir import write_status, write_text
@@ -216,6 +216,11 @@ class Trainer:
         found = predict(self.task.network, loader.ordered())
         heads = self.task.objective.heads
         true = found.probabilities[heads[0]][np.arange(len(found.labels)), found.labels]
+        if not np.isfinite(true).all():
+            raise MgapError(
+                f"{self.stage.name}: predictions are not finite after epoch {self.epoch + 1}: it diverged.",
+                "Try a lower --lr or --clip-norm 1; the last whole epoch is kept.",
+            )
         figures = {"loss": float(-np.log(np.maximum(true, 1e-12)).mean())}
         for head in heads:
             figures[head] = float((found.probabilities[head].argmax(1) == found.labels).mean())
@@ -277,6 +282,15 @@ class Trainer:
         }
 
     def _restore(self, content: dict[str, Any]) -> None:
+        try:
+            self._take_up(content)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UnfitError(
+                f"{self.last_path}: its state does not fit its own configuration.",
+                "Take an intact copy, or give --force to train the stage anew.",
+            ) from error
+
+    def _take_up(self, content: dict[str, Any]) -> None:
         loop = content["loop"]
         self.task.load_state_dict(content["model"])
         self.optimizer.load_state_dict(loop["optimizer"])
@@ -299,7 +313,12 @@ class Trainer:
     def _append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl; an epoch done again after a kill replaces its first line."""
         path = self.run / "metrics.jsonl"
-        old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        try:
+            old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        except ValueError as error:
+            raise UnfitError(
+                f"{path}: damaged ({error}).", "Move it away and run the same line again: it goes on."
+            ) from error
         kept = [e for e in old if e["stage"] != entry["stage"] or e["epoch"] < entry["epoch"]]
         write_text(path, "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
 

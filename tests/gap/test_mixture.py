@@ -252,6 +252,15 @@ def test_unimodal_gaps_are_said_to_be_unimodal():
     assert [w for w in fit.warnings if "unimodal" in w]
 
 
+def test_the_folded_half_of_one_population_is_not_two():
+    """|g| of g ~ N(0, 0.1^2) takes two Gaussians to fit; the signed gaps know better."""
+    fit = analysed(drawn((2000, 0.0, 0.1)))
+    assert min(fit.bic, key=fit.bic.__getitem__) > 1
+    assert [w for w in fit.warnings if "unimodal" in w]
+    assert not analysed(drawn((1500, 0.0, 0.05), (500, 0.7, 0.1))).warnings
+    assert not analysed(THREE).warnings  # both sides of 0
+
+
 def test_a_component_of_less_than_one_percent_is_called_stray():
     fit = analysed(drawn((996, 0.1, 0.02), (4, 0.9, 0.01)))
     assert [w for w in fit.warnings if "0.4%" in w]

@@ -27,7 +27,7 @@ def whole(store, tmp_path_factory) -> Path:
 
 
 def assert_same_run(a: Path, b: Path, stage: str = "warmup") -> None:
-    """Assert that all that a stage leaves is the same: weights, state, figures; and nothing else lies there."""
+    """Assert that a stage left the same: weights, state, figures; and nothing else beside them."""
     for name in (f"{stage}.pt", f"{stage}-last.pt"):
         assert_same_checkpoint(a / name, b / name)
     assert (a / f"{stage}.pt").read_bytes() == (b / f"{stage}.pt").read_bytes()

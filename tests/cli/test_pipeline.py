@@ -1,0 +1,263 @@
+"""The commands in a row, as scripts chain them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+
+import pytest
+import yaml
+from program import TINY, TINY_DATA, listing, mgap, sets, shim, status
+
+from mgap_cli.config import preset
+
+STAGES = "warmup", "adapt"
+
+
+def bash(code: str, folder, **env: str) -> subprocess.CompletedProcess[str]:
+    path = f"{shim(folder)}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", code],
+        cwd=folder,
+        env={**os.environ, **env, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_pipeline_in_bash(store, tmp_path):
+    words = " ".join(sets(*TINY))
+    line = f"""
+        ckpt=$(mgap warmup "$STORE" -o run {words}) \\
+          && mgap analyze-gap "$ckpt" --json | python3 -m json.tool \\
+          && ckpt=$(mgap adapt "$ckpt") && mgap evaluate "$ckpt" --json
+    """
+    done = bash(line, tmp_path, STORE=str(store))
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    first, end = json.JSONDecoder().raw_decode(done.stdout)
+    second = json.loads(done.stdout[end:])
+    assert first["schema"] == "mgap.analyze-gap/1" and second["schema"] == "mgap.evaluate/1"
+    assert second["evaluations"][0]["n"] == len(
+        [r for r in rows(store / "clips.csv") if r["split"] == "test"]
+    )
+    weights = {stage: (tmp_path / "run" / f"{stage}.pt").read_bytes() for stage in STAGES}
+
+    again = bash(line, tmp_path, STORE=str(store))
+    assert again.returncode == 0 and again.stdout == done.stdout
+    for stage in STAGES:
+        assert f"{stage}: already finished" in again.stderr and f"{stage} epoch" not in again.stderr
+        assert (tmp_path / "run" / f"{stage}.pt").read_bytes() == weights[stage]
+
+
+def test_a_closed_pipe_is_no_reason_to_complain(run, tmp_path):
+    done = bash(f'set +o pipefail; mgap analyze-gap "{run}/warmup.pt" --json --quiet | head -1', tmp_path)
+    assert done.stdout == "{\n" and done.stderr == ""
+
+
+def rows(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """`mgap run digits` on shrunk settings: the document, and the folder."""
+    folder = tmp_path_factory.mktemp("digits")
+    config = folder / "small.yaml"
+    train = {"batch_size": 256}
+    config.write_text(yaml.safe_dump({"data": TINY_DATA, "train": train}))
+    line = ["run", "digits", "-o", folder / "run", "--config", config, "--workers", 1]
+    line += [*sets(*(w for w in TINY if "batch" not in w), "warmup.epochs=2", "adapt.epochs=2")]
+    return line, mgap(*line, "--json", "-q"), folder / "run"
+
+
+def test_run_digits(digits_run):
+    _, done, run = digits_run
+    assert done.code == 0, done.err
+    document = done.json()
+    assert document["schema"] == "mgap.run/1" and document["run"] == str(run)
+    assert [e["stage"] for e in document["evaluation"]["evaluations"]] == ["warmup", "adapt"]
+    assert all(e["n"] == 539 for e in document["evaluation"]["evaluations"])
+    assert len(document["evaluation"]["comparisons"]) == 1
+    assert set(document["gap"]["fits"]) == {"train", "val"}
+    expected = {
+        *("config.yaml", "env.json", "status.json", "metrics.jsonl", "warmup.pt", "warmup-last.pt"),
+        *("adapt.pt", "adapt-last.pt", "gap.csv", "gap.png", "gap.json", "evaluate.json", "store"),
+    }
+    assert {p.name for p in run.iterdir()} == expected
+    assert json.loads((run / "evaluate.json").read_text()) == document["evaluation"]
+    assert json.loads((run / "gap.json").read_text()) == document["gap"]
+    assert status(run) == {"state": "done", "stage": "adapt", "epoch": 2, "step": 0}
+
+
+def test_run_digits_again_returns_what_it_found(digits_run):
+    line, done, _ = digits_run
+    again = mgap(*line, "--json")
+    assert again.code == 0 and again.out == done.out
+    assert all(f"{stage}: already finished" in again.err for stage in STAGES)
+    tables = mgap(*line, "-q")
+    assert tables.code == 0 and not tables.err.replace("warning:", "", 1).strip().startswith("error")
+    assert "fused" in tables.out and "{" not in tables.out
+
+
+def test_run_on_a_store(store, tmp_path):
+    done = mgap(
+        "run", store, "-o", tmp_path / "run", *sets(*TINY, "warmup.epochs=1", "adapt.epochs=1"), "--json"
+    )
+    assert done.code == 0, done.err
+    assert done.json()["schema"] == "mgap.run/1"
+    assert not (tmp_path / "run" / "store").exists()
+
+
+COMMANDS = {
+    "warmup": ("mgap.warmup/1", ["warmup", "STORE", "-o", "RUN", *sets(*TINY)]),
+    "adapt": ("mgap.adapt/1", ["adapt", "RUN/warmup.pt"]),
+    "analyze-gap": ("mgap.analyze-gap/1", ["analyze-gap", "RUN/warmup.pt"]),
+    "evaluate": ("mgap.evaluate/1", ["evaluate", "RUN/warmup.pt", "RUN/adapt.pt"]),
+    "dry-run": ("mgap.dry-run/1", ["adapt", "RUN/warmup.pt", "--dry-run"]),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_streams(store, run, command):
+    schema, words = COMMANDS[command]
+    line = [word.replace("RUN", str(run)).replace("STORE", str(store)) for word in words]
+    document = mgap(*line, "--json")
+    assert document.code == 0 and document.json()["schema"] == schema
+    plain = mgap(*line)
+    assert plain.code == 0 and plain.err  # log and warnings
+    if command in STAGES:
+        assert plain.out == f"{run / command}.pt\n" == document.json()["path"] + "\n"
+    quiet = mgap(*line, "--quiet")
+    assert quiet.code == 0 and quiet.out == plain.out
+    assert all(said.startswith("warning: ") for said in quiet.err.splitlines()), quiet.err
+
+
+def test_prepare_prints_its_path(tmp_path):
+    words = sets(*(f"data.{key}={value}" for key, value in TINY_DATA.items()))
+    line = ["prepare", "digits", "-o", tmp_path / "store", "--workers", 1, *words]
+    first, again = mgap(*line), mgap(*line, "--json")
+    assert first.code == 0 and first.out == f"{tmp_path / 'store'}\n"
+    assert again.json()["schema"] == "mgap.prepare/1" and again.json()["path"] == str(tmp_path / "store")
+
+
+def test_the_default_run_folder_names_store_and_seed(store, tmp_path):
+    line = ["warmup", store, *sets(*TINY), "--epochs", 1, "--seed", 7]
+    done = mgap(*line, cwd=tmp_path)
+    assert done.out == f"mgap-runs/{store.name}-seed7/warmup.pt\n"
+    assert (tmp_path / done.out.strip()).is_file()
+
+
+def test_gap_csv_is_complete_and_says_what_json_says(store, run):
+    document = mgap("analyze-gap", run / "warmup.pt", "--json", "--split", "test").json()
+    table = rows(run / "gap.csv")
+    assert {r["id"] for r in table} == {r["id"] for r in rows(store / "clips.csv") if r["split"] == "test"}
+    assert len(table) == len(document["samples"]) == document["fits"]["test"]["n"]
+    truth = {r["id"]: r["label"] for r in rows(store / "clips.csv")}
+    for row, sample in zip(table, document["samples"], strict=True):
+        assert list(row) == list(sample)
+        for key, value in sample.items():
+            assert (float(row[key]) if isinstance(value, float) else row[key]) == value
+        assert row["label"] == truth[row["id"]]
+        assert sample["gap"] == pytest.approx(sample["p_audio"] - sample["p_visual"], abs=1e-12)
+        assert (sample["component"] == "balanced") == (sample["posterior"] < 0.5)
+        assert 0 <= sample["posterior"] <= 1
+    posterior = [sample["posterior"] for sample in document["samples"]]
+    assert posterior == sorted(posterior, reverse=True)
+    summary = json.loads((run / "gap.json").read_text())
+    assert summary == {k: v for k, v in document.items() if k != "samples"}
+
+
+def test_analyze_gap_elsewhere(run, tmp_path):
+    csv_path = tmp_path / "new" / "mine.csv"
+    done = mgap(
+        "analyze-gap", run / "warmup.pt", "--csv", csv_path, "--plot", "--top", 3, env={"COLUMNS": "160"}
+    )
+    assert done.code == 0, done.err
+    assert len(rows(csv_path)) > 3 and (run / "gap.png").read_bytes().startswith(b"\x89PNG")
+    signed = mgap(
+        "analyze-gap", run / "warmup.pt", "--gap-kind", "signed", "--components", 3, "--json"
+    ).json()
+    assert signed["fits"]["train"]["kind"] == "signed"
+    assert len(signed["fits"]["train"]["components"]) == 3
+
+
+def test_evaluate_compares_each_with_the_first(run):
+    line = ["evaluate", run / "warmup.pt", run / "adapt.pt", run / "warmup.pt", "--json"]
+    document = mgap(*line).json()
+    assert len(document["evaluations"]) == 3 and len(document["comparisons"]) == 2
+    warm, adapted, again = document["evaluations"]
+    assert warm == again and warm["stage"] == "warmup" and adapted["stage"] == "adapt"
+    assert json.loads((run / "evaluate.json").read_text()) == document
+
+
+def test_dry_run_changes_nothing(store, tmp_path):
+    run = tmp_path / "run"
+    done = mgap("warmup", store, "-o", run, *sets(*TINY), "--dry-run")
+    assert done.code == 0 and not run.exists()
+    said = yaml.safe_load(done.out)
+    assert said["model"]["width"] == 4 and said["train"]["optimizer"] == "adamw"
+    assert (
+        "# steps_per_epoch:" in done.out and "# device: cpu" in done.out and "# precision: fp32" in done.out
+    )
+
+
+def test_dry_run_in_a_finished_run_changes_nothing(run):
+    before = listing(run)
+    assert mgap("adapt", run / "warmup.pt", "--dry-run").code == 0
+    assert listing(run) == before
+
+
+def test_precedence(store, tmp_path):
+    """preset < YAML file < environment < --set < named flag."""
+    file = tmp_path / "c.yaml"
+    keys = ("batch_size", "lr", "seed", "momentum")
+    file.write_text("train: {batch_size: 11, lr: 0.11, seed: 11, momentum: 0.11}\n")
+    env = {"MGAP_TRAIN__LR": "0.22", "MGAP_TRAIN__SEED": "22", "MGAP_TRAIN__MOMENTUM": "0.22"}
+    more = [*sets("train.seed=33", "train.momentum=0.33"), "--seed", 44]
+
+    def settings(*words: object, env: dict[str, str] | None = None) -> list[object]:
+        document = mgap("warmup", store, "--dry-run", "--json", *words, env=env).json()
+        assert document["config"]["train"]["schedule"] == "cosine"  # the preset's, untouched
+        return [document["config"]["train"][key] for key in keys]
+
+    assert settings() == [getattr(preset("digits").train, key) for key in keys]
+    assert settings("--config", file) == [11, 0.11, 11, 0.11]
+    assert settings("--config", file, env=env) == [11, 0.22, 22, 0.22]
+    assert settings("--config", file, *more, env=env) == [11, 0.22, 44, 0.33]
+
+
+def test_config_yaml_of_a_run_gives_the_same_run(run, tmp_path, store):
+    """The folder's config.yaml, the adaptive stage's, holds the warm-up's settings too."""
+    done = mgap("warmup", store, "-o", tmp_path / "again", "--config", run / "config.yaml")
+    assert done.code == 0, done.err
+    assert (tmp_path / "again/warmup.pt").read_bytes() == (run / "warmup.pt").read_bytes()
+
+
+class TestAFolderThatHoldsARun:
+    def test_another_configuration_is_refused_with_the_keys(self, store, run):
+        before = listing(run)
+        line = ["warmup", store, "-o", run, *sets(*TINY)]
+        mgap(*line, "--lr", 0.5, "--fusion", "sum").fails(2, "train.lr", "0.5", "model.fusion", "--force")
+        mgap("adapt", run / "warmup.pt", "--alpha", 2).fails(2, "adaptive.alpha", "2.0", "--force")
+        assert listing(run) == before
+
+    def test_another_store_is_refused(self, other_store, run):
+        before = listing(run)
+        mgap("warmup", other_store, "-o", run, *sets(*TINY)).fails(2, "another store", "--force")
+        assert listing(run) == before
+
+    def test_force_trains_anew(self, store, run):
+        before = (run / "warmup.pt").read_bytes()
+        done = mgap("warmup", store, "-o", run, *sets(*TINY), "--seed", 1, "--force")
+        assert done.code == 0 and "warmup epoch 1/3" in done.err
+        assert (run / "warmup.pt").read_bytes() != before
+        # What stood on the old warm-up is not taken for finished.
+        mgap("adapt", run / "warmup.pt").fails(2, "another warm-up checkpoint", "--force")
+        assert mgap("adapt", run / "warmup.pt", "--force").code == 0
+
+    def test_where_it_computes_may_change(self, store, run):
+        line = ["warmup", store, "-o", run, *sets(*TINY), "--device", "cpu", "--precision", "fp32"]
+        assert "already finished" in mgap(*line).err

@@ -1,0 +1,155 @@
+"""What the training loop does with its settings, seen from what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from program import TINY, assert_same_checkpoint, metrics, mgap, sets, tensors
+
+from mgap_cli.console import Sink
+from mgap_cli.data.store import open_store
+
+
+def losing_no_sample(evaluation: dict, store, split: str) -> bool:
+    return evaluation["n"] == len(open_store(store).indices(split))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--schedule", "step", *sets("train.step_size=2", "train.gamma=0.5")], [1, 1, 0.5, 0.5, 0.25]),
+        (
+            ["--schedule", "cosine", *sets("train.epochs=12")],  # over the budget, not over the stage
+            [(1 + math.cos(math.pi * e / 12)) / 2 for e in range(5)],
+        ),
+        (["--schedule", "constant"], [1, 1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(store, tmp_path, more, expected):
+    done = mgap("warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 5, "--lr", 0.01, *more)
+    assert done.code == 0, done.err
+    rates = [entry["lr"] for entry in metrics(tmp_path)]
+    np.testing.assert_allclose(rates, [0.01 * factor for factor in expected], rtol=1e-6)
+    # And the optimizer used it: the checkpoint's own rate is that of the epoch to come.
+    last = torch.load(tmp_path / "warmup-last.pt", weights_only=True)["loop"]
+    assert last["optimizer"]["param_groups"][0]["lr"] == last["scheduler"]["_last_lr"][0]
+
+
+def test_the_checkpoint_is_the_epoch_that_is_best_on_validation(store, tmp_path):
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 8, "--lr", 0.02]
+    assert mgap(*line).code == 0
+    rank = [(e["val"]["fused"], -e["val"]["loss"]) for e in metrics(tmp_path)]
+    best = rank.index(max(rank)) + 1
+    kept = torch.load(tmp_path / "warmup.pt", weights_only=True)
+    assert kept["epoch"] == best and kept["selected"] == {"on": "val", "epoch": best}
+    # Its weights are that epoch's, not the last's: they score on validation what that epoch scored.
+    document = mgap("evaluate", tmp_path / "warmup.pt", "--split", "val", "--json").json()
+    fused = document["evaluations"][0]["heads"]["fused"]
+    assert fused["accuracy"] == pytest.approx(rank[best - 1][0])
+
+
+def test_select_last_and_select_test(store, tmp_path):
+    last, test = tmp_path / "last", tmp_path / "test"
+    assert mgap("warmup", store, "-o", last, *sets(*TINY), "--select", "last").code == 0
+    assert torch.load(last / "warmup.pt", weights_only=True)["epoch"] == 3
+    assert all("test" not in e for e in metrics(last))
+    assert mgap("warmup", store, "-o", test, *sets(*TINY), "--select", "test").code == 0
+    rank = [(e["test"]["fused"], -e["test"]["loss"]) for e in metrics(test)]
+    assert torch.load(test / "warmup.pt", weights_only=True)["epoch"] == rank.index(max(rank)) + 1
+    shown = mgap("evaluate", test / "warmup.pt", last / "warmup.pt", env={"COLUMNS": "200"}).out
+    assert shown.count("selected on test") >= 1
+    names = [
+        e["name"]
+        for e in mgap("evaluate", test / "warmup.pt", last / "warmup.pt", "--json").json()["evaluations"]
+    ]
+    assert "selected on test" in names[0] and "selected on test" not in names[1]
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_every_sample_of_a_split_is_evaluated(store, run, split):
+    line = ["evaluate", run / "warmup.pt", "--split", split, "--json", *sets("runtime.eval_batch_size=7")]
+    assert losing_no_sample(mgap(*line).json()["evaluations"][0], store, split)
+
+
+def test_the_adaptive_loss_without_its_coefficients_is_joint_heads(finished, tmp_path):
+    zero = ["--alpha", 0, "--beta", 0, "--lambda-gap", 0, "--lambda-shift", 0]
+    line = ["adapt", finished / "warmup.pt", "--epochs", 3]
+    assert mgap(*line, "-o", tmp_path / "zero", *zero).code == 0
+    assert mgap(*line, "-o", tmp_path / "heads", "--objective", "joint-heads").code == 0
+    assert_same_checkpoint(tmp_path / "zero/adapt.pt", tmp_path / "heads/adapt.pt", ".model.network")
+    # With them it is another loss.
+    assert mgap(*line, "-o", tmp_path / "one").code == 0
+    with pytest.raises(AssertionError):
+        assert_same_checkpoint(tmp_path / "one/adapt.pt", tmp_path / "heads/adapt.pt", ".model.network")
+
+
+@pytest.mark.parametrize("objective", ["adaptive", "joint-heads"])
+def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, objective):
+    from mgap_cli.config import resolve
+    from mgap_cli.training.checkpoint import config_of
+    from mgap_cli.training.stages import execute, open_for_adapt, plan_adapt
+    from mgap_cli.training.trainer import Trainer
+
+    assert mgap("analyze-gap", run / "warmup.pt").code == 0
+    with (run / "gap.csv").open() as file:
+        balanced = {row["id"] for row in csv.DictReader(file) if float(row["posterior"]) < 0.5}
+    assert 0 < len(balanced) < len(metrics(run)) * 1000
+
+    trained: list[int] = []
+    step = Trainer._train_step
+
+    def spy(self, batch):
+        trained.extend(batch.index.tolist())
+        step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", spy)
+    content, store = open_for_adapt(run / "warmup.pt", None)
+    flags = {"adapt.only": "balanced", "adapt.epochs": 2, "adapt.objective": objective}
+    config = resolve(config_of(content, run / "warmup.pt"), flags=flags)
+    execute(plan_adapt(run / "warmup.pt", content, store, config, tmp_path / "pure"), Sink(quiet=True))
+    assert sorted(trained) == sorted(2 * [i for i, name in enumerate(store.ids) if name in balanced])
+
+
+def test_a_threshold_that_leaves_no_sample_is_an_error(finished, tmp_path):
+    line = ["adapt", finished / "warmup.pt", "-o", tmp_path / "r", "--only", "balanced"]
+    mgap(*line, "--threshold", 1e-12).fails(2, "no sample", "--threshold")
+
+
+def test_a_loss_that_is_not_finite_stops_training(store, tmp_path):
+    run = tmp_path / "run"
+    done = mgap("warmup", store, "-o", run, *sets(*TINY), "--epochs", 5, "--optimizer", "sgd", "--lr", 1e30)
+    done.fails(1, "diverged", "--lr")
+    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+    assert not (run / "warmup.pt").exists() and not list(run.glob(".*.tmp"))
+    for line in (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []:
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_a_seed_decides_the_weights(store, finished, tmp_path):
+    line = ["warmup", store, *sets(*TINY), "--epochs", 1]
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert mgap(*line, "-o", tmp_path / name, "--seed", seed).code == 0
+    assert_same_checkpoint(tmp_path / "a/warmup.pt", tmp_path / "b/warmup.pt")
+    a, c = (tensors(tmp_path / n / "warmup.pt")[".model.network.audio_head.weight"] for n in "ac")
+    assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "film", "gated"])
+def test_every_fusion_trains_adapts_and_is_evaluated(store, tmp_path, fusion):
+    done = mgap("warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, "--fusion", fusion)
+    assert done.code == 0, done.err
+    assert mgap("adapt", tmp_path / "warmup.pt", "--epochs", 1).code == 0
+    assert mgap("evaluate", tmp_path / "adapt.pt").code == 0
+
+
+@pytest.mark.parametrize("objective", ["unimodal-audio", "unimodal-visual"])
+def test_a_unimodal_run_is_evaluated_on_its_own_head(store, tmp_path, objective):
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, "--objective", objective]
+    assert mgap(*line).code == 0
+    evaluation = mgap("evaluate", tmp_path / "warmup.pt", "--json").json()["evaluations"][0]
+    assert list(evaluation["heads"]) == [objective.removeprefix("unimodal-")]
