@@ -9,7 +9,7 @@ A checkpoint is a dict with these keys:
     store            {"path", "name", "fingerprint"} of the data it was trained on
     model            the task's state dict: the network and what its objective remembers
     epoch, step      finished epochs, and finished steps of the epoch after them
-    spent            epochs of the budget used when the stage ends
+    spent            epochs of the budget behind these weights, both stages together
     history          a dict an epoch; selected: which of them this is, and by which split
     loop             optimizer, scheduler, scaler, running sums, random state
     program          mgap's version

@@ -270,7 +270,7 @@ class Trainer:
             "step": self.step,
             "history": self.history,
             "selected": self.best,
-            "spent": self.stage.first + self.stage.epochs,
+            "spent": self.stage.first + self.epoch,
             "loop": {
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),

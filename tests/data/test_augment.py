@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from mgap_cli.config import AugmentConfig
 from mgap_cli.data import augment as augmentation
-from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, random_boxes, resize, to_float
+from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, mask, random_boxes, resize, to_float
 
 DRAWS = 6000
 
@@ -143,3 +143,35 @@ def test_to_float_is_the_imagenet_normalisation():
     assert out.dtype == torch.float32
     expected = (pixels.numpy() / 255.0 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     np.testing.assert_allclose(out.numpy(), np.moveaxis(expected, -1, 2), rtol=1e-5, atol=1e-6)
+
+
+def hidden_widths(
+    share: float, batch: int = 3000, height: int = 40, width: int = 60
+) -> tuple[np.ndarray, ...]:
+    """Return (rows, columns) hidden whole in each of many spectrograms, (B,) each."""
+    audio = torch.randn(batch, 1, height, width, generator=seeded(3))
+    masked = mask(audio, share, seeded())
+    changed = (masked != audio)[:, 0].numpy()
+    rows, columns = changed.all(axis=2), changed.all(axis=1)
+    # Nothing but whole rows and whole columns is hidden, and behind the sample's own mean.
+    np.testing.assert_array_equal(changed, rows[:, :, None] | columns[:, None, :])
+    means = audio.mean(dim=(2, 3), keepdim=True).expand_as(audio)
+    np.testing.assert_array_equal(masked.numpy()[:, 0][changed], means.numpy()[:, 0][changed])
+    for lines in (rows, columns):  # one band each, not several
+        assert (np.abs(np.diff(lines.astype(int), axis=1)).sum(axis=1) <= 2).all()
+    return rows.sum(axis=1), columns.sum(axis=1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_spectrogram_masks_are_uniform_up_to_the_share(share):
+    for hidden, size in zip(hidden_widths(share), (40, 60), strict=True):
+        assert hidden.max() <= np.ceil(share * size)
+        # A band of width w holds w pixel centres on average, w uniform in [0, share * size].
+        assert hidden.mean() == pytest.approx(share * size / 2, rel=0.05)
+
+
+def test_spectrogram_masks_depend_on_their_generator_alone():
+    audio = torch.randn(4, 1, 20, 20, generator=seeded(1))
+    assert torch.equal(mask(audio, 0.5, seeded(2)), mask(audio, 0.5, seeded(2)))
+    assert not torch.equal(mask(audio, 0.5, seeded(2)), mask(audio, 0.5, seeded(3)))
+    assert torch.equal(mask(audio, 0.0, seeded(2)), audio)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from program import TINY, assert_same_checkpoint, metrics, mgap, sets, tensors
+from program import TINY, assert_same_checkpoint, metrics, mgap, sets, status, tensors
 
 from mgap_cli.console import Sink
 from mgap_cli.data.store import open_store
@@ -128,6 +130,15 @@ def test_a_loss_that_is_not_finite_stops_training(store, tmp_path):
     assert not (run / "warmup.pt").exists() and not list(run.glob(".*.tmp"))
     for line in (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []:
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_ten_bad_steps_in_a_row_stop_training(store, tmp_path):
+    spoilt = Path(shutil.copytree(store, tmp_path / "spoilt"))
+    audio = np.load(spoilt / "audio.npy", mmap_mode="r+")
+    audio[open_store(spoilt).indices("train")] = np.nan
+    line = ["warmup", spoilt, "-o", tmp_path / "run", *sets(*TINY, "train.batch_size=4")]
+    mgap(*line).fails(1, "the loss is nan for 10 steps in a row", "epoch 1, step 10", "lr 0.003", "--lr")
+    assert not (tmp_path / "run/warmup.pt").exists() and status(tmp_path / "run")["state"] == "failed"
 
 
 def test_a_seed_decides_the_weights(store, finished, tmp_path):
