@@ -10,6 +10,7 @@ from mgap_cli import __version__
 from mgap_cli.commands.adapt import adapt
 from mgap_cli.commands.analyze_gap import analyze_gap
 from mgap_cli.commands.evaluate import evaluate
+from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.prepare import prepare
 from mgap_cli.commands.run import run
 from mgap_cli.commands.warmup import warmup
@@ -17,6 +18,7 @@ from mgap_cli.commands.warmup import warmup
 app = typer.Typer(
     name="mgap",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,5 +42,5 @@ def mgap(
     """Measure modality imbalance in audio-visual classifiers, sample by sample, and train it away."""
 
 
-for command in (prepare, warmup, analyze_gap, adapt, evaluate, run):
+for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, run):
     app.command()(command)

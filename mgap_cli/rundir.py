@@ -93,4 +93,4 @@ def _umask() -> int:
 
 def _cannot_write(path: Path, error: OSError) -> MgapError:
     reason = error.strerror or str(error)
-    return MgapError(f"{path}: cannot be written ({reason}).", "Free space or choose another folder with -o.")
+    return MgapError(f"{path}: cannot be written ({reason}).", "Free space, or choose another place.")

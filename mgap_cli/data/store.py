@@ -80,13 +80,13 @@ def open_store(path: Path) -> Store:
         frames, audio = (np.load(path / array, mmap_mode="r") for array in ARRAYS)
         position = {label: i for i, label in enumerate(classes)}
         labels = np.array([position[label] for label in columns["label"]], np.int64)
-        ids, splits = columns["id"], np.array(columns["split"], dtype="U5")
+        ids, splits = columns["id"], np.array(columns["split"], dtype=np.str_)
     except (OSError, EOFError, ValueError, KeyError, TypeError, MgapError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
     shapes = (len(ids), *frame_shape(config)), (len(ids), *spectrogram_shape(config))
     for array, shape, dtype, file in zip((frames, audio), shapes, ("u1", "f2"), ARRAYS, strict=True):
         if array.shape != shape or array.dtype != np.dtype(dtype):
-            raise _damaged(path, f"{file} is {array.dtype} {array.shape}, expected {dtype} {shape}")
+            raise damaged(path, f"{file} is {array.dtype} {array.shape}, expected {dtype} {shape}")
     return Store(path, name, classes, ids, labels, splits, columns, frames, audio, fingerprint, config, meta)
 
 
@@ -105,7 +105,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _damaged(path, f"store.json cannot be read: {error}") from error
+        raise damaged(path, f"store.json cannot be read: {error}") from error
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         found = meta.get("schema") if isinstance(meta, dict) else None
         raise UnfitError(f"{file}: schema {found!r}, expected {SCHEMA!r}.", "Prepare the store anew.")
@@ -151,5 +151,6 @@ def _read_columns(path: Path) -> dict[str, list[str]]:
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 
-def _damaged(path: Path, detail: str) -> UnfitError:
+def damaged(path: Path, detail: str) -> UnfitError:
+    """Return the error of a store whose parts are missing, cut short or contradictory."""
     return UnfitError(f"{path}: damaged store ({detail}).", "Run mgap prepare with --force to build it anew.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mgap_cli.data.summary import Summary
 from mgap_cli.evaluation.metrics import Comparison, Evaluation
 from mgap_cli.gap.mixture import GapFit
 
@@ -16,6 +17,12 @@ from mgap_cli.gap.mixture import GapFit
 def path_document(command: str, path: object, **more: Any) -> dict[str, Any]:
     """Return the document of a command whose result is the path it wrote."""
     return {"schema": f"mgap.{command}/1", "path": str(path), **more}
+
+
+def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, Any]:
+    """Return what inspect found; `verified` and `plot`, the PNG written, are null where nobody asked."""
+    written = None if plot is None else str(plot)
+    return {"schema": "mgap.inspect/1", **summary.to_dict(), "verified": verified or None, "plot": written}
 
 
 def gap_document(checkpoint: object, split: str, fits: Mapping[str, GapFit]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,5 +104,7 @@ def png_bytes(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about names in a script that the font lacks, drawn as boxes
+        FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

@@ -7,15 +7,10 @@ printed as percentages. Names that users chose (ids, classes, checkpoints) are n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from rich import box
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.evaluation.metrics import (
@@ -28,6 +23,15 @@ from mgap_cli.evaluation.metrics import (
 )
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.scores import Scores
+from mgap_cli.report.layout import (
+    add_numbers,
+    cropped,
+    new_table,
+    percent,
+    printable,
+    titled,
+    verbatim,
+)
 
 CONFIDENCE = EvaluateConfig().confidence  # of the intervals of shares by class and by leading modality
 BLOCK = 7  # checkpoints that fit side by side, by class, in 80 columns
@@ -35,30 +39,30 @@ BLOCK = 7  # checkpoints that fit side by side, by class, in 80 columns
 
 def component_table(fit: GapFit, split: str = "") -> RenderableType:
     """The mixture's components: role, weight, mean and standard deviation, and share of samples."""
-    table = _table()
+    table = new_table()
     table.add_column("component")
-    _numbers(table, "k", "weight %", "mean", "sd", "samples", "share %")
+    add_numbers(table, "k", "weight %", "mean", "sd", "samples", "share %")
     n = len(fit.scores)
     for k in range(len(fit.mixture.weights)):
         count = int((fit.component == k).sum())
         table.add_row(
             fit.mixture.role(k),
             str(k),
-            _percent(fit.mixture.weights[k]),
+            percent(fit.mixture.weights[k]),
             f"{fit.mixture.means[k]:.3f}",
             f"{fit.mixture.sds[k]:.3f}",
             str(count),
-            _percent(count / n),
+            percent(count / n),
         )
     over = "|gap|" if fit.mixture.kind == "absolute" else "the signed gap (audio - visual)"
-    return _titled(f"Mixture over {over}{_of(split, n)}", table)
+    return titled(f"Mixture over {over}{_of(split, n)}", table)
 
 
 def diagnostics_table(fit: GapFit, split: str = "") -> RenderableType:
     """How well the mixture fits: BIC by number of components, log-likelihood, and the border."""
-    table = _table()
+    table = new_table()
     table.add_column("components")
-    _numbers(table, "BIC", "above the best")
+    add_numbers(table, "BIC", "above the best")
     table.add_column("")
     best = min(fit.bic, key=lambda k: fit.bic[k]) if fit.bic else 0
     for k, bic in sorted(fit.bic.items()):
@@ -71,13 +75,13 @@ def diagnostics_table(fit: GapFit, split: str = "") -> RenderableType:
         notes.append("No gap has a posterior of imbalance of one half: every sample counts as balanced.")
     else:
         notes.append(f"The posterior of imbalance reaches one half at |gap| = {fit.crossing:.3f}.")
-    return _titled(f"Fit diagnostics{_of(split, n)}", table if fit.bic else None, *notes)
+    return titled(f"Fit diagnostics{_of(split, n)}", table if fit.bic else None, *notes)
 
 
 def class_table(fit: GapFit, split: str = "") -> RenderableType:
     """The gap by class, in the classes' order."""
     rows = [(name, fit.scores.labels == c) for c, name in enumerate(fit.scores.classes)]
-    return _titled(f"Gap by class{_of(split, len(fit.scores))}", _groups(fit, "class", rows, leads=True))
+    return titled(f"Gap by class{_of(split, len(fit.scores))}", _groups(fit, "class", rows, leads=True))
 
 
 def lead_table(fit: GapFit, split: str = "") -> RenderableType:
@@ -85,64 +89,64 @@ def lead_table(fit: GapFit, split: str = "") -> RenderableType:
     gap = fit.scores.gap
     rows = [("audio leads", gap > 0), ("visual leads", gap < 0), ("equal", gap == 0)]
     title = f"Gap by leading modality{_of(split, len(gap))}"
-    return _titled(title, _groups(fit, "", [(name, mask) for name, mask in rows if mask.any()], leads=False))
+    return titled(title, _groups(fit, "", [(name, mask) for name, mask in rows if mask.any()], leads=False))
 
 
 def split_table(fits: Sequence[tuple[str, GapFit]]) -> RenderableType:
     """The same measures on several splits side by side: (split name, fit) each."""
-    table = _table()
+    table = new_table()
     table.add_column("")
     for split, _ in fits:
-        table.add_column(_text(split), justify="right")
+        table.add_column(verbatim(split), justify="right")
     measures = [_split_measures(fit) for _, fit in fits]
     for name in measures[0]:
         table.add_row(name, *(m[name] for m in measures))
     note = "Memorised samples have no gap: a gap far smaller on train than held out is memorisation."
-    return _titled("Gap by split", table, note)
+    return titled("Gap by split", table, note)
 
 
 def posterior_table(fit: GapFit, top: int = 20, split: str = "") -> RenderableType:
     """The `top` samples most likely to be imbalanced, largest gap first among equals."""
     scores, gap = fit.scores, fit.scores.gap
     order = np.lexsort((-np.abs(gap), -fit.posterior))[:top]
-    table = _table()
+    table = new_table()
     table.add_column("id")
     table.add_column("label")
-    _numbers(table, "p\naudio", "p\nvisual", "gap", "post.", "k")
+    add_numbers(table, "p\naudio", "p\nvisual", "gap", "post.", "k")
     for head in scores.predicted:
         table.add_column(f"{head}\nsays")
     for i in order:
         table.add_row(
-            _cropped(scores.ids[i], middle=True),  # ids tend to differ at their ends
-            _cropped(scores.classes[scores.labels[i]]),
+            cropped(scores.ids[i], middle=True),  # ids tend to differ at their ends
+            cropped(scores.classes[scores.labels[i]]),
             f"{scores.p_audio[i]:.3f}",
             f"{scores.p_visual[i]:.3f}",
             f"{gap[i]:+.3f}",
             f"{fit.posterior[i]:.3f}",
             str(fit.component[i]),
-            *(_cropped(scores.classes[predicted[i]]) for predicted in scores.predicted.values()),
+            *(cropped(scores.classes[predicted[i]]) for predicted in scores.predicted.values()),
         )
     title = f"Most imbalanced samples{_of(split, len(scores))}, {len(order)} shown"
     roles = ", ".join(f"{k} {fit.mixture.role(k)}" for k in range(len(fit.mixture.weights)))
     note = f"gap = p audio - p visual; post. = posterior of imbalance; k = component ({roles})."
-    return _titled(title, table, note)
+    return titled(title, table, note)
 
 
 def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     """Checkpoints below one another: each head's accuracy, fused macro-F1 and mAP, the gap."""
     heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
     splits = {f"{e.split}, n = {e.n}" for e in evaluations}
-    table = _table()
+    table = new_table()
     table.add_column("checkpoint", overflow="fold")
-    _numbers(table, *(f"{head}\nacc. %" for head in heads))
-    _numbers(table, "macro-F1\n%", "mAP\n%", "mean\n|gap|", "bal.\n%")
+    add_numbers(table, *(f"{head}\nacc. %" for head in heads))
+    add_numbers(table, "macro-F1\n%", "mAP\n%", "mean\n|gap|", "bal.\n%")
     for number, e in enumerate(evaluations):
         if number:
             table.add_row()
         fused = e.heads.get("fused")
         lines = [e.name, _provenance(e), f"{e.split}, n = {e.n}" if len(splits) > 1 else ""]
         table.add_row(
-            _text("\n".join(_printable(line) for line in lines if line)),
+            verbatim("\n".join(printable(line) for line in lines if line)),
             *(
                 _with_interval(e.heads[head].accuracy, e.heads[head].accuracy_interval)
                 if head in e.heads
@@ -150,9 +154,9 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
                 for head in heads
             ),
             _with_interval(fused.macro_f1, fused.macro_f1_interval) if fused else "-",
-            _percent(fused.mean_average_precision if fused else None),
+            percent(fused.mean_average_precision if fused else None),
             f"{e.gap.mean_absolute:.3f}" if e.gap else "-",
-            _percent(e.gap.balanced if e.gap else None),
+            percent(e.gap.balanced if e.gap else None),
         )
     what = f" on {splits.pop()}" if len(splits) == 1 else ""
     notes = [
@@ -160,21 +164,21 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         "macro-F1, mAP: fused head. bal.: share of samples with a posterior of imbalance under 1/2."
     ]
     for absent in dict.fromkeys(e.absent for e in evaluations if e.absent):
-        notes.append(f"No samples of {', '.join(map(_printable, absent))}: left out of mAP.")
-    return _titled(f"Evaluation{what}", table, *notes)
+        notes.append(f"No samples of {', '.join(map(printable, absent))}: left out of mAP.")
+    return titled(f"Evaluation{what}", table, *notes)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> RenderableType:
     """Accuracy differences on the same samples, with interval and McNemar's p."""
-    table = _table()
+    table = new_table()
     table.add_column("compared", overflow="fold")
-    _numbers(table, "difference\npoints", "interval\npoints", "only first\nright", "only second\nright")
-    _numbers(table, "McNemar\np")
+    add_numbers(table, "difference\npoints", "interval\npoints", "only first\nright", "only second\nright")
+    add_numbers(table, "McNemar\np")
     for number, c in enumerate(comparisons):
         if number:
             table.add_row()
         table.add_row(
-            _text(f"{_printable(c.b)}\nminus {_printable(c.a)}"),
+            verbatim(f"{printable(c.b)}\nminus {printable(c.a)}"),
             f"{100 * c.difference:+.1f}",
             f"{100 * c.interval.low:+.1f}, {100 * c.interval.high:+.1f}",
             str(c.test.only_b),
@@ -188,60 +192,60 @@ def comparison_table(comparisons: Sequence[Comparison]) -> RenderableType:
         f"Interval: {level} paired bootstrap. "
         "McNemar: chi-square with continuity correction; * exact binomial."
     )
-    return _titled(f"Differences in {heads} accuracy, n = {sizes}, same samples", table, note)
+    return titled(f"Differences in {heads} accuracy, n = {sizes}, same samples", table, note)
 
 
 def per_class_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     """Accuracy by class: every head of one checkpoint, or the fused head of several."""
     first = evaluations[0]
-    title = f"Accuracy by class, %, on {_printable(first.split)}, n = {first.n}"
+    title = f"Accuracy by class, %, on {printable(first.split)}, n = {first.n}"
     if len(evaluations) == 1:
         columns = [(head, first, head) for head in first.heads]
-        return _titled(title, _per_class(columns), f"{_printable(first.name)}.")
+        return titled(title, _per_class(columns), f"{printable(first.name)}.")
     numbered = [(str(i), e, "fused") for i, e in enumerate(evaluations, start=1) if "fused" in e.heads]
     blocks = [_per_class(numbered[i : i + BLOCK]) for i in range(0, len(numbered), BLOCK)]
-    legend = [f"{number}: {_printable(e.name)}" for number, e, _ in numbered]
-    return _titled(f"Fused {title[0].lower()}{title[1:]}", Group(*blocks), *legend)
+    legend = [f"{number}: {printable(e.name)}" for number, e, _ in numbered]
+    return titled(f"Fused {title[0].lower()}{title[1:]}", Group(*blocks), *legend)
 
 
 def _per_class(columns: Sequence[tuple[str, Evaluation, str]]) -> Table:
     """One table of (heading, evaluation, head) columns; the classes and n are those of the first."""
     first = columns[0][1]
-    table = _table()
+    table = new_table()
     table.add_column("class")
-    _numbers(table, "n", *(heading for heading, _, _ in columns))
+    add_numbers(table, "n", *(heading for heading, _, _ in columns))
     for c, name in enumerate(first.classes):
         shares = []
         for _, evaluation, head in columns:
             by_class = dict(zip(evaluation.classes, evaluation.heads[head].per_class, strict=True))
-            shares.append(_percent(by_class.get(name)))
-        table.add_row(_cropped(name), str(first.class_counts[c]), *shares)
+            shares.append(percent(by_class.get(name)))
+        table.add_row(cropped(name), str(first.class_counts[c]), *shares)
     return table
 
 
 def _groups(fit: GapFit, heading: str, groups: Sequence[tuple[str, Booleans]], leads: bool) -> Table:
     """A row a group of samples, given as (name, (N,) mask); `leads` adds how often audio leads."""
     gap, imbalanced = fit.scores.gap, fit.posterior >= IMBALANCED
-    table = _table()
+    table = new_table()
     table.add_column(heading)
-    _numbers(table, "n", "mean\n|gap|", "mean p\naudio", "mean p\nvisual")
-    _numbers(table, "imbalanced\n%", f"{_level(CONFIDENCE)}\ninterval")
-    _numbers(table, *["audio\nleads %"] * leads)
+    add_numbers(table, "n", "mean\n|gap|", "mean p\naudio", "mean p\nvisual")
+    add_numbers(table, "imbalanced\n%", f"{_level(CONFIDENCE)}\ninterval")
+    add_numbers(table, *["audio\nleads %"] * leads)
     for name, mask in groups:
         n = int(mask.sum())
         if not n:
-            table.add_row(_cropped(name), "0", *["-"] * (5 + leads))
+            table.add_row(cropped(name), "0", *["-"] * (5 + leads))
             continue
         count = int(imbalanced[mask].sum())
         table.add_row(
-            _cropped(name),
+            cropped(name),
             str(n),
             f"{np.abs(gap[mask]).mean():.3f}",
             f"{fit.scores.p_audio[mask].mean():.3f}",
             f"{fit.scores.p_visual[mask].mean():.3f}",
-            _percent(count / n),
+            percent(count / n),
             _range(wilson_interval(count, n, CONFIDENCE)),
-            *[_percent((gap[mask] > 0).mean())] * leads,
+            *[percent((gap[mask] > 0).mean())] * leads,
         )
     return table
 
@@ -255,10 +259,10 @@ def _split_measures(fit: GapFit) -> dict[str, str]:
         "mean |gap|": f"{np.abs(gap).mean():.3f}",
         "median |gap|": f"{np.median(np.abs(gap)):.3f}",
         "mean gap (audio - visual)": f"{gap.mean():+.3f}",
-        "audio leads %": _percent((gap > 0).mean()),
-        "balanced %": _percent(fit.balanced_share),
-        "imbalanced %": _percent(imbalanced.mean()),
-        "audio leads % of imbalanced": _percent((gap[imbalanced] > 0).mean()) if imbalanced.any() else "-",
+        "audio leads %": percent((gap > 0).mean()),
+        "balanced %": percent(fit.balanced_share),
+        "imbalanced %": percent(imbalanced.mean()),
+        "audio leads % of imbalanced": percent((gap[imbalanced] > 0).mean()) if imbalanced.any() else "-",
         "balanced mean": f"{fit.mixture.means[fit.mixture.balanced]:.3f}",
         "posterior 1/2 at |gap|": "-" if fit.crossing is None else f"{fit.crossing:.3f}",
         "BIC prefers K =": str(min(fit.bic, key=lambda k: fit.bic[k])) if fit.bic else "-",
@@ -268,33 +272,13 @@ def _split_measures(fit: GapFit) -> dict[str, str]:
 
 def _head_accuracies(scores: Scores) -> dict[str, str]:
     return {
-        f"{head} accuracy %": _percent((predicted == scores.labels).mean())
+        f"{head} accuracy %": percent((predicted == scores.labels).mean())
         for head, predicted in scores.predicted.items()
     }
 
 
-def _table() -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-        header_style="bold",
-    )
-
-
-def _numbers(table: Table, *headings: str) -> None:
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-
-
-def _titled(title: str, body: RenderableType | None, *notes: str) -> Group:
-    parts: list[RenderableType] = [_text(title, "bold"), *([body] if body is not None else [])]
-    return Group(*parts, *(_text(note, "dim") for note in notes), "")
-
-
 def _of(split: str, n: int) -> str:
-    return f", {_printable(split)}, n = {n}" if split else f", n = {n}"
+    return f", {printable(split)}, n = {n}" if split else f", n = {n}"
 
 
 def _provenance(e: Evaluation) -> str:
@@ -303,15 +287,11 @@ def _provenance(e: Evaluation) -> str:
 
 
 def _with_interval(share: float, interval: Interval) -> str:
-    return f"{_percent(share)}\n{_range(interval)}"
+    return f"{percent(share)}\n{_range(interval)}"
 
 
 def _range(interval: Interval) -> str:
-    return f"{_percent(interval.low)}-{_percent(interval.high)}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+    return f"{percent(interval.low)}-{percent(interval.high)}"
 
 
 def _level(confidence: float) -> str:
@@ -320,35 +300,3 @@ def _level(confidence: float) -> str:
 
 def _p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 0 else "<1e-300"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _text(text: str, style: str = "") -> Text:
-    return Text(text, style=style)
-
-
-def _cropped(text: str, middle: bool = False) -> _Cropped:
-    return _Cropped(_printable(text), middle)
-
-
-@dataclass(frozen=True)
-class _Cropped:
-    """A user's name on one line, cropped at its end or in its middle where the column is narrower."""
-
-    text: str
-    middle: bool
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        width = cell_len(self.text)
-        return Measurement(min(width, 1), min(width, options.max_width))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        text, width = self.text, options.max_width
-        if cell_len(text) > width:
-            tail = width // 2 if self.middle else 0
-            end = set_cell_size(text[::-1], tail)[::-1]
-            text = set_cell_size(text, width - tail - 1) + ("~" if options.ascii_only else "…") + end
-        yield Text(text, no_wrap=True, overflow="crop")

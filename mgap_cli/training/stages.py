@@ -75,8 +75,9 @@ def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
 def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path) -> Plan:
     """Plan training that goes on from a checkpoint's network.
 
-    It has the rest of the budget after the epoch that the checkpoint holds, or `adapt.epochs`. Raises UsageError if nothing is left, or if `config`
-    changes the network; UnfitError if the checkpoint trained one branch only.
+    It has the rest of the budget after the epoch that the checkpoint holds, or `adapt.epochs`. Raises
+    UsageError if nothing is left, or if `config` changes the network; UnfitError if the checkpoint
+    trained one branch only.
     """
     changed = differing_keys(config_of(content, checkpoint), config, ("model",))
     if changed:

@@ -1,0 +1,74 @@
+"""`mgap inspect`: what is in a store, and whether it still is what `prepare` made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mgap_cli import options
+from mgap_cli.console import Sink
+from mgap_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mgap_cli.data.store import Store
+
+
+def inspect(
+    store: options.StoreArgument,
+    png: Annotated[
+        Path | None, typer.Argument(help="Where --plot draws.", show_default="<store>-clips.png")
+    ] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw a contact sheet: frames beside their spectrograms.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all of it and check it against its fingerprint.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what is in a store: counts, leakage between splits, skipped clips, protocol, size.
+
+    With --verify it ends with exit code 3 unless the store is, byte for byte, the one that was made.
+    """
+    from mgap_cli.data.store import open_store
+    from mgap_cli.data.summary import summarise
+    from mgap_cli.data.verification import require_intact
+    from mgap_cli.report import store_tables as tables
+    from mgap_cli.report.document import store_document
+    from mgap_cli.report.layout import size
+
+    sink = Sink(json, quiet)
+    if png is not None and (not plot or png.suffix.lower() != ".png"):
+        raise UsageError(f"{png}: inspect takes one store, and with --plot the name of a .png file.")
+    opened = open_store(store)
+    summary = summarise(opened)
+    if verify:
+        sink.log(f"reading {size(sum(summary.bytes.values()))} ...")
+        require_intact(opened)
+    if plot:
+        png = png or Path(f"{store.resolve().name}-clips.png")
+        draw(opened, png, sink)
+    sink.result(
+        store_document(summary, verify, png),
+        tables.overview_table(summary, verify),
+        tables.split_table(summary),
+        tables.class_table(summary),
+        tables.group_table(summary),
+        tables.leak_table(summary),
+        tables.skip_table(summary),
+    )
+
+
+def draw(store: Store, png: Path, sink: Sink) -> None:
+    """Write the contact sheet of a store."""
+    from mgap_cli.report.contact_sheet import contact_sheet, sampled_rows
+    from mgap_cli.report.plots import png_bytes
+    from mgap_cli.rundir import atomic_write
+
+    picture = png_bytes(contact_sheet(store, sampled_rows(store)))
+    with atomic_write(png) as file:
+        file.write(picture)
+    sink.log(f"wrote {png}")

@@ -1,0 +1,47 @@
+"""Whether a store still is what `prepare` wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from mgap_cli.data.clips import SPLITS
+from mgap_cli.data.store import Store, verify
+from mgap_cli.errors import UnfitError
+
+CHUNK = 256  # clips whose spectrograms are looked at together: memory does not grow with the store
+
+
+def require_intact(store: Store) -> None:
+    """Read all of a store; UnfitError, with everything that is wrong, unless it is as it was made.
+
+    That the arrays' shapes fit clips.csv and the protocol, `open_store` has seen to.
+    """
+    if defects := list(_defects(store)):
+        raise UnfitError(
+            f"{store.path}: not the store that prepare made: {'; '.join(defects)}.",
+            "Copy it anew from where it is whole, or make it anew: mgap prepare with --force.",
+        )
+
+
+def _defects(store: Store) -> Iterator[str]:
+    if not verify(store):
+        yield "the content of frames.npy, audio.npy or clips.csv has changed (fingerprint differs)"
+    splits = store.columns["split"]
+    if unknown := sorted({*splits} - {*SPLITS}):
+        yield f"clips.csv has unknown splits ({', '.join(unknown)})"
+    elif dict(Counter(splits)) != store.meta.get("counts"):
+        yield "clips.csv and store.json count the splits differently"
+    repeated = [pair for pair, n in Counter(zip(splits, store.ids, strict=True)).items() if n > 1]
+    if repeated:
+        yield f"{len(repeated)} ids stand twice in a split, first {repeated[0][1]!r}"
+    if not_finite := list(_not_finite(store)):
+        yield f"{len(not_finite)} clips have audio that is not finite, first {not_finite[0]!r}"
+
+
+def _not_finite(store: Store) -> Iterator[str]:
+    for start in range(0, len(store), CHUNK):
+        finite = np.isfinite(store.audio[start : start + CHUNK]).all(axis=(1, 2))
+        yield from (store.ids[start + i] for i in np.flatnonzero(~finite))
