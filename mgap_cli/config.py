@@ -33,6 +33,7 @@ ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
 Subset = Literal["all", "balanced"]
 Pull = Literal["weak", "both"]
+GapScale = Literal["log", "probability"]
 Shift = Literal["squared", "kl"]
 ScoreSource = Literal["pass", "online"]
 GapKind = Literal["absolute", "signed"]
@@ -147,10 +148,11 @@ class AdaptConfig:
 class AdaptiveConfig:
     """Coefficients of the posterior-weighted loss; see `objectives/adaptive.py` for the formula."""
 
-    alpha: float = _at_least_zero(1.0)  # fusion's preference for balanced samples
+    alpha: float = _at_least_zero(0.0)  # fusion's preference for balanced samples; 0: it has none
     beta: float = _at_least_zero(1.0)  # extra weight of imbalanced samples in the gap term
     lambda_gap: float = _at_least_zero(1.0)
     lambda_shift: float = _at_least_zero(1.0)
+    gap_scale: GapScale = "log"  # of the gap term's distance
     pull: Pull = "weak"
     shift: Shift = "squared"
     scores: ScoreSource = "pass"

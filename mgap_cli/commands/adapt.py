@@ -35,6 +35,9 @@ def adapt(
     beta: Annotated[float | None, _coefficient("Extra weight of imbalanced samples in the gap term.")] = None,
     lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
     lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
+    gap_scale: Annotated[
+        configuration.GapScale | None, _coefficient("What the gap term measures gaps in.", "--gap-scale")
+    ] = None,
     pull: Annotated[configuration.Pull | None, _coefficient("weak: gaps close upward.")] = None,
     shift: Annotated[configuration.Shift | None, _coefficient("Form of the shift term.")] = None,
     scores: Annotated[
@@ -84,6 +87,7 @@ def adapt(
             "adaptive.beta": beta,
             "adaptive.lambda_gap": lambda_gap,
             "adaptive.lambda_shift": lambda_shift,
+            "adaptive.gap_scale": gap_scale,
             "adaptive.pull": pull,
             "adaptive.shift": shift,
             "adaptive.scores": scores,

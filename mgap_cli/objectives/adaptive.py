@@ -5,12 +5,17 @@ imbalanced samples) and the fusion's preference for balanced ones are those of a
 formulas that realise them are ours:
 
     L = mean_i[ w_i CE(z_i, y_i) ]  +  sum_m mean_i[ CE(z_m,i, y_i) ]
-      + lambda_gap   * mean_i[ (1 + beta r_i) u_i ]
+      + lambda_gap   * mean_i[ (1 + beta r_i) d_i ]
       + lambda_shift * mean_i[ r_i (u_i - mu_b)^2 ]        (or the KL divergence below)
 
 with r_i the posterior of imbalance and mu_b the balanced mean of the last fit (both without gradient),
 u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. Over signed gaps
 g_i takes the place of u_i in the shift term.
+
+d_i is the gap in nats, |log p_a,i - log p_v,i|, or u_i itself (`gap_scale = probability`). The
+gradient of u_i in a logit carries the factor p (1 - p) of the lagging modality: it vanishes where that
+modality is confidently wrong, which is where the gap is widest. In nats it does not: with `pull = weak` the
+term is the lagging modality's cross-entropy, up to what is constant.
 """
 
 from __future__ import annotations
@@ -23,7 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgap_cli.gap.mixture import fit_mixture
-from mgap_cli.model.network import probabilities
 from mgap_cli.objectives.base import Objective, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -75,9 +79,8 @@ class Adaptive(Objective):
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         options = self.config.adaptive
         labels = batch.labels
-        p_a, p_v = (
-            probabilities(z).gather(1, labels[:, None])[:, 0] for z in (outputs.audio, outputs.visual)
-        )
+        log_a, log_v = (_true_log_probability(z, labels) for z in (outputs.audio, outputs.visual))
+        p_a, p_v = log_a.exp(), log_v.exp()
         with torch.no_grad():
             self.online_gap[batch.index] = p_a - p_v
         r = self.posterior[batch.index]
@@ -86,7 +89,8 @@ class Adaptive(Objective):
         fused = (w * F.cross_entropy(outputs.fused.float(), labels, reduction="none")).mean()
         g = _pulled_gap(p_a, p_v, options.pull)
         u = g.abs()
-        gap = ((1 + options.beta * r) * u).mean()
+        distance = _pulled_gap(log_a, log_v, options.pull).abs() if options.gap_scale == "log" else u
+        gap = ((1 + options.beta * r) * distance).mean()
         value = u if self.config.gap.kind == "absolute" else g
         if options.shift == "squared":
             shift = (r * (value - self.balanced_mean) ** 2).mean()
@@ -100,12 +104,17 @@ class Adaptive(Objective):
         )
 
 
-def _pulled_gap(p_a: Tensor, p_v: Tensor, pull: str) -> Tensor:
-    """Return p_a - p_v, (B,); `weak` lets gradient into the lower of the two only: gaps close upward."""
+def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return log softmax(logits)[label], (B,), in float32 whatever the logits came in."""
+    return F.log_softmax(logits.float(), dim=1).gather(1, labels[:, None])[:, 0]
+
+
+def _pulled_gap(a: Tensor, v: Tensor, pull: str) -> Tensor:
+    """Return a - v, (B,); `weak` lets gradient into the lower of the two only: gaps close upward."""
     if pull == "both":
-        return p_a - p_v
-    audio_leads = p_a >= p_v
-    return torch.where(audio_leads, p_a.detach(), p_a) - torch.where(audio_leads, p_v, p_v.detach())
+        return a - v
+    audio_leads = a >= v
+    return torch.where(audio_leads, a.detach(), a) - torch.where(audio_leads, v, v.detach())
 
 
 def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:

@@ -24,7 +24,9 @@ STRONG = {
     "adaptive.lambda_gap": 0.6,
     "adaptive.lambda_shift": 3.1,
 }
-VARIANTS = list(itertools.product(("absolute", "signed"), ("squared", "kl"), ("weak", "both")))
+VARIANTS = list(
+    itertools.product(("absolute", "signed"), ("log", "probability"), ("squared", "kl"), ("weak", "both"))
+)
 
 
 def configured(**settings: Any) -> Config:
@@ -61,7 +63,7 @@ def ce64(z: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
 
 
 def adaptive64(config: Config, objective: Adaptive, outputs: Outputs, batch: Batch) -> float:
-    """DESIGN's formula, term by term."""
+    """The formula of the module's docstring, term by term."""
     o, y = config.adaptive, batch.labels
     r = objective.posterior.numpy().astype(np.float64)[batch.index.numpy()]
     mu, sd = float(objective.balanced_mean), float(objective.balanced_sd)
@@ -71,7 +73,8 @@ def adaptive64(config: Config, objective: Adaptive, outputs: Outputs, batch: Bat
     w *= len(w) / w.sum()
     total = np.mean(w * ce64(outputs.fused, y))
     total += ce64(outputs.audio, y).mean() + ce64(outputs.visual, y).mean()
-    total += o.lambda_gap * np.mean((1 + o.beta * r) * u)
+    nats = np.abs(ce64(outputs.audio, y) - ce64(outputs.visual, y))
+    total += o.lambda_gap * np.mean((1 + o.beta * r) * (nats if o.gap_scale == "log" else u))
     x = u if config.gap.kind == "absolute" else signed
     if o.shift == "squared":
         return total + o.lambda_shift * np.mean(r * (x - mu) ** 2)
@@ -103,10 +106,10 @@ def test_joint_with_decomposed_logits_is_the_fused_cross_entropy_alone():
 
 
 @pytest.mark.parametrize("coefficients", [{}, STRONG], ids=["defaults", "others"])
-@pytest.mark.parametrize(("kind", "shift", "pull"), VARIANTS)
-def test_adaptive_equals_the_reference(kind, shift, pull, coefficients):
-    settings = {"gap.kind": kind, "adaptive.shift": shift, "adaptive.pull": pull}
-    config = configured(**settings, **coefficients)
+@pytest.mark.parametrize(("kind", "scale", "shift", "pull"), VARIANTS)
+def test_adaptive_equals_the_reference(kind, scale, shift, pull, coefficients):
+    settings = {"gap_scale": scale, "shift": shift, "pull": pull}
+    config = configured(gap__kind=kind, **{f"adaptive.{k}": v for k, v in settings.items()}, **coefficients)
     for seed in range(3):
         outputs, batch = made(seed)
         objective = adaptive(config, seed)
@@ -133,7 +136,7 @@ def test_fusion_weights_have_mean_one(alpha):
 
 def test_fusion_weights_favour_balanced_samples():
     outputs, batch = made()
-    objective = adaptive(Config())
+    objective = adaptive(configured(adaptive__alpha=1))
     objective.posterior.copy_(torch.linspace(0, 1, SAMPLES))
     level = torch.zeros(BATCH, CLASSES, requires_grad=True)
     objective.loss(Outputs(level, outputs.audio, outputs.visual, None), batch).backward()
@@ -168,10 +171,12 @@ def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["absolute", "signed"])
+@pytest.mark.parametrize("scale", ["log", "probability"])
 @pytest.mark.parametrize("shift", ["squared", "kl"])
-def test_pull_weak_touches_only_the_weaker_modality(kind, shift):
+def test_pull_weak_touches_only_the_weaker_modality(kind, scale, shift):
+    settings = {"gap__kind": kind, "adaptive__gap_scale": scale, "adaptive__shift": shift}
     for seed in range(3):
-        audio, visual, outputs, batch = steering({"gap__kind": kind, "adaptive__shift": shift}, seed)
+        audio, visual, outputs, batch = steering(settings, seed)
         audio_leads = leads(outputs, batch)
         assert (audio[audio_leads] == 0).all()
         assert (visual[~audio_leads] == 0).all()
@@ -201,6 +206,24 @@ def test_the_gap_term_lifts_the_weaker_score():
     weaker = torch.where(leads(outputs, batch)[:, None], visual, audio)
     true_class = weaker.gather(1, batch.labels[:, None])
     assert (true_class < 0).all()  # a step against the gradient raises it
+
+
+def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
+    """With pull = weak its gradient is that of cross-entropy; in probabilities it is next to nothing."""
+    labels = torch.tensor([0])
+    lost = torch.tensor([[-12.0, 0, 0, 0, 0]])
+    sure = torch.tensor([[12.0, 0, 0, 0, 0]])
+    grads = {}
+    for scale in ("log", "probability"):
+        audio, visual = sure.clone().requires_grad_(), lost.clone().requires_grad_()
+        config = configured(adaptive__gap_scale=scale, adaptive__beta=0, adaptive__lambda_shift=0)
+        outputs = Outputs(torch.zeros(1, CLASSES), audio, visual, None)
+        adaptive(config).loss(outputs, Batch(torch.tensor([0]), labels, labels, labels)).backward()
+        plain = lost.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(plain, labels).backward()
+        grads[scale] = (visual.grad - plain.grad, plain.grad)  # what the gap term added
+    torch.testing.assert_close(*grads["log"])
+    assert grads["probability"][0].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("shift", ["squared", "kl"])
