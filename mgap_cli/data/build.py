@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
+import importlib
 import json
 import shutil
+import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +35,10 @@ from mgap_cli.config import DataConfig
 from mgap_cli.console import Sink
 from mgap_cli.data import decode
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
-from mgap_cli.data.features import log_spectrogram, spectrogram_shape
+from mgap_cli.data.features import RESAMPLING, log_spectrogram, spectrogram_shape
 from mgap_cli.data.rows import RowFile
+from mgap_cli.data.sources import flag
+from mgap_cli.data.stop import leave_on_signal
 from mgap_cli.data.store import (
     ARRAYS,
     SCHEMA,
@@ -51,6 +56,7 @@ from mgap_cli.rundir import write_json, write_text
 
 SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
 CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
+PACKAGES = ("mgap_cli.data.build", "scipy.fft", "scipy.io.wavfile")  # what every clip needs
 DISK_RESERVE = 1 << 20  # bytes, for the small files
 
 
@@ -71,11 +77,12 @@ def build_store(
     `force`. `workers`: processes that decode, all cores by default. `clip_seconds`: limit for one clip.
 
     Raises UnfitError where more than 5 % of the clips cannot be read (unless `allow_skips`) or another
-    store stands in `out`; MgapError if another prepare is at work there, or the disk is too small.
+    store stands in `out`; MgapError if another prepare is at work there, the disk is too small, or SIGTERM
+    or SIGUSR1 comes (exit 75).
     """
     if out.exists() and not out.is_dir():
         raise UnfitError(f"{out}: a file stands where the store is to be.", "Choose another folder with -o.")
-    with _locked(out):
+    with leave_on_signal(out), _locked(out):
         build = _Build(dataset, config, out, sink)
         if build.sealed.exists():
             build.commit()
@@ -106,6 +113,10 @@ class _Build:
         return self.staging / "sealed.json"
 
     @cached_property
+    def digest(self) -> str:
+        return self.dataset.digest()
+
+    @cached_property
     def frames(self) -> RowFile:
         return RowFile(self.staging / ARRAYS[0], len(self.dataset.clips), frame_shape(self.config), "|u1")
 
@@ -118,7 +129,7 @@ class _Build:
         obstacles = {} if self.dataset.reader else self._obstacles()
         self.skips = dict(obstacles)
         self._judge_skips(allow_skips)  # before hours of decoding
-        self._resume_or_start()
+        self._resume_or_start(obstacles)
         self.skips.update(obstacles)
         self._decode(workers, clip_seconds)
         self._judge_skips(allow_skips)
@@ -134,56 +145,64 @@ class _Build:
         total, skipped = len(self.dataset.clips), len(self.skips)
         if not skipped or ((skipped <= SKIPPED_SHARE * total or allow_skips) and skipped < total):
             return
-        if set(self.skips.values()) == {decode.LFS_POINTER} and skipped == total:
-            where = self.dataset.root or "the data set"
-            raise UnfitError(
-                f"{where}: all {total} clips are Git LFS pointers, not media.",
-                f"Fetch the media: cd {where} && git lfs pull",
-            )
-        where = ""
+        pointers = Counter(self.skips.values())[decode.LFS_POINTER]
+        where = self.dataset.root or "the data set"
+        pull = f"Fetch the media: cd {where} && git lfs pull"
+        if pointers == total:
+            raise UnfitError(f"{where}: all {total} clips are Git LFS pointers, not media.", pull)
+        told = ""
         if not is_store(self.out):
             self._write_skipped(self.out / "skipped.csv")
-            where = f" They are listed in {self.out / 'skipped.csv'}."
-        hint = "Mend them, or go on without them: --allow-skips" if skipped < total else ""
+            told = f" They are listed in {self.out / 'skipped.csv'}."
         share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
-        raise UnfitError(f"{self.dataset.name}: {share}.{where}", hint)
+        hint = "Mend them, or go on without them: --allow-skips" if skipped < total else ""
+        raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)
 
-    def _resume_or_start(self) -> None:
-        plan = {"schema": SCHEMA, "clips": self.dataset.digest(), "protocol": dataclasses.asdict(self.config)}
+    def _resume_or_start(self, obstacles: dict[int, str]) -> None:
+        plan = {"schema": SCHEMA, "clips": self.digest, "protocol": dataclasses.asdict(self.config)}
         plan_file, journal = self.staging / "plan.json", self.staging / "journal.jsonl"
         if self.staging.exists():
-            same = _read_json(plan_file) == plan
-            if same and self.frames.is_whole() and self.audio.is_whole():
+            found = _read_json(plan_file)
+            if found == plan and self.frames.is_whole() and self.audio.is_whole():
                 self._replay(journal)
                 done = len(self.seconds) + len(self.skips)
                 self.sink.log(f"{self.out}: going on with an unfinished store, {done} clips done.")
                 return
-            if not same:
+            if found not in (None, plan):
                 self.sink.log(f"{self.out}: the unfinished store in it was of other clips or settings.")
             shutil.rmtree(self.staging)
         self.seconds, self.skips = {}, {}
+        copies = 2 if obstacles else 1  # leaving out skipped rows takes a second copy
+        needed = copies * (self.frames.total_bytes + self.audio.total_bytes)
         try:
-            self._require_room()
+            self._require_room(needed)
             self.staging.mkdir()
             self.frames.create()
             self.audio.create()
+            journal.touch()
         except OSError as error:
             shutil.rmtree(self.staging, ignore_errors=True)
-            raise MgapError(
-                f"{self.out}: cannot be written ({error.strerror}).", "Choose another folder with -o."
-            ) from error
-        journal.touch()
+            raise self._cannot_write(error, needed) from error
         write_json(plan_file, plan)
 
-    def _require_room(self) -> None:
-        copies = 2 if self.skips else 1  # leaving out skipped rows takes a second copy
-        needed = copies * (self.frames.total_bytes + self.audio.total_bytes) + DISK_RESERVE
-        free = shutil.disk_usage(self.out).free
-        if needed > free:
-            raise MgapError(
-                f"{self.out}: the disk is too small: {_size(needed)} needed, {_size(free)} available.",
-                "Free space, choose another folder with -o, or store less: --set data.frame_size=128",
-            )
+    def _require_room(self, needed: int) -> None:
+        if needed + DISK_RESERVE > shutil.disk_usage(self.out).free:
+            raise self._too_small(needed)
+
+    def _too_small(self, needed: int) -> MgapError:
+        free, wanted = shutil.disk_usage(self.out).free, needed + DISK_RESERVE
+        return MgapError(
+            f"{self.out}: the disk is too small: {_size(wanted)} needed, {_size(free)} available.",
+            "Free space, choose another folder with -o, or store less: --set data.frame_size=128",
+        )
+
+    def _cannot_write(self, error: OSError, needed: int = 0) -> MgapError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._too_small(needed)
+        return MgapError(
+            f"{self.out}: cannot be written ({error.strerror}).",
+            "Choose another folder with -o, or mend this one and run the same line again.",
+        )
 
     def _replay(self, journal: Path) -> None:
         """Believe each whole line whose files are unchanged and whose row has the bytes it had."""
@@ -211,34 +230,44 @@ class _Build:
         clips = self.dataset.clips
         rows = [r for r in range(len(clips)) if r not in self.seconds and r not in self.skips]
         tasks = ((row, (row, clips[row])) for row in rows)
-        arguments = (self.config, self.frames, self.audio, self.dataset.reader)
+        arguments = (self.config, self.frames, self.audio)
         results: Results
         if self.dataset.reader:  # nothing that could crash, and less work than starting a process
-            results = _inline(make_job(*arguments), tasks)
+            results = _inline(make_job(*arguments, self.dataset.reader), tasks)
         else:
-            results = run_watched(make_worker_job, arguments, tasks, min(workers, len(rows)), clip_seconds)
-        finished = len(clips) - len(rows)
-        title = f"prepare {self.dataset.name}"
+            # Sound in a file of its own mostly has another rate; what decord reads, it resamples itself.
+            packages = [*PACKAGES, *([RESAMPLING] if any(clip.audio for clip in clips) else [])]
+            count = min(workers, len(rows))
+            results = run_watched(
+                make_worker_job, (*arguments, packages), tasks, count, clip_seconds, packages
+            )
+        try:
+            self._gather(results, len(clips) - len(rows))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        except RuntimeError as error:
+            raise MgapError(
+                f"{self.out}: prepare stopped ({error}).", "Run the same line again: it goes on here."
+            ) from error
+
+    def _gather(self, results: Results, finished: int) -> None:
+        """Write down what comes of each clip, at once: what the journal has is not done again."""
+        clips = self.dataset.clips
         with (
             (self.staging / "journal.jsonl").open("a", encoding="utf-8") as journal,
-            self.sink.progress(title, len(clips), "clips", finished) as tick,
+            self.sink.progress(f"prepare {self.dataset.name}", len(clips), "clips", finished) as tick,
             contextlib.closing(results) as stream,
         ):
-            try:
-                for done, (row, result, death) in enumerate(stream, finished + 1):
-                    outcome: dict[str, Any] = {"skip": death} if death else result
-                    if "skip" in outcome:
-                        self.skips[row] = outcome["skip"]
-                    else:
-                        self.seconds[row] = outcome["seconds"]
-                    entry = {"row": row, "files": _signature(clips[row]), **outcome}
-                    journal.write(json.dumps(entry) + "\n")
-                    journal.flush()
-                    tick(done, f"{len(self.skips)} skipped" if self.skips else "")
-            except (RuntimeError, OSError) as error:
-                raise MgapError(
-                    f"{self.out}: prepare stopped ({error}).", "Run the same line again: it goes on here."
-                ) from error
+            for done, (row, result, death) in enumerate(stream, finished + 1):
+                outcome: dict[str, Any] = {"skip": death} if death else result
+                if "skip" in outcome:
+                    self.skips[row] = outcome["skip"]
+                else:
+                    self.seconds[row] = outcome["seconds"]
+                entry = {"row": row, "files": _signature(clips[row]), **outcome}
+                journal.write(json.dumps(entry) + "\n")
+                journal.flush()
+                tick(done, f"{len(self.skips)} skipped" if self.skips else "")
 
     def _seal(self) -> None:
         """Lay out the final files beside the partial ones, then write sealed.json: from there on, commit."""
@@ -246,8 +275,10 @@ class _Build:
         kept = [row for row in range(len(clips)) if row not in self.skips]
         moves = {array: array for array in ARRAYS}
         final = [self.frames, self.audio]
+        needed = sum(rows.row_bytes * len(kept) for rows in final) if self.skips else 0
         try:
             if self.skips:
+                self._require_room(needed)
                 for i, rows in enumerate((self.frames, self.audio)):
                     moves[ARRAYS[i]] = f"kept-{ARRAYS[i]}"
                     path = self.staging / moves[ARRAYS[i]]
@@ -256,10 +287,7 @@ class _Build:
             for array in final:
                 array.sync()
         except OSError as error:
-            raise MgapError(
-                f"{self.out}: cannot be written ({error.strerror}).",
-                "Free space and run the same line again.",
-            ) from error
+            raise self._cannot_write(error, needed) from error
         table = [self.dataset.row(clips[row], self.seconds[row]) for row in kept]
         extra = dict.fromkeys(name for clip in clips for name in clip.extra)
         write_text(self.staging / "clips.csv", table_text(table, dict.fromkeys((*MEDIA_COLUMNS, *extra))))
@@ -283,7 +311,7 @@ class _Build:
             "counts": {split: counts[split] for split in SPLITS if counts[split]},
             "skipped": self._skipped_rows(),
             "notes": list(data.notes),
-            "clips": data.digest(),
+            "clips": self.digest,
             "fingerprint": fingerprint,
             "version": __version__,
         }
@@ -320,9 +348,10 @@ class _Build:
             self.sink.warn(note)
 
 
-def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None) -> Job:
+def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None = None) -> Job:
     """Return the function that a worker runs on each (row, clip): read it, write its row, say what came."""
     read = reader or decode.media_reader()
+    write_frames, write_audio = frames.writer(), audio.writer()
 
     def job(task: tuple[int, Clip]) -> dict[str, Any]:
         row, clip = task
@@ -336,19 +365,20 @@ def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader
         except Exception as error:  # whatever a broken file can raise costs that clip alone
             return {"skip": f"cannot be decoded: {type(error).__name__}: {str(error)[:200]}"}
         parts = pictures.tobytes(), sound.tobytes()
-        frames.write(row, parts[0])
-        audio.write(row, parts[1])
+        write_frames(row, parts[0])
+        write_audio(row, parts[1])
         return {"seconds": round(wave.size / config.sample_rate, 3), "crc": _checksum(*parts)}
 
     return job
 
 
-def make_worker_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None) -> Job:
-    """Return `make_job`'s function, in a process of its own."""
-    import torch
-
-    torch.set_num_threads(1)  # the processes are the parallelism
-    return make_job(config, frames, audio, reader)
+def make_worker_job(config: DataConfig, frames: RowFile, audio: RowFile, packages: Sequence[str]) -> Job:
+    """Return `make_job`'s function in a process of its own, with everything imported that it may need."""
+    for package in packages:  # before the clock of the first clip starts
+        importlib.import_module(package)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # the processes are the parallelism
+    return make_job(config, frames, audio)
 
 
 def _inline(job: Job, tasks: Iterable[Task]) -> Results:
@@ -369,7 +399,7 @@ def _require_same(out: Path, dataset: Dataset, config: DataConfig) -> None:
     options = meta.get("source", {}).get("options", {})
     for key in sorted({*options, *dataset.options}):
         if options.get(key) != dataset.options.get(key):
-            differing.append(f"--{key} {options.get(key)!r} -> {dataset.options.get(key)!r}")
+            differing.append(f"{flag(key)} {options.get(key)!r} -> {dataset.options.get(key)!r}")
     if meta.get("clips") != dataset.digest() and not differing:
         differing.append("the list of clips")
     if differing:

@@ -11,12 +11,14 @@ import math
 import os
 import stat
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgap_cli.config import DataConfig
+from mgap_cli.data.claims import without_false_claims
 from mgap_cli.data.clips import Clip, Reader, Undecodable
 from mgap_cli.data.features import resample
 from mgap_cli.errors import MgapError
@@ -68,7 +70,7 @@ def _file_obstacle(path: Path) -> str:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            return "" if any(p.suffix.lower() in _IMAGES for p in path.iterdir()) else "folder without frames"
+            return "" if _images(path) else "folder without frames"
         if not stat.S_ISREG(status.st_mode):
             return "not a plain file"
         if status.st_size == 0:
@@ -87,7 +89,9 @@ def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
     # decord fails on some widths below 96, so small frames are read at a multiple and averaged.
     factor = -(-_SAFE_SIZE // config.frame_size)
     size = factor * config.frame_size
-    reader = _decord().VideoReader(os.fspath(path.absolute()), width=size, height=size, num_threads=1)
+    mended = without_false_claims(path)
+    media = os.fspath(path.absolute()) if mended is None else BytesIO(mended)
+    reader = _decord().VideoReader(media, width=size, height=size, num_threads=1)
     if len(reader) == 0:
         raise Undecodable("video has no frames")
     times, usable = _frame_times(reader)
@@ -107,6 +111,8 @@ def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
     count = len(reader)
     times = np.asarray(reader.get_frame_timestamp(range(count)), np.float64).reshape(count, 2)
     if np.isfinite(times).all() and np.abs(times).max() < _ABSURD_SECONDS:
+        if count > 1 and times[-1, 1] <= times[-1, 0]:  # FLV may not say how long the last frame stays
+            times[-1, 1] = times[-1, 0] + np.ptp(times[:, 0]) / (count - 1)
         return times, True
     rate = reader.get_avg_fps()
     step = 1 / rate if 1 <= rate <= 1000 else 1 / _USUAL_RATE
@@ -185,12 +191,17 @@ def _frames_of_folder(folder: Path, config: DataConfig) -> np.ndarray:
     from PIL import Image
 
     # A directory lists its files in any order; sorting is what makes the choice mean anything.
-    paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in _IMAGES), key=_natural)
+    paths = sorted(_images(folder), key=_natural)
     if not paths:
         raise Undecodable("folder without frames")
     chosen = [paths[int((i + 0.5) * len(paths) / config.frames)] for i in range(config.frames)]
     size = (config.frame_size, config.frame_size)
     return np.stack([np.asarray(Image.open(path).convert("RGB").resize(size)) for path in chosen])
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return a folder's images in any order; the hidden files that macOS leaves beside them are none."""
+    return [p for p in folder.iterdir() if p.suffix.lower() in _IMAGES and not p.name.startswith(".")]
 
 
 def _natural(path: Path) -> tuple[int, str]:

@@ -1,14 +1,16 @@
-"""From a waveform to what the audio branch sees. The only module that imports torchaudio."""
+"""From a waveform to what the audio branch sees. The only module that imports torchaudio.
+
+Spectrograms are numpy's and scipy's work: torch takes seconds to import, in every process, and has no
+advantage on one short waveform at a time.
+"""
 
 from __future__ import annotations
-
-from functools import cache
-from typing import Any
 
 import numpy as np
 
 from mgap_cli.config import DataConfig
 
+RESAMPLING = "torchaudio.functional"  # the module that `resample` imports, which takes seconds
 LOG_FLOOR = 1e-7  # added before the logarithm, as the literature's scripts do
 
 
@@ -22,11 +24,18 @@ def log_spectrogram(wave: np.ndarray, config: DataConfig) -> np.ndarray:
 
     The waveform is tiled or cut to `seconds` and clipped to [-1, 1]. ValueError if it is empty.
     """
-    import torch
+    from scipy.fft import rfft  # numpy's own would compute in float64
 
-    fixed = np.clip(np.nan_to_num(fit_length(wave, _samples(config))), -1, 1)
-    magnitude = _spectrogram(config.n_fft, config.hop)(torch.from_numpy(fixed))
-    spectrum: np.ndarray = torch.log(magnitude + LOG_FLOOR).numpy().astype(np.float16)
+    half = config.n_fft // 2
+    fixed = fit_length(wave, _samples(config))
+    padded = np.pad(fixed, (half, config.n_fft - half), mode="reflect")  # columns are centred on their time
+    if not np.isfinite(padded).all():
+        np.nan_to_num(padded, copy=False)
+    np.clip(padded, -1, 1, out=padded)
+    columns = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop]
+    magnitude = np.abs(rfft(columns * _hann(config.n_fft), axis=1))
+    magnitude += np.float32(LOG_FLOOR)
+    spectrum: np.ndarray = np.log(magnitude, out=magnitude).T.astype(np.float16, order="C")
     return spectrum
 
 
@@ -35,7 +44,8 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
     if wave.size == 0:
         raise ValueError("the waveform is empty")
     repeats = -(-samples // wave.size)
-    return np.tile(wave, repeats)[:samples].astype(np.float32)
+    whole = wave if repeats == 1 else np.tile(wave, repeats)
+    return whole[:samples].astype(np.float32, copy=False)
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -49,11 +59,9 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return resampled
 
 
-@cache
-def _spectrogram(n_fft: int, hop: int) -> Any:
-    from torchaudio.transforms import Spectrogram
-
-    return Spectrogram(n_fft=n_fft, hop_length=hop, power=1.0)
+def _hann(size: int) -> np.ndarray:
+    """Return the periodic Hann window (size,) float32."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
 
 def _samples(config: DataConfig) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -60,13 +60,21 @@ class RowFile:
         except OSError:
             return False
 
-    def write(self, row: int, data: bytes) -> None:
-        """Write one row. OSError if the disk refuses."""
-        with self.path.open("r+b", buffering=0) as file:
+    def writer(self) -> Callable[[int, bytes], None]:
+        """Return a function that writes a row; it raises OSError if the disk refuses.
+
+        It keeps the file open: a worker that outlives a killed build writes into that build's file, even
+        when another file has taken its place.
+        """
+        file = self.path.open("r+b", buffering=0)
+
+        def write(row: int, data: bytes) -> None:
             offset, view = self._offset(row), memoryview(data)
             while view:
                 written = os.pwrite(file.fileno(), view, offset)
                 offset, view = offset + written, view[written:]
+
+        return write
 
     def read(self, row: int) -> bytes:
         with self.path.open("rb", buffering=0) as file:

@@ -32,17 +32,19 @@ def stratified_choice(strata: Mapping[str, str], share: float, seed: int) -> set
     return chosen
 
 
-def carve_validation(clips: Sequence[Clip], share: float, seed: int, *, by_group: bool = False) -> list[Clip]:
+def carve_validation(
+    clips: Sequence[Clip], share: float, seed: int, *, groups: Mapping[str, str] | None = None
+) -> list[Clip]:
     """Move `share` of the training clips to `val`, unless a validation split is there already.
 
-    Stratified by label; with `by_group` whole groups move, so that none is in both.
+    Stratified by label; with `groups`, {group: stratum}, whole groups move, so that none is in both.
     """
     if share == 0 or any(clip.split == "val" for clip in clips):
         return list(clips)
     train = [clip for clip in clips if clip.split == "train"]
-    if by_group:
-        groups = stratified_choice({clip.group: "" for clip in train}, share, seed)
-        chosen = {clip.id for clip in train if clip.group in groups}
-    else:
+    if groups is None:
         chosen = stratified_choice({clip.id: clip.label for clip in train}, share, seed)
+    else:
+        moved = stratified_choice({clip.group: groups[clip.group] for clip in train}, share, seed)
+        chosen = {clip.id for clip in train if clip.group in moved}
     return [dataclasses.replace(clip, split="val") if clip.id in chosen else clip for clip in clips]

@@ -1,22 +1,49 @@
 """Processes that read clips, one clip each at a time, watched: a crash or a hang costs one clip.
 
 A worker sets the kernel's alarm before each clip. If the decoder hangs, even inside C, the alarm ends the
-process; the parent sees the pipe close, blames the clip that was in flight, and starts another worker.
+process; the parent sees the pipe close and starts another worker. The clip that was in flight is tried
+once more, since a machine that was suspended or short of memory ends workers too, and blamed the second
+time.
+
+A worker whose memory has grown is replaced, since decoders leak (decord every waveform that it has read).
+Workers are forked from a server that has imported the heavy packages once: starting one takes
+milliseconds, whether it is the first of 64 or takes the place of another.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
-from collections.abc import Callable, Generator, Iterable
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 Task = tuple[int, Any]  # row and whatever the job takes
 Job = Callable[[Any], Any]
 Results = Generator[tuple[int, Any, str], None, None]  # row, what the job returned, why its worker died
+
+_AT_HAND = 2  # tasks that a worker has: the one it does, and the next, so that it never waits for the parent
+
+_GROWTH = 1 << 27  # bytes by which a worker may grow before another takes its place
+
+# They reach every process of a terminal or of a Slurm step. The parent answers them; its workers leave when
+# it does, and must not die before it, which would look like a clip's fault.
+_PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+@dataclass
+class _Worker:
+    process: Any
+    tasks: deque[Task] = field(default_factory=deque)  # in the order that it does them
+    ready: bool = False
 
 
 def run_watched(
@@ -25,59 +52,96 @@ def run_watched(
     tasks: Iterable[Task],
     workers: int,
     limit: float,
+    preload: Sequence[str] = (),
 ) -> Results:
-    """Yield (row, result, "") or (row, None, why the worker died) for each task, as they finish.
+    """Yield (row, result, "") or (row, None, why its workers died) for each task, as they finish.
 
     `make_job(*arguments)` runs once in each process and returns the function that does a task; both must
-    be picklable. `limit` is in seconds a task. An exception in a job is raised here as RuntimeError.
+    be picklable. `limit` is in seconds a task; `preload` names modules to import beforehand. An exception
+    in a job is raised here as RuntimeError.
     """
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(tasks)
-    crew: dict[Connection, tuple[Any, Task]] = {}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    rest, again = iter(tasks), deque[Task]()
+    crew: dict[Connection, _Worker] = {}
+    suspects: set[int] = set()  # rows that have ended one worker
 
-    def start(task: Task) -> None:
+    def start() -> None:
         here, there = context.Pipe()
         process = context.Process(target=_work, args=(there, make_job, arguments, limit), daemon=True)
-        process.start()
+        with _held_back():
+            process.start()
+            crew[here] = _Worker(process)
         there.close()
-        crew[here] = process, task
-        _send(here, task)
+
+    def feed(connection: Connection) -> None:
+        worker = crew[connection]
+        while len(worker.tasks) < _AT_HAND and (task := again.popleft() if again else next(rest, None)):
+            worker.tasks.append(task)
+            _send(connection, task)
+        if not worker.tasks:
+            dismiss(connection)
+
+    def dismiss(connection: Connection) -> None:
+        del crew[connection]
+        connection.close()
 
     try:
         for _ in range(workers):
-            if (task := next(waiting, None)) is not None:
-                start(task)
+            start()
         while crew:
             for connection in wait(list(crew)):
                 assert isinstance(connection, Connection)
-                process, task = crew.pop(connection)
+                worker = crew[connection]
                 try:
                     kind, value = connection.recv()
                 except (EOFError, OSError):
-                    connection.close()
-                    process.join()
-                    if (following := next(waiting, None)) is not None:
-                        start(following)
-                    yield task[0], None, _cause(process.exitcode, limit)
+                    worker.process.join()
+                    dismiss(connection)
+                    cause = _cause(worker.process.exitcode, limit)
+                    if not worker.ready:
+                        raise RuntimeError(f"a process that decodes could not start: {cause}") from None
+                    start()
+                    row = worker.tasks[0][0]
+                    if row in suspects:
+                        worker.tasks.popleft()
+                        yield row, None, cause
+                    suspects.add(row)
+                    again.extend(worker.tasks)
                     continue
                 if kind == "error":
                     raise RuntimeError(value)
-                if (following := next(waiting, None)) is not None:
-                    crew[connection] = process, following
-                    _send(connection, following)
+                done = worker.tasks.popleft() if worker.ready else None
+                worker.ready = True
+                if kind == "last":
+                    again.extend(worker.tasks)
+                    dismiss(connection)
+                    start()
                 else:
-                    connection.close()
-                yield task[0], value, ""
+                    feed(connection)
+                if done:
+                    yield done[0], value, ""
     finally:
-        for connection, (process, _) in crew.items():
-            process.kill()
-            process.join()
+        for connection, worker in crew.items():
+            worker.process.kill()
+            worker.process.join()
             connection.close()
 
 
 def usable_cores() -> int:
     """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold the parent's signals back; a process that is started meanwhile never sees them."""
+    resource_tracker.ensure_running()  # it would start within, and let the signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _send(connection: Connection, task: Task) -> None:
@@ -88,22 +152,42 @@ def _send(connection: Connection, task: Task) -> None:
 def _work(
     connection: Connection, make_job: Callable[..., Job], arguments: tuple[Any, ...], limit: float
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # What C libraries print about a broken file would tear the progress bar; reasons go by the pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    _keep_memory()
     try:
         job = make_job(*arguments)
-        while True:
+        connection.send(("ready", None))
+        full = _peak_memory() + _GROWTH
+        leaving = False
+        while not leaving:
             task = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, limit)
             result = job(task)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            connection.send(("done", result))
+            leaving = _peak_memory() > full
+            connection.send(("last" if leaving else "done", result))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent is gone, or has no more clips
     except Exception as error:
         connection.send(("error", f"{type(error).__name__}: {error}"))
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what it frees: to fetch every frame's memory anew takes 5 % of the time."""
+    trim_threshold, mmap_threshold = -1, -3  # glibc's numbers for them; other libraries have no mallopt
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_threshold, 1 << 25)
+        library.mallopt(trim_threshold, 1 << 27)
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _cause(exitcode: int | None, limit: float) -> str:

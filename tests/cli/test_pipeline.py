@@ -53,7 +53,8 @@ def test_the_pipeline_in_bash(store, tmp_path):
 
 def test_a_closed_pipe_is_no_reason_to_complain(run, tmp_path):
     done = bash(f'set +o pipefail; mgap analyze-gap "{run}/warmup.pt" --json --quiet | head -1', tmp_path)
-    assert done.stdout == "{\n" and done.stderr == ""
+    assert done.stdout == "{\n"
+    assert all(line.startswith("warning: ") for line in done.stderr.splitlines()), done.stderr  # of the fit
 
 
 def rows(path) -> list[dict[str, str]]:

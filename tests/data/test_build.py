@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_a_damaged_row_or_journal_line_is_done_again(tmp_path, small_config, sin
     with pytest.raises(KeyboardInterrupt):
         build_store(made_up(reader=CountingReader(20)), small_config, tmp_path / "s", sink)
     partial = tmp_path / "s" / ".partial"
-    RowFile(partial / "frames.npy", 40, (2, 32, 32, 3), "|u1").write(3, bytes(2 * 32 * 32 * 3))
+    RowFile(partial / "frames.npy", 40, (2, 32, 32, 3), "|u1").writer()(3, bytes(2 * 32 * 32 * 3))
     journal = (partial / "journal.jsonl").read_text()
     (partial / "journal.jsonl").write_text(journal[:-9])
     reader = CountingReader()
@@ -304,6 +305,22 @@ def test_a_crash_or_a_hang_costs_one_task():
     found = {row: (value, cause) for row, value, cause in run_watched(make_doomed_job, (), tasks, 2, 0.5)}
     assert [found[i][0] for i in range(6)] == ["a", None, "b", None, "c", "d"]
     assert found[1][1] == "decoder crashed (SIGSEGV)" and found[3][1] == "decoder hung for more than 0.5 s"
+
+
+def make_leaking_job():
+    kept = []
+
+    def job(task):
+        kept.append(b"x" * 30_000_000)
+        return os.getpid()
+
+    return job
+
+
+def test_a_worker_that_grows_is_replaced_and_no_task_is_lost_or_done_twice():
+    found = list(run_watched(make_leaking_job, (), enumerate(range(20)), 2, 10))
+    assert sorted(row for row, _, _ in found) == list(range(20)) and not any(cause for _, _, cause in found)
+    assert max(Counter(pid for _, pid, _ in found).values()) <= 6
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_validation_comes_from_train_alone_and_only_where_there_is_none():
     assert Counter(c.label for c in carved if c.split == "val") == {"a": 5, "b": 5}
     assert carve_validation(carved, 0.5, seed=1) == carved
     assert carve_validation(clips, 0.1, seed=1) != carved
-    grouped = carve_validation(clips, 0.2, seed=0, by_group=True)
+    grouped = carve_validation(clips, 0.2, seed=0, groups={str(i): "" for i in range(12)})
     groups = {s: {c.group for c in grouped if c.split == s} for s in ("train", "val")}
     assert len(groups["val"]) == 2 and not groups["train"] & groups["val"]
 

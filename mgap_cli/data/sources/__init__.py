@@ -73,12 +73,19 @@ def load_dataset(
     options = SourceOptions(label, tuple(split_files), split, segment, keep_leaks, strict)
     for option in options.given():
         if option not in module.OPTIONS:
-            flag = "--split" if option == "split_files" else f"--{option.replace('_', '-')}"
-            raise UsageError(f"{name} has no {flag}.")
-    dataset: Dataset = module.load(root, config, options)
+            raise UsageError(f"{name} has no {flag(option)}.")
+    try:
+        dataset: Dataset = module.load(root, config, options)
+    except OSError as error:  # a folder without permission, a name too long, a disk that fails
+        raise UnfitError(f"{error.filename or root}: cannot be read ({error.strerror}).") from error
     if not dataset.clips:
         raise UnfitError(f"{root}: no clips of {name} found.")
     return dataset
+
+
+def flag(option: str) -> str:
+    """Return the command line's name of a field of SourceOptions."""
+    return "--split" if option == "split_files" else f"--{option.replace('_', '-')}"
 
 
 def existing_folder(name: str, root: Path | None) -> Path:

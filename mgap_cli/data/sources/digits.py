@@ -35,7 +35,7 @@ KEYPAD = ("123", "456", "789", "*0#")
 TONE_SECONDS = (0.1, 0.25)
 GAIN = (0.05, 0.3)  # of each tone; full scale is 1
 TWIST_DB = (-4.0, 4.0)  # level of the high tone against the low one; Q.24 receivers take 4 dB
-SNR_DB = (-4.0, 8.0)  # intact: lets a network err now and then
+SNR_DB = (-7.0, 5.0)  # intact: lets a network err now and then
 DEGRADED_SNR_DB = (-25.0, -15.0)  # masked
 
 # Picture: a card of 80 % of the frame's side.

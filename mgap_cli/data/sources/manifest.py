@@ -107,7 +107,11 @@ def _inside(text: str, folder: Path) -> Path | None:
     if "\0" in text:
         raise ValueError("a path with a NUL character")
     path = folder / text
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError as error:  # older Pythons' word for links that lead to each other
+        raise ValueError(f"path {text!r} is a circle of links") from error
+    if not inside:
         raise ValueError(f"path {text!r} leaves the manifest's folder")
     return path
 

@@ -1,0 +1,47 @@
+"""SIGTERM and SIGUSR1 while a store is built: leave at once, since what is done is on the disk already."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from mgap_cli.errors import ExitCode, MgapError
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
+
+
+class _Stopped(BaseException):
+    """No Exception, lest it be taken for a clip that cannot be read."""
+
+
+@contextmanager
+def leave_on_signal(out: Path) -> Iterator[None]:
+    """End the block with MgapError (exit 75) when SIGTERM or SIGUSR1 comes; the old handlers return after it.
+
+    Only the main thread can catch signals: in another one, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for other in STOP_SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # once is enough, and the way out must not be cut short
+        raise _Stopped(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield
+    except _Stopped as stop:
+        raise MgapError(
+            f"{out}: stopped by {stop}; what is done is kept.",
+            "Run the same line again: it goes on where it was.",
+            ExitCode.PREEMPTED,
+        ) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
