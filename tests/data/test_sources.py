@@ -370,3 +370,23 @@ def test_kinetics_sounds_from_the_real_lists(shared_data, tmp_path):
     assert any("of 17396 listed clips are not on disk: blowing_nose" in note for note in dataset.notes)
     with pytest.raises(UnfitError, match="not on disk"):
         load_dataset("kinetics-sounds", tmp_path, CONFIG, strict=True)
+
+
+@pytest.mark.parametrize("folder", ["val/playing drums", "val/playing_drums", "val", "test", ""])
+def test_kinetics_files_are_found_by_their_youtube_ids(tmp_path, folder):
+    """The test list numbers its clips; Kinetics names its files by their seconds."""
+    (tmp_path / "my_train.txt").write_text(
+        "--4-0ihtnBU_000058_000068,10,11\nabcdefghijk_000000_000010,10,11\n"
+    )
+    (tmp_path / "my_test.txt").write_text("-3Mwkq-7TV4_2,10,11\n-74csnCOiUs_0,10,11\n")
+    kept = [
+        tmp_path / "train" / "--4-0ihtnBU_000058_000068.mp4",
+        tmp_path / folder / "-3Mwkq-7TV4_000012_000022.mp4",
+    ]
+    other = tmp_path / "train" / "-74csnCOiUs_000001_000011.mp4"  # of another split: not taken
+    for path in (*kept, other):
+        touch(path)
+    dataset = load_dataset("kinetics-sounds", tmp_path, DataConfig(val_share=0))
+    assert [clip.id for clip in dataset.clips] == ["--4-0ihtnBU_000058_000068", "-3Mwkq-7TV4_2"]
+    assert [clip.video for clip in dataset.clips] == kept
+    assert any("2 of 4 listed clips are not on disk: playing_drums 2" in note for note in dataset.notes)

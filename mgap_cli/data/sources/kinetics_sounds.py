@@ -1,11 +1,14 @@
 """Kinetics-Sounds by the literature's lists, my_train.txt and my_test.txt: a line is `id,10,label`.
 
-Clips lie in ROOT/{train,test}/<class>/<id>.mp4, in ROOT/{train,test}/, in ROOT/<class>/ or in ROOT. Videos
-vanish from the web: those that are not on disk are told by class and left out, or refused with --strict.
+Clips lie in ROOT/{train,val,test}/<class>/, in ROOT/{train,val,test}/, in ROOT/<class>/ or in ROOT, named
+as the lists have them or as Kinetics has: both begin with the video's YouTube id, and no video gave two
+clips. Videos vanish from the web: those that are not on disk are told by class and left out, or refused
+with --strict.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +58,7 @@ CLASSES = (
     "tickling",
 )  # in label order
 LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
+FOLDERS = {"train": ("train", ""), "test": ("test", "val", "")}  # where a list's clips may lie, in this order
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 _YOUTUBE_ID = re.compile(r".{11}")  # then _000058_000068 in the train list, _2 in the test list
 
@@ -66,13 +70,12 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     found = _index(folder)
     clips, missing = [], Counter[str]()
     for number, split, label in listed:
-        places = ((split, label, number), ("", label, number), (split, "", number), ("", "", number))
+        places = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
         video = next((found[place] for place in places if place in found), None)
         if video is None:
             missing[label] += 1
         else:
-            group = match[0] if (match := _YOUTUBE_ID.match(number)) else number
-            clips.append(Clip(number, label, split, video, group=group))
+            clips.append(Clip(number, label, split, video, group=_youtube_id(number)))
     notes = []
     if missing:
         by_class = ", ".join(f"{label} {count}" for label, count in sorted(missing.items()))
@@ -99,10 +102,15 @@ def _read(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
     yield from ((name, split, label) for name, label in seen.items())
 
 
+def _youtube_id(name: str) -> str:
+    match = _YOUTUBE_ID.match(name)
+    return match[0] if match else name
+
+
 def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Return {(split or "", class or "", id): file} of every video that lies in a place we know."""
+    """Return {(split or "", class or "", id): file} of every video in a place we know, by both its ids."""
     found: dict[tuple[str, str, str], Path] = {}
-    for split in ("", "train", "test"):
+    for split in ("", "train", "val", "test"):
         base = folder / split
         for label in ("", *CLASSES):
             # Kinetics' own folders have spaces where the list has underscores.
@@ -112,5 +120,6 @@ def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
                     continue
                 for path in sorted(place.iterdir()):
                     if path.suffix.lower() in _SUFFIXES:
-                        found.setdefault((split, label, path.stem), path)
+                        for key in {path.stem, _youtube_id(path.stem)}:
+                            found.setdefault((split, label, key), path)
     return found
