@@ -199,7 +199,7 @@ def test_dry_run_changes_nothing(store, tmp_path):
     done = mgap("warmup", store, "-o", run, *sets(*TINY), "--dry-run")
     assert done.code == 0 and not run.exists()
     said = yaml.safe_load(done.out)
-    assert said["model"]["width"] == 4 and said["train"]["optimizer"] == "adamw"
+    assert said["model"]["width"] == 4 and said["train"]["batch_size"] == 16
     assert (
         "# steps_per_epoch:" in done.out and "# device: cpu" in done.out and "# precision: fp32" in done.out
     )
