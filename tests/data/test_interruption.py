@@ -84,7 +84,14 @@ class Job:
         words = [sys.executable, "-m", "mgap_cli", *map(str, args)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            words,
+            cwd=ROOT,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            start_new_session=True,
+            # A shell's background jobs, as CI may be, ignore Ctrl-C, and so would ours.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def members(self) -> list[int]:
