@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ class Running:
         return Done(self.process.exitcode, out, err)
 
     def send(self, number: int) -> None:
-        os.kill(self.pid, number)
+        """Send a signal; nothing happens to a process that has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def until(self, happened: Callable[[], bool]) -> bool:
         """Wait until something has happened; False if the process ended before."""
