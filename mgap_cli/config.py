@@ -115,7 +115,7 @@ class AugmentConfig:
 class TrainConfig:
     seed: int = _seed(0)
     epochs: int = _count(100)  # the budget of both stages together, which the schedule spans
-    batch_size: int = _count(64)
+    batch_size: int = _range(64, 2)  # batch normalisation has no statistics of one sample
     optimizer: OptimizerName = "sgd"
     lr: float = _positive(1e-3)
     momentum: float = _at_least_zero(0.9)

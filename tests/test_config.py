@@ -111,7 +111,7 @@ def test_a_value_of_another_type_is_refused(key, value):
     ("key", "value"),
     [
         ("train.lr", 0), ("train.lr", -1), ("train.lr", math.nan), ("train.lr", math.inf),
-        ("train.momentum", -0.1), ("train.batch_size", 0), ("train.seed", -1), ("train.seed", 2**32),
+        ("train.momentum", -0.1), ("train.batch_size", 1), ("train.seed", -1), ("train.seed", 2**32),
         ("augment.scale_min", 0), ("augment.scale_min", 1.01), ("data.val_share", 0.95),
         ("adapt.threshold", math.nan), ("adaptive.alpha", math.nan), ("adaptive.alpha", -1),
         ("gap.sd_floor", 0), ("gap.components", 0), ("evaluate.confidence", 2),
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     st.fixed_dictionaries(
         {
             "train.lr": st.floats(1e-30, 1e30),
-            "train.batch_size": st.integers(1, 2**40),
+            "train.batch_size": st.integers(2, 2**40),
             "augment.flip": st.booleans(),
             "model.audio_weights": st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
             "gap.kind": st.sampled_from(["absolute", "signed"]),

@@ -37,6 +37,15 @@ def generator_for(seed: int, *counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
+def training_steps(samples: int, batch_size: int) -> int:
+    """Return the batches of a training epoch, which drops no sample.
+
+    The last may be smaller. A single sample left over joins the batch before it instead: batch
+    normalisation has no statistics of one sample.
+    """
+    return max(1, -(-(samples - 1) // batch_size))
+
+
 class Loader:
     """Batches of the samples at `indices` of a store."""
 
@@ -53,15 +62,15 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch; the last may be smaller: no sample is dropped."""
-        return -(-len(self.indices) // self.batch_size)
+        """Batches of a training epoch."""
+        return training_steps(len(self.indices), self.batch_size)
 
     def training(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's shuffled, augmented batches, from step `start` on."""
         order = torch.randperm(len(self.indices), generator=generator_for(seed, epoch)).numpy()
         for step in range(start, self.steps):
-            chosen = self.indices[order[step * self.batch_size : (step + 1) * self.batch_size]]
-            batch = self._gather(chosen)
+            end = (step + 1) * self.batch_size if step < self.steps - 1 else len(order)
+            batch = self._gather(self.indices[order[step * self.batch_size : end]])
             generator = generator_for(seed, epoch, step)
             frames = augment.augment(batch.frames, self.config, generator)
             audio = batch.audio

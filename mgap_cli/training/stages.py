@@ -12,6 +12,7 @@ import numpy as np
 
 from mgap_cli.config import Config, differing_keys
 from mgap_cli.console import Sink
+from mgap_cli.data.loader import training_steps
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.gap.mixture import fit_mixture
@@ -47,7 +48,7 @@ class Plan:
     def summary(self) -> dict[str, Any]:
         """Return counts of samples by split, steps an epoch and epochs."""
         counts = {s: int((self.store.splits == s).sum()) for s in ("train", "val", "test")}
-        steps = -(-counts["train"] // self.config.train.batch_size)
+        steps = training_steps(counts["train"], self.config.train.batch_size)
         return {
             "stage": self.stage.name,
             "objective": self.stage.objective,
@@ -154,9 +155,9 @@ def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
     train = plan.store.indices("train")
     kept = train[mixture.posterior(gap) < plan.config.adapt.threshold]
     sink.log(f"adapt: training on {len(kept)} balanced of {len(train)} samples")
-    if not len(kept):
+    if len(kept) < 2:
         raise UsageError(
-            f"--only balanced: no sample has a posterior under {plan.config.adapt.threshold}.",
+            f"--only balanced: fewer than two samples have a posterior under {plan.config.adapt.threshold}.",
             "Raise --threshold.",
         )
     return kept

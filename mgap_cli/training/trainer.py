@@ -71,9 +71,13 @@ class Trainer:
         self.precision, self.device = precision, precision.device
         self.task = self._initial_task(initial)
         self.train_indices = store.indices("train")
-        self.loader = self._loader(
-            self.train_indices if samples is None else samples, config.train.batch_size
-        )
+        samples = self.train_indices if samples is None else samples
+        if len(samples) < 2:
+            raise UnfitError(
+                f"{store.path}: {len(samples)} sample to train on, and batch normalisation needs two.",
+                "Prepare a store with more training clips.",
+            )
+        self.loader = self._loader(samples, config.train.batch_size)
         self.optimizer = _optimizer(self.task, config, self.device)
         if initial is not None and initial["config"]["train"]["optimizer"] == config.train.optimizer:
             groups = self.optimizer.state_dict()["param_groups"]

@@ -56,13 +56,19 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 @settings(max_examples=20, deadline=None)
-@given(batch_size=st.integers(1, 15), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
+@given(batch_size=st.integers(2, 15), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
 def test_an_epoch_covers_every_sample_once(store, batch_size, seed, epoch):
     made = loader(store, batch_size)
     batches = list(made.training(seed, epoch))
     assert sorted(order(batches)) == CHOSEN.tolist()
     assert len(batches) == made.steps
     assert all(len(b.index) == batch_size for b in batches[:-1])
+    assert 2 <= len(batches[-1].index) <= batch_size + 1
+
+
+def test_a_single_sample_left_over_joins_the_batch_before(store):
+    assert [len(b.index) for b in loader(store, 5).training(0, 0)] == [5, 6]
+    assert [len(b.index) for b in loader(store, 5).training(0, 0, start=1)] == [6]
 
 
 def test_the_last_partial_batch_is_not_dropped(store):
@@ -89,8 +95,9 @@ def test_an_epoch_taken_up_at_a_step_is_its_tail(store, start):
 
 
 def test_crops_differ_between_steps_and_epochs(store):
-    made = Loader(store, np.zeros(4, dtype=np.int64), torch.device("cpu"), AugmentConfig(image_size=8), 1)
+    made = Loader(store, np.zeros(8, dtype=np.int64), torch.device("cpu"), AugmentConfig(image_size=8), 2)
     crops = [batch.frames for epoch in range(2) for batch in made.training(0, epoch)]
+    assert len(crops) == 8
     assert not any(torch.equal(crops[i], crops[j]) for i in range(8) for j in range(i))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from program import TINY, assert_same_checkpoint, metrics, mgap, sets, status, tensors
+from stores import made, many
 
 from mgap_cli.console import Sink
 from mgap_cli.data.store import open_store
@@ -117,9 +118,19 @@ def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, mon
     assert sorted(trained) == sorted(2 * [i for i, name in enumerate(store.ids) if name in balanced])
 
 
-def test_a_threshold_that_leaves_no_sample_is_an_error(finished, tmp_path):
+def test_a_threshold_that_leaves_too_few_samples_is_an_error(finished, tmp_path):
     line = ["adapt", finished / "warmup.pt", "-o", tmp_path / "r", "--only", "balanced"]
-    mgap(*line, "--threshold", 1e-12).fails(2, "no sample", "--threshold")
+    mgap(*line, "--threshold", 1e-12).fails(2, "fewer than two samples", "--threshold")
+
+
+def test_a_single_training_sample_is_an_error(tmp_path):
+    store = made(many(clips=9, classes=1, groups=9), tmp_path / "store")
+    shutil.copytree(store, lone := tmp_path / "lone")
+    table = (store / "clips.csv").read_text()
+    (lone / "clips.csv").write_text(table.replace(",train,", ",test,", table.count(",train,") - 1))
+    line = ["warmup", lone, "-o", tmp_path / "run", *sets(*TINY), "--select", "last"]
+    mgap(*line).fails(3, "1 sample to train on")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_training(store, tmp_path):
