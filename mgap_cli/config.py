@@ -31,7 +31,6 @@ UnimodalLogits = Literal["heads", "decomposed"]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
-Subset = Literal["all", "balanced"]
 Pull = Literal["weak", "both"]
 GapScale = Literal["log", "probability"]
 Shift = Literal["squared", "kl"]
@@ -73,6 +72,11 @@ def _positive(default: float) -> Any:
 
 def _at_least_zero(default: float) -> Any:
     return _range(default, 0)
+
+
+def _levels(*default: float, low: float = 0, high: float = math.inf, open_low: bool = True) -> Any:
+    levels = tuple(map(float, default))  # as read from YAML, so that checkpoints do not differ in bytes
+    return field(default=levels, metadata={"range": _Range(low, high, open_low)})
 
 
 def _share(default: float) -> Any:
@@ -140,7 +144,7 @@ class WarmupConfig:
 class AdaptConfig:
     objective: str = "adaptive"
     epochs: int = _range(0, 0)  # 0: the rest of the budget
-    only: Subset = "all"  # balanced: purification
+    only: str = "all"  # balanced: purification; or a file of ids
     threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
 
 
@@ -174,10 +178,27 @@ class GapConfig:
 
 
 @dataclass(frozen=True)
+class AnalysisConfig:
+    """How `analyze-gap` asks whether the mixture is real, and who the imbalanced are."""
+
+    resamples: int = _count(199)  # of every bootstrap: 1 / 200 is the smallest p-value
+    confidence: float = _range(0.95, 0.5, 0.999)  # of its intervals; 1 - it is the level of its tests
+    bins: int = _range(4, 2)  # quantile bins of a numeric column, such as the duration
+    truth: str = ""  # column of clips.csv that says which samples are degraded, if that is known
+    gradient_batches: int = _count(50)  # at most so many, of `--measures`' pass with gradients
+    seed: int = _seed(0)
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     bootstrap: int = _count(2_000)  # resamples
     confidence: float = _share(0.95)
-    seed: int = _seed(0)
+    top_k: int = _count(5)  # left out where there are no more classes than that
+    bins: int = _count(15)  # equal-width bins of confidence, of the calibration error
+    snr_db: tuple[float, ...] = _levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
+    frame_noise: tuple[float, ...] = _levels(0.05, 0.1, 0.2, 0.4)  # standard deviations; white is 1
+    occlusion: tuple[float, ...] = _levels(0.1, 0.25, 0.5, 0.75, high=1)  # shares of the frame's area
+    seed: int = _seed(0)  # of bootstrap, noise and places of occlusion
 
 
 @dataclass(frozen=True)
@@ -200,6 +221,7 @@ class Config:
     adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
     ogm: OgmConfig = field(default_factory=OgmConfig)
     gap: GapConfig = field(default_factory=GapConfig)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
@@ -341,6 +363,8 @@ def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
             return value
         raise UsageError(f"{origin}: {key} is {value!r}; expected one of {', '.join(map(str, options))}.")
     assert not isinstance(kind, UnionType), "settings have one type each"
+    if typing.get_origin(kind) is tuple:
+        return _coerced_list(key, value, typing.get_args(kind)[0], origin)
     try:
         if kind is float and not isinstance(value, bool):
             return float(value)  # YAML 1.1 reads 1e-3 as a string
@@ -355,11 +379,24 @@ def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
     raise UsageError(f"{origin}: {key} is {value!r}; expected {kind.__name__}.")
 
 
+def _coerced_list(key: str, value: Any, kind: Any, origin: str) -> tuple[Any, ...]:
+    """Return the values of a YAML list, of text with commas, or a single one."""
+    if isinstance(value, str):
+        value = [word.strip() for word in value.split(",")]
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise UsageError(f"{origin}: {key} is empty; expected at least one {kind.__name__}.")
+    return tuple(_coerced(key, item, kind, origin) for item in values)
+
+
 def _check_ranges(config: Config, origin: str) -> None:
     for section in dataclasses.fields(config):
         settings = getattr(config, section.name)
         for setting in dataclasses.fields(settings):
             bounds: _Range | None = setting.metadata.get("range")
             value = getattr(settings, setting.name)
-            if bounds is not None and not bounds.holds(value):
-                raise UsageError(f"{origin}: {section.name}.{setting.name} is {value}; it must be {bounds}.")
+            for number in value if isinstance(value, tuple) else (value,):
+                if bounds is not None and not bounds.holds(number):
+                    raise UsageError(
+                        f"{origin}: {section.name}.{setting.name} is {number}; it must be {bounds}."
+                    )

@@ -1,1 +1,32 @@
-"""The modality gap: per-sample scores, the mixture over them, and what the mixture says."""
+"""The modality gap: per-sample scores, the mixture over them, and what the mixture says.
+
+In a program of your own, with true-class probabilities (N,) or probabilities (N, C) of each modality as
+arrays or CPU tensors, and labels (N,):
+
+    from mgap_cli.gap import examine, measure
+    fit = measure(labels, audio=p_audio, visual=p_visual)
+    print(fit.balanced_share, fit.posterior, examine(fit).sentence)
+
+Names are imported when they are first used: importing this package alone loads nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mgap_cli.gap.arrays import measure as measure
+    from mgap_cli.gap.bimodality import examine as examine
+    from mgap_cli.gap.mixture import analyse as analyse
+    from mgap_cli.gap.score_files import read_scores as read_scores
+
+_HOMES = {"analyse": "mixture", "examine": "bimodality", "measure": "arrays", "read_scores": "score_files"}
+
+__all__ = ["analyse", "examine", "measure", "read_scores"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -6,20 +6,31 @@ rule) is that of arXiv 2510.21797; the details below are ours.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mgap_cli.config import GapConfig
 from mgap_cli.errors import UnfitError
-from mgap_cli.gap.scores import FloatArray, IntArray, Scores
+from mgap_cli.gap import binned
+from mgap_cli.gap.scores import MODALITIES, FloatArray, IntArray, Scores
 
+if TYPE_CHECKING:
+    from mgap_cli.gap.bimodality import Bimodality
+
+IMBALANCED = 0.5  # posterior of imbalance from which a sample is called imbalanced
 MIN_SAMPLES = 10  # below this a two-component fit is noise
 MIN_WEIGHT = 0.01  # a component under this describes stray samples, not a population
 BIC_COMPONENTS = (1, 2, 3, 4)
+LARGE = 10_000  # samples from which EM runs on bins
+MANY = 2_000  # likewise for the fits that only BIC and ICL compare: on samples they take seconds
 _GRID = 1001  # brackets for the turning points of the posterior
+_HALVINGS = 45  # of a bracket: to the last bit
 
 
 @dataclass(frozen=True)
@@ -66,22 +77,37 @@ class Mixture:
         log_odds = np.where(outward, risen, fallen)
         return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))  # a sigmoid without overflow
 
-    def components(self, gap: FloatArray) -> IntArray:
-        """Return (N,) components: the balanced one where r < 1/2, else the likeliest of the others."""
+    def components(self, gap: FloatArray, posterior: FloatArray | None = None) -> IntArray:
+        """Return (N,) components: the balanced one where r < 1/2, else the likeliest of the others.
+
+        posterior: of these gaps, (N,), where it is known already.
+        """
         x = self.value(gap)
         if len(self.weights) == 1:
             return np.zeros(len(x), dtype=np.int64)
         log_density = self._log_density(x)
         log_density[self.balanced] = -np.inf
-        return np.where(self.posterior(gap) < 0.5, self.balanced, log_density.argmax(axis=0)).astype(np.int64)
+        r = self.posterior(gap) if posterior is None else posterior
+        return np.where(r < IMBALANCED, self.balanced, log_density.argmax(axis=0)).astype(np.int64)
 
-    def role(self, k: int) -> str:
+    def log_likelihood(self, x: FloatArray) -> float:
+        """Return the log-likelihood of (N,) values of the variable, summed, in nats."""
+        return float(np.logaddexp.reduce(self._log_density(x), axis=0).sum())
+
+    def entropy(self, x: FloatArray) -> float:
+        """Return - sum_i sum_k t_ik log t_ik over (N,) values, in nats: how much the components overlap."""
+        log_shares = self._log_density(x)
+        log_shares -= np.logaddexp.reduce(log_shares, axis=0)
+        return float(-(np.exp(log_shares) * log_shares).sum())
+
+    def role(self, k: int, modalities: tuple[str, str] = MODALITIES) -> str:
         """Return what component `k` stands for."""
         if k == self.balanced:
             return "balanced"
         if self.kind == "absolute":
             return "imbalanced"
-        return "audio-dominated" if self.means[k] > self.means[self.balanced] else "visual-dominated"
+        first, second = modalities
+        return f"{first if self.means[k] > self.means[self.balanced] else second}-dominated"
 
     def crossing(self) -> float | None:
         """Return the smallest |gap| that is imbalanced (r >= 1/2), to 1e-4; None if no gap is."""
@@ -105,26 +131,32 @@ class Mixture:
     @cached_property
     def _turning_points(self) -> FloatArray:
         """Where the log-odds turn round: roots of their derivative, bracketed on a grid."""
-        from scipy.optimize import brentq
 
-        def slope(x: float) -> float:
-            falls = (self.means - x) / self.sds**2
-            log_density = self._log_density(np.array([x]))[:, 0]
+        def slope(x: FloatArray) -> FloatArray:
+            falls = (self.means[:, None] - x) / self.sds[:, None] ** 2
+            log_density = self._log_density(x)
             log_density[self.balanced] = -np.inf
-            shares = np.exp(log_density - np.logaddexp.reduce(log_density))
-            return float(shares @ falls - falls[self.balanced])
+            shares = np.exp(log_density - np.logaddexp.reduce(log_density, axis=0))
+            return np.asarray((shares * falls).sum(axis=0) - falls[self.balanced])
 
         x = np.linspace(0.0 if self.kind == "absolute" else -1.0, 1.0, _GRID)
-        sign = np.sign([slope(v) for v in x])
-        return np.array([brentq(slope, x[i], x[i + 1]) for i in np.flatnonzero(np.diff(sign) != 0)])
+        sign = np.sign(slope(x))
+        turns = np.flatnonzero(np.diff(sign) != 0)
+        low, high, side = x[turns], x[turns + 1], sign[turns]
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            before = np.sign(slope(middle)) == side
+            low, high = np.where(before, middle, low), np.where(before, high, middle)
+        return np.asarray((low + high) / 2)
 
 
 @dataclass(frozen=True)
 class GapFit:
     """What the gaps of one set of samples say. posterior, component: (N,), in the order of `scores`.
 
-    bic: components to the Bayesian information criterion (lower is better); log_likelihood: of the
-    fitted mixture, summed over samples, in nats; crossing: the gap at which the posterior is one half.
+    bic, icl: components to the Bayesian information criterion and to the integrated completed likelihood
+    (both lower is better); log_likelihood: of the fitted mixture, summed over samples, in nats; crossing:
+    the gap at which the posterior is one half. bimodality: what `bimodality.examine` added, if it did.
     """
 
     scores: Scores
@@ -132,14 +164,25 @@ class GapFit:
     posterior: FloatArray
     component: IntArray
     bic: dict[int, float]
+    icl: dict[int, float]
     log_likelihood: float
     crossing: float | None
     warnings: list[str]
+    bimodality: Bimodality | None = None
+
+    @property
+    def imbalanced(self) -> npt.NDArray[np.bool_]:
+        """Whether each sample's posterior of imbalance is at least one half, (N,)."""
+        return self.posterior >= IMBALANCED
+
+    def role(self, k: int) -> str:
+        """Return what component `k` stands for, in the names of these modalities."""
+        return self.mixture.role(k, self.scores.modalities)
 
     @property
     def balanced_share(self) -> float:
         """Share of samples whose posterior of imbalance is under one half."""
-        return float(np.mean(self.posterior < 0.5))
+        return float(np.mean(~self.imbalanced))
 
 
 def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]:
@@ -153,22 +196,13 @@ def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]
         what = f"{bad} of {len(gap)} gaps are NaN or infinite." if bad else "there are no gaps to fit."
         raise UnfitError(f"The mixture cannot be fitted: {what}", "Check the scores that they come from.")
     values = np.abs(gap) if config.kind == "absolute" else np.asarray(gap, dtype=np.float64)
-    n, distinct = len(values), len(np.unique(values))
+    n, distinct = len(values), _distinct(values, config.components)
     if n < MIN_SAMPLES or distinct < config.components:
         why = f"only {n} samples" if n < MIN_SAMPLES else f"only {distinct} distinct gap(s)"
         sd = max(float(values.std()), config.sd_floor)
         single = Mixture(config.kind, np.ones(1), np.array([values.mean()]), np.array([sd]), 0)
         return single, [f"{why}: no mixture was fitted, and every sample counts as balanced."]
-    fitted = _gaussian_mixture(values, config.components, config)
-    order = np.argsort(fitted.means_[:, 0])
-    means = fitted.means_[order, 0]
-    mixture = Mixture(
-        config.kind,
-        fitted.weights_[order],
-        means,
-        np.sqrt(fitted.covariances_[order, 0, 0]),
-        int(np.argmin(np.abs(means))),
-    )
+    mixture = _fitted(_Sample(values), config.components, config, LARGE)
     small = [f"{w:.1%}" for w in mixture.weights if w < MIN_WEIGHT]
     warnings = (
         [f"a component holds only {small[0]} of the weight: read it as stray samples."] if small else []
@@ -181,37 +215,106 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     gap = scores.gap
     mixture, warnings = fit_mixture(gap, config)
     values = mixture.value(gap)
-    bic = _bic(values, config)
+    sample = _Sample(values)
+    fitted = {k: _fitted(sample, k, config, MANY) for k in _counts(values)}
+    if len(mixture.weights) in fitted:
+        fitted[len(mixture.weights)] = mixture
+    bic = _bic(values, fitted)
+    # ICL = BIC - 2 sum_i sum_k t_ik log t_ik, with t_ik the probability of component k given sample i
+    # (Biernacki, Celeux and Govaert, 2000): it asks for components that overlap little, BIC for a fit.
+    icl = {k: bic[k] + 2 * fitted[k].entropy(values) for k in bic}
     # |gap| of a single population around 0 is a folded Gaussian, which takes two components to fit:
     # whether there are two populations is asked of the signed gaps.
-    signed_bic = bic if config.kind == "signed" else _bic(gap, config)
+    signed_bic = bic if config.kind == "signed" else _signed_bic(gap, config)
     if len(mixture.weights) > 1 and 1 in (_best(bic), _best(signed_bic)):
-        warnings.append("BIC prefers one component: the gaps are unimodal, no evidence of two populations.")
+        over = "" if _best(bic) == 1 else " over signed gaps"
+        warnings.append(
+            f"BIC{over} prefers one component: the gaps are unimodal, no evidence of two populations."
+        )
+    posterior = mixture.posterior(gap)
     return GapFit(
         scores=scores,
         mixture=mixture,
-        posterior=mixture.posterior(gap),
-        component=mixture.components(gap),
+        posterior=posterior,
+        component=mixture.components(gap, posterior),
         bic=bic,
-        log_likelihood=float(np.log(mixture.density(values).sum(axis=0)).sum()),
+        icl=icl,
+        log_likelihood=mixture.log_likelihood(values),
         crossing=mixture.crossing(),
         warnings=warnings,
     )
 
 
-def _bic(values: FloatArray, config: GapConfig) -> dict[int, float]:
-    """Return the criterion for each K that the values have distinct points for; {} for too few samples."""
+class _Sample:
+    """Values (N,) that are fitted several times, and their bins."""
+
+    def __init__(self, values: FloatArray) -> None:
+        self.values = values
+
+    def binned(self, sd_floor: float) -> tuple[FloatArray, FloatArray]:
+        """Return the means and the counts (M,) of bins that hold samples."""
+        if not hasattr(self, "_bins"):
+            borders = binned.edges(float(self.values.min()), float(self.values.max()), sd_floor)
+            counts, _ = np.histogram(self.values, borders)
+            sums, _ = np.histogram(self.values, borders, weights=self.values)
+            held = counts > 0
+            self._bins = sums[held] / counts[held], counts[held].astype(np.float64)
+        return self._bins
+
+
+def _counts(values: FloatArray) -> list[int]:
+    """Return the numbers of components that there are distinct values for; [] for too few samples."""
     if len(values) < MIN_SAMPLES:
-        return {}
-    counts = [k for k in BIC_COMPONENTS if k <= len(np.unique(values))]
-    return {k: float(_gaussian_mixture(values, k, config).bic(values[:, None])) for k in counts}
+        return []
+    return [k for k in BIC_COMPONENTS if k <= _distinct(values, max(BIC_COMPONENTS))]
 
 
-def _best(bic: dict[int, float]) -> int | None:
-    return min(bic, key=lambda k: bic[k], default=None)
+def _bic(values: FloatArray, fitted: Mapping[int, Mixture]) -> dict[int, float]:
+    """Return (3K - 1) log N - 2 log L of each mixture of K components (Schwarz, 1978)."""
+    penalty = float(np.log(len(values)))
+    return {k: (3 * k - 1) * penalty - 2 * m.log_likelihood(values) for k, m in fitted.items()}
+
+
+def _signed_bic(gap: FloatArray, config: GapConfig) -> dict[int, float]:
+    sample = _Sample(gap)
+    return _bic(gap, {k: _fitted(sample, k, config, MANY) for k in _counts(gap)})
+
+
+def _best(criterion: dict[int, float]) -> int | None:
+    return min(criterion, key=lambda k: criterion[k], default=None)
+
+
+def _distinct(values: FloatArray, enough: int) -> int:
+    """Return how many distinct values there are, at least as long as there are not `enough`."""
+    found = len(np.unique(values[: 100 * enough]))  # a million values need not be sorted to see five
+    return found if found >= enough else len(np.unique(values))
+
+
+def _fitted(sample: _Sample, components: int, config: GapConfig, large: int) -> Mixture:
+    """Fit Gaussians to a sample: scikit-learn's EM on its values, ours on bins if there are over `large`.
+
+    With thousands of samples a parameter's standard error is far larger than what bins of a quarter of
+    the floor move it by, and each bin stands at the mean of its values. Only EM sees bins: posteriors,
+    likelihoods, BIC and ICL are computed from every value.
+    """
+    if len(sample.values) > large:
+        generator = np.random.default_rng(config.seed)
+        even = np.arange(1, components) / components
+        drawn = np.sort(generator.random((config.n_init - 1, components - 1)), axis=1)
+        x, counts = sample.binned(config.sd_floor)
+        cuts = [tuple(cut) for cut in [even, *drawn]]
+        found, _ = binned.fit(x, counts[None], components, config.sd_floor, cuts)
+        weights, means, sds = found.weights[0], found.means[0], found.sds[0]
+    else:
+        model = _gaussian_mixture(sample.values, components, config)
+        weights, means, sds = model.weights_, model.means_[:, 0], np.sqrt(model.covariances_[:, 0, 0])
+    order = np.argsort(means)
+    balanced = int(np.argmin(np.abs(means[order])))
+    return Mixture(config.kind, weights[order], means[order], sds[order], balanced)
 
 
 def _gaussian_mixture(values: FloatArray, components: int, config: GapConfig) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     # reg_covar is added to every variance, which makes it a floor.
@@ -223,4 +326,6 @@ def _gaussian_mixture(values: FloatArray, components: int, config: GapConfig) ->
         tol=1e-5,
         max_iter=500,
     )
-    return model.fit(values[:, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # components of one population never settle
+        return model.fit(values[:, None])

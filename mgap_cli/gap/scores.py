@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from mgap_cli.errors import UnfitError
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
+MODALITIES = ("audio", "visual")  # of our own networks; other models' are named freely
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -22,9 +26,13 @@ class Scores:
     """One row a sample.
 
     labels: (N,) index into `classes`. p_audio, p_visual: (N,) true-class probabilities of the
-    unimodal heads, p_m,i = softmax(z_m,i)[y_i]. predicted: head ("fused", "audio", "visual") to the
-    (N,) class it names; empty for scores that came without predictions.
-    Raises UnfitError, with the number of culprits, for scores that are not finite or not in [0, 1].
+    unimodal heads, p_m,i = softmax(z_m,i)[y_i]; where `modalities` are others, those of the first and
+    of the second. predicted: head ("fused" or a modality) to the (N,) class it names; empty for scores
+    that came without predictions. columns: what else is known of the samples, name to N values as text.
+    p_fused: (N,) true-class probabilities of the fused head, where they are known. certainty: modality
+    to (N, 2), its highest probability and its entropy; empty for scores of the true class alone.
+    Raises UnfitError, with the number of culprits and the first one's id, for scores that are not
+    finite or not in [0, 1].
     """
 
     ids: list[str]
@@ -33,27 +41,60 @@ class Scores:
     p_audio: FloatArray
     p_visual: FloatArray
     predicted: dict[str, IntArray] = field(default_factory=dict)
+    modalities: tuple[str, str] = MODALITIES
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    p_fused: FloatArray | None = None
+    certainty: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, p in (("audio", self.p_audio), ("visual", self.p_visual)):
-            bad = int(np.count_nonzero(~np.isfinite(p)))
-            if bad:
-                raise UnfitError(
-                    f"{bad} of {len(p)} {name} scores are NaN or infinite.",
-                    "The model that made them diverged: train it again with a lower learning rate.",
-                )
-            # Softmax in float32 may end a rounding error above 1.
-            outside = int(np.count_nonzero((p < 0) | (p > 1 + 1e-6)))
-            if outside:
-                raise UnfitError(f"{outside} of {len(p)} {name} scores lie outside [0, 1].")
+        for name, p in zip(self.modalities, (self.p_audio, self.p_visual), strict=True):
+            check_probabilities(name, p, self.ids)
+        if self.p_fused is not None:
+            check_probabilities("fused", self.p_fused, self.ids)
 
     @property
     def gap(self) -> FloatArray:
-        """Signed modality gap g_i = p_audio,i - p_visual,i, (N,), in [-1, 1]."""
+        """Signed modality gap g_i = p_audio,i - p_visual,i, (N,), in [-1, 1]: the first minus the second."""
         return self.p_audio - self.p_visual
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def check_unique(ids: Sequence[str]) -> None:
+    """Raise UnfitError unless there are ids, and no two are the same."""
+    if not len(ids):
+        raise UnfitError("There are no samples.")
+    distinct = len(set(ids))
+    if distinct < len(ids):
+        first, _ = Counter(ids).most_common(1)[0]
+        raise UnfitError(
+            f"{len(ids) - distinct} of {len(ids)} samples have an id that another has, such as {first!r}.",
+            "Give each sample one row: which of its scores counts is not ours to choose.",
+        )
+
+
+def check_probabilities(name: str, p: FloatArray, ids: Sequence[str]) -> None:
+    """Raise UnfitError unless (N,) or (N, C) scores of a modality are finite and lie in [0, 1]."""
+
+    def refuse(bad: npt.NDArray[np.bool_], what: str, hint: str) -> None:
+        rows = bad.any(axis=1) if bad.ndim > 1 else bad
+        count = int(np.count_nonzero(rows))
+        if count:
+            first = ids[int(np.argmax(rows))]
+            raise UnfitError(f"{count} of {len(p)} {name} scores {what}, such as that of {first!r}.", hint)
+
+    refuse(
+        ~np.isfinite(p),
+        "are NaN or infinite",
+        "The model that made them diverged: train it again with a lower learning rate.",
+    )
+    # Softmax in float32 may end a rounding error above 1.
+    refuse(
+        (p < 0) | (p > 1 + 1e-6),
+        "lie outside [0, 1]",
+        f"Logits go in columns or arrays that are named logits_{name}.",
+    )
 
 
 def true_class_probability(probabilities: FloatArray, labels: IntArray) -> FloatArray:
@@ -61,9 +102,23 @@ def true_class_probability(probabilities: FloatArray, labels: IntArray) -> Float
     return np.asarray(probabilities[np.arange(len(labels)), labels], dtype=np.float64)
 
 
-def scores_of(predictions: Predictions, ids: list[str], classes: tuple[str, ...]) -> Scores:
-    """Return the table for a pass over samples; `ids` are the store's, all of them."""
+def certainty_of(probabilities: FloatArray) -> FloatArray:
+    """Return (N, 2) of (N, C) probabilities: the highest one, and Shannon's entropy in nats (0 log 0 = 0)."""
+    from scipy.special import entr
+
+    entropy = entr(np.clip(probabilities, 0, 1)).sum(axis=1)
+    return np.stack([probabilities.max(axis=1), entropy], axis=1).astype(np.float64)
+
+
+def scores_of(
+    predictions: Predictions,
+    ids: list[str],
+    classes: tuple[str, ...],
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> Scores:
+    """Return the table for a pass over samples; `ids` and `columns` are the store's, all of them."""
     audio, visual = (predictions.probabilities[m] for m in ("audio", "visual"))
+    fused = predictions.probabilities.get("fused")
     return Scores(
         ids=[ids[i] for i in predictions.index],
         classes=classes,
@@ -71,4 +126,6 @@ def scores_of(predictions: Predictions, ids: list[str], classes: tuple[str, ...]
         p_audio=true_class_probability(audio, predictions.labels),
         p_visual=true_class_probability(visual, predictions.labels),
         predicted={h: p.argmax(axis=1).astype(np.int64) for h, p in predictions.probabilities.items()},
+        columns={name: [values[i] for i in predictions.index] for name, values in (columns or {}).items()},
+        p_fused=true_class_probability(fused, predictions.labels) if fused is not None else None,
     )

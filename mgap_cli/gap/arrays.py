@@ -1,0 +1,33 @@
+"""The diagnosis as one call, for programs that have scores as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mgap_cli.config import GapConfig
+from mgap_cli.errors import UsageError
+from mgap_cli.gap.mixture import GapFit, analyse
+from mgap_cli.gap.table import table_of
+
+
+def measure(
+    labels: Any,
+    *,
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    config: GapConfig | None = None,
+    **scores: Any,
+) -> GapFit:
+    """Return the gaps of two modalities, their mixture and each sample's posterior of imbalance.
+
+    labels: (N,) class indices or names. scores: two modalities by name, each (N,) probabilities of the
+    true class or (N, C) probabilities of all; the gap is the first minus the second. The fit's arrays
+    are in the order given. Raises UnfitError for scores that are none, UsageError for other than two.
+    """
+    if len(scores) != 2:
+        raise UsageError(f"measure takes two modalities, not {len(scores)}.", "Call it for each pair.")
+    table = table_of(
+        labels, {name: ("p", values) for name, values in scores.items()}, ids=ids, classes=classes
+    )
+    return analyse(table.pair(*scores), config or GapConfig())

@@ -1,0 +1,190 @@
+"""Verdicts on populations that are known, tests at their level, intervals that hold the truth, speed."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import kstest, norm
+from sklearn.mixture import GaussianMixture
+
+from mgap_cli.config import AnalysisConfig, GapConfig
+from mgap_cli.gap import binned
+from mgap_cli.gap.bimodality import Bimodality, examine, resampled
+from mgap_cli.gap.mixture import LARGE, GapFit, analyse, fit_mixture
+from mgap_cli.gap.scores import Scores
+
+FEW = AnalysisConfig(resamples=99)
+
+
+def drawn(*parts: tuple[int, float, float], seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return np.clip(np.concatenate([generator.normal(mean, sd, n) for n, mean, sd in parts]), -1, 1)
+
+
+def fitted(gap: np.ndarray, config: GapConfig | None = None, modalities=("audio", "visual")) -> GapFit:
+    ids = [str(i) for i in range(len(gap))]
+    labels = np.zeros(len(gap), dtype=np.int64)
+    first, second = np.maximum(gap, 0), np.maximum(-gap, 0)
+    scores = Scores(ids, ("only",), labels, first, second, modalities=modalities)
+    return analyse(scores, config or GapConfig())
+
+
+def examined(gap: np.ndarray, config: GapConfig | None = None) -> Bimodality:
+    return examine(fitted(gap, config), FEW, config)
+
+
+def quick_fit(gap: np.ndarray) -> GapFit:
+    """As `fitted`, without the fits that only BIC and ICL compare."""
+    mixture, _ = fit_mixture(gap, GapConfig(n_init=1))
+    posterior = mixture.posterior(gap)
+    scores = Scores([], ("only",), np.zeros(len(gap), np.int64), np.maximum(gap, 0), np.maximum(-gap, 0))
+    return GapFit(scores, mixture, posterior, mixture.components(gap), {}, {}, 0.0, None, [])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gap"),
+    [
+        ("several populations", drawn((600, 0.1, 0.08), (400, 0.6, 0.12))),
+        ("one population", drawn((1000, 0.0, 0.1))),  # folded, its |gap| takes two Gaussians
+        ("one population", drawn((1000, 0.5, 0.1))),
+        ("one peak", np.random.default_rng(0).beta(2, 6, 2000)),  # one skewed population
+    ],
+)
+def test_verdicts(verdict, gap):
+    found = examined(gap)
+    assert found.verdict == verdict, found
+    assert ("two populations:" in found.sentence) == (verdict == "several populations")
+
+
+def test_three_populations_of_signed_gaps():
+    gap = drawn((600, 0.0, 0.08), (250, 0.6, 0.1), (150, -0.5, 0.1))
+    found = examined(gap, GapConfig(kind="signed", components=3))
+    assert found.sentence.startswith("several populations: 59.9% balanced, audio leads in 6")
+    assert found.lead == pytest.approx(250 / 400, abs=0.02)
+
+
+def test_the_sentence_names_the_leader():
+    gap = drawn((600, 0.0, 0.08), (40, 0.6, 0.1), (360, -0.6, 0.1))
+    fit = fitted(gap, modalities=("radar", "lidar"))
+    found = examine(fit, FEW)
+    assert f"{fit.balanced_share:.1%} balanced, lidar leads in 89.9% of" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"), [(np.full(30, 0.25), "every gap is +0.250"), (np.arange(9) / 9, "n = 9")]
+)
+def test_without_a_mixture_there_is_a_sentence_and_nothing_else(gap, words):
+    found = examined(gap)
+    assert words in found.sentence and found.verdict == "no mixture"
+    assert found.ratio is found.dip is found.fit is found.balanced is None
+    assert found.to_dict()["intervals"]["weights"] == []
+
+
+def test_ten_samples_have_answers():
+    found = examined(np.array([0.1, 0.12, 0.09, 0.11, 0.08, 0.8, 0.82, 0.79, 0.81, 0.83]))
+    low, high = found.balanced
+    assert low < 0.5 < high
+    assert np.isfinite([*sum(found.means, ()), *sum(found.sds, ()), found.ratio.statistic]).all()
+
+
+def test_a_true_null_is_rejected_at_its_level():
+    fits = [quick_fit(drawn((150, 0.05, 0.15), seed=seed)) for seed in range(25)]
+    p = [examine(fit, AnalysisConfig(resamples=49)).ratio.p_value for fit in fits]
+    assert np.mean(np.array(p) <= 0.1) < 0.25
+    assert 0.3 < np.mean(p) < 0.7
+
+
+def test_intervals_hold_the_truth():
+    """In about 95 of 100 samples: 88 to 99, by what chance does to the coverage of 100."""
+    truth = {"weights": (0.6, 0.4), "means": (0.25, 0.65), "sds": (0.06, 0.1)}
+    held: dict[tuple[str, int], list[bool]] = {}
+    for seed in range(100):
+        few = np.random.default_rng(seed).binomial(500, 0.6)
+        fit = quick_fit(drawn((few, 0.25, 0.06), (500 - few, 0.65, 0.1), seed=seed))
+        found = resampled(fit, GapConfig().sd_floor, AnalysisConfig(seed=seed), np.random.default_rng(seed))
+        for name, values in truth.items():
+            for k, value in enumerate(values):
+                low, high = found[name][k]
+                held.setdefault((name, k), []).append(low <= value <= high)
+    coverage = {key: np.mean(values) for key, values in held.items()}
+    assert all(0.88 <= share <= 0.995 for share in coverage.values()), coverage
+    assert np.mean(list(coverage.values())) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_interval_surrounds_the_estimate():
+    gap = drawn((600, 0.1, 0.08), (300, 0.6, 0.12), (100, -0.6, 0.12))
+    fit = fitted(gap)
+    found = examine(fit, FEW)
+    assert found.balanced[0] < fit.balanced_share < found.balanced[1]
+    assert found.lead_interval[0] < found.lead < found.lead_interval[1]
+    assert found.lead == pytest.approx(np.mean(gap[fit.imbalanced] > 0))
+    for name in ("weights", "means", "sds"):
+        for value, (low, high) in zip(getattr(fit.mixture, name), getattr(found, name), strict=True):
+            assert low < value < high
+
+
+def test_the_distance_is_kolmogorovs():
+    fit = fitted(drawn((600, 0.1, 0.08), (400, 0.6, 0.12)))
+    m = fit.mixture
+
+    def cdf(x):
+        return sum(w * norm.cdf(x, mean, sd) for w, mean, sd in zip(m.weights, m.means, m.sds, strict=True))
+
+    assert examine(fit, FEW).fit.statistic == pytest.approx(
+        kstest(m.value(fit.scores.gap), cdf).statistic, abs=4e-3
+    )
+
+
+def test_it_is_reproducible_and_the_seed_counts():
+    fit = fitted(drawn((60, 0.1, 0.08), (40, 0.5, 0.2)))
+    assert examine(fit, FEW) == examine(fit, FEW)
+    assert examine(fit, AnalysisConfig(resamples=99, seed=1)) != examine(fit, FEW)
+
+
+def test_thousands_of_samples_take_seconds():
+    fit = fitted(drawn((3000, 0.1, 0.1), (2000, 0.5, 0.2)))
+    start = time.process_time()
+    examine(fit)
+    assert time.process_time() - start < 6
+
+
+@pytest.mark.parametrize("components", [1, 2, 3])
+def test_binned_em_is_scikit_learns(components):
+    gap = np.abs(drawn((6000, 0.15, 0.06), (4000, 0.6, 0.1), (2000, 0.9, 0.03)))
+    assert len(gap) > LARGE
+    fit = fitted(gap, GapConfig(components=components))
+    model = GaussianMixture(components, n_init=3, random_state=0, reg_covar=1e-4, tol=1e-7, max_iter=2000)
+    model.fit(gap[:, None])
+    order = np.argsort(model.means_[:, 0])
+    np.testing.assert_allclose(fit.mixture.weights, model.weights_[order], atol=2e-3)
+    np.testing.assert_allclose(fit.mixture.means, model.means_[order, 0], atol=1e-3)
+    np.testing.assert_allclose(fit.mixture.sds, np.sqrt(model.covariances_[order, 0, 0]), atol=1e-3)
+    assert fit.bic[components] == pytest.approx(model.bic(gap[:, None]), abs=1.0)
+    shares = model.predict_proba(gap[:, None])
+    entropy = -np.sum(shares * np.log(np.maximum(shares, 1e-300)))
+    assert fit.icl[components] == pytest.approx(model.bic(gap[:, None]) + 2 * entropy, rel=5e-3)
+
+
+def test_em_of_many_is_em_of_each():
+    x = binned.centres(binned.edges(0.0, 1.0, 0.01))
+    generator = np.random.default_rng(0)
+    counts = np.stack([np.histogram(generator.beta(2, 3, n), len(x), (0, 1))[0] for n in (50, 500, 900)])
+    cuts = [(0.3,), (0.7,)]
+    together, likelihood = binned.fit(x, counts.astype(float), 2, 0.01, cuts)
+    for i, row in enumerate(counts.astype(float)):
+        alone, (value,) = binned.fit(x, row[None], 2, 0.01, cuts)
+        np.testing.assert_allclose(together.means[i], alone.means[0], atol=1e-9)
+        assert likelihood[i] == pytest.approx(value)
+
+
+def test_a_folded_component_is_a_folded_normal():
+    x = binned.centres(binned.edges(0.0, 1.0, 0.01))
+    for mean, sd in ((0.0, 0.1), (0.15, 0.1), (0.5, 0.08)):
+        gap = np.abs(np.random.default_rng(0).normal(mean, sd, 20_000))
+        counts = np.histogram(gap, len(x), (0, 1))[0].astype(float)
+        found, _ = binned.fit(x, counts[None], 1, 0.001, [()], folded=True)
+        # The likelihood is flat in a mean under half a standard deviation.
+        assert abs(found.means[0, 0]) == pytest.approx(mean, abs=0.05 if mean < sd else 0.01)
+        assert found.means[0, 0] ** 2 + found.sds[0, 0] ** 2 == pytest.approx(np.mean(gap**2), rel=5e-3)
