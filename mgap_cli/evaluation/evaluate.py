@@ -2,63 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from mgap_cli.config import EvaluateConfig
+from mgap_cli.config import Config
+from mgap_cli.data.store import Store
 from mgap_cli.errors import UsageError
-from mgap_cli.evaluation.metrics import Comparison, Evaluation, compare, summarise
+from mgap_cli.evaluation.by_group import ByColumn, by_column
+from mgap_cli.evaluation.metrics import Evaluation, summarise
+from mgap_cli.evaluation.robustness import Measured, sweep
 from mgap_cli.gap.mixture import Mixture, fit_mixture
-from mgap_cli.gap.scores import true_class_probability
+from mgap_cli.gap.scores import scores_of
 from mgap_cli.training.restore import TrainedModel
 
+BOTH = {"audio", "visual"}
 
-def evaluate(models: Sequence[TrainedModel], split: str, config: EvaluateConfig) -> list[Evaluation]:
-    """Evaluate models on a split.
+
+@dataclass(frozen=True)
+class Judgement:
+    """All that was asked of one checkpoint. robustness: a row a condition, the clean one first; or empty."""
+
+    path: Path
+    config: Config
+    evaluation: Evaluation
+    by: list[ByColumn]
+    robustness: list[Measured]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.evaluation.to_dict(),
+            "checkpoint": str(self.path),
+            "by": [found.to_dict() for found in self.by],
+            "robustness": [measured.to_dict() for measured in self.robustness],
+        }
+
+
+def evaluate(
+    models: Iterable[TrainedModel],
+    split: str,
+    config: Config,
+    by: Sequence[str] = (),
+    robustness: bool = False,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Judgement]:
+    """Evaluate models on a split, one after another: each may be freed before the next is opened.
 
     The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
-    both modalities, so that the shares compare. Raises UsageError if the models differ in their data.
+    both modalities, so that the shares compare. by: columns to break accuracy down by. tick: called
+    after each pass over the split. Raises UsageError if the models differ in their data.
     """
-    if len({model.store.fingerprint for model in models}) > 1:
+    mixture: Mixture | None = None
+    first: tuple[Path, Store] | None = None
+    judged = []
+    for model in models:
+        first = first or (model.path, model.store)
+        _check_same_data(*first, model)
+        found = model.predict(split)
+        tick()
+        both = set(model.heads) >= BOTH
+        scores = scores_of(found, model.store.ids, model.store.classes, model.store.columns)
+        if both and mixture is None:
+            mixture, _ = fit_mixture(scores.gap, model.config.gap)
+        evaluation = summarise(
+            scores.ids,
+            found.labels,
+            model.store.classes,
+            {head: found.probabilities[head] for head in model.heads},
+            scores.p_audio if both else None,
+            scores.p_visual if both else None,
+            config=config.evaluate,
+            name=str(model.path),
+            split=split,
+            stage=model.content["stage"],
+            objective=model.content["objective"],
+            seed=str(model.config.train.seed),
+            posterior=mixture.posterior(scores.gap) if both and mixture is not None else None,
+        )
+        columns = [
+            by_column(scores, evaluation.correct, column, config.evaluate, config.analysis.bins)
+            for column in dict.fromkeys(by)
+        ]
+        measured = sweep(model, split, found, config.evaluate, tick) if robustness else []
+        chosen = " (selected on test)" if model.content["selected"].get("on") == "test" else ""
+        evaluation = replace(evaluation, name=f"{model.path}{chosen}")
+        judged.append(Judgement(model.path, model.config, evaluation, columns, measured))
+    return _named(judged)
+
+
+def _check_same_data(path: Path, store: Store, model: TrainedModel) -> None:
+    if (store.fingerprint, store.classes) != (model.store.fingerprint, model.store.classes):
         raise UsageError(
-            "the checkpoints were trained on different data sets, and their accuracies do not compare.",
+            f"{path} and {model.path} were trained on different data sets, "
+            f"{store.path} and {model.store.path}: their accuracies do not compare.",
             "Evaluate them one at a time.",
         )
-    mixture: Mixture | None = None
-    evaluations = []
-    for model in models:
-        found = model.predict(split)
-        both = {"audio", "visual"} <= set(model.heads)
-        p = {m: true_class_probability(found.probabilities[m], found.labels) for m in ("audio", "visual")}
-        gap = p["audio"] - p["visual"]
-        if both and mixture is None:
-            mixture, _ = fit_mixture(gap, model.config.gap)
-        evaluations.append(
-            summarise(
-                [model.store.ids[i] for i in found.index],
-                found.labels,
-                model.store.classes,
-                {head: found.probabilities[head] for head in model.heads},
-                p["audio"] if both else None,
-                p["visual"] if both else None,
-                config=config,
-                name=_name(model),
-                split=split,
-                stage=model.content["stage"],
-                objective=model.content["objective"],
-                seed=str(model.config.train.seed),
-                posterior=mixture.posterior(gap) if both and mixture is not None else None,
-            )
-        )
-    return evaluations
 
 
-def _name(model: TrainedModel) -> str:
-    """Return run folder and file, with what a reader must know of how the epoch was chosen."""
-    chosen = " (selected on test)" if model.content["selected"].get("on") == "test" else ""
-    return f"{model.path.parent.name}/{model.path.stem}{chosen}"
-
-
-def compare_with_first(evaluations: Sequence[Evaluation], config: EvaluateConfig) -> list[Comparison]:
-    """Compare each evaluation's fused accuracy with the first's; none for heads that one of them lacks."""
-    first, *others = evaluations
-    return [compare(first, e, config) for e in others if "fused" in first.heads and "fused" in e.heads]
+def _named(judged: Sequence[Judgement]) -> list[Judgement]:
+    """Name each by its run folder and file, and by more of its path where that names two."""
+    paths = dict.fromkeys(judgement.path for judgement in judged)
+    short = {path: f"{path.resolve().parent.name}/{path.stem}" for path in paths}
+    times = Counter(short.values())
+    named = []
+    for j in judged:
+        name = short[j.path] if times[short[j.path]] == 1 else str(j.path.with_suffix(""))
+        name += j.evaluation.name.removeprefix(str(j.path))
+        named.append(replace(j, evaluation=replace(j.evaluation, name=name)))
+    return named

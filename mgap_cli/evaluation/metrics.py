@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.evaluation.calibration import Reliability, confidence_bins, reliability
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -47,6 +48,18 @@ class McNemar:
 
 
 @dataclass(frozen=True)
+class TopK:
+    """Share of samples whose true class is among the k most probable ones."""
+
+    k: int
+    accuracy: float
+    interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"k": self.k, "accuracy": self.accuracy, "interval": self.interval.to_list()}
+
+
+@dataclass(frozen=True)
 class HeadMetrics:
     """One head's predictive quality."""
 
@@ -56,6 +69,12 @@ class HeadMetrics:
     macro_f1_interval: Interval
     mean_average_precision: float | None
     per_class: tuple[float | None, ...]  # (C,) accuracy on the samples of each class; None without any
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval
+    top_k: TopK | None  # None where there are no more than k classes
+    reliability: Reliability
+    ece_interval: Interval
+    confusion: tuple[tuple[int, ...], ...]  # (C, C) samples: a row a true class, a column a predicted one
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +84,13 @@ class HeadMetrics:
             "macro_f1_interval": self.macro_f1_interval.to_list(),
             "mean_average_precision": self.mean_average_precision,
             "per_class_accuracy": list(self.per_class),
+            "balanced_accuracy": self.balanced_accuracy,
+            "balanced_accuracy_interval": self.balanced_accuracy_interval.to_list(),
+            "top_k": self.top_k.to_dict() if self.top_k else None,
+            "ece": self.reliability.ece,
+            "ece_interval": self.ece_interval.to_list(),
+            "reliability": self.reliability.to_dict(),
+            "confusion": [list(row) for row in self.confusion],
         }
 
 
@@ -146,6 +172,7 @@ class Comparison:
     difference: float
     interval: Interval
     test: McNemar
+    adjusted: float | None = None  # p after Holm's correction over all comparisons made at once
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -158,6 +185,7 @@ class Comparison:
             "interval": self.interval.to_list(),
             "mcnemar_p": self.test.p_value,
             "mcnemar_method": self.test.method,
+            "mcnemar_p_holm": self.adjusted,
             "only_a_correct": self.test.only_a,
             "only_b_correct": self.test.only_b,
         }
@@ -214,14 +242,23 @@ def summarise(
 
 def head_metrics(labels: Integers, probabilities: Floats, config: EvaluateConfig) -> HeadMetrics:
     """Return the metrics of one head from labels (N,) and class probabilities (N, C)."""
-    predicted = probabilities.argmax(axis=1)
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    hits = top_k_correct(labels, probabilities, config.top_k)
     return HeadMetrics(
         accuracy=accuracy(labels, predicted),
         accuracy_interval=bootstrap_mean(labels == predicted, config),
         macro_f1=macro_f1(labels, predicted),
         macro_f1_interval=bootstrap_macro_f1(labels, predicted, config),
         mean_average_precision=mean_average_precision(labels, probabilities),
-        per_class=per_class_accuracy(labels, predicted, probabilities.shape[1]),
+        per_class=per_class_accuracy(labels, predicted, classes),
+        balanced_accuracy=balanced_accuracy(labels, predicted),
+        balanced_accuracy_interval=bootstrap_balanced_accuracy(labels, predicted, config),
+        top_k=TopK(config.top_k, float(hits.mean()), bootstrap_mean(hits, config))
+        if classes > config.top_k
+        else None,
+        reliability=reliability(labels, probabilities, config.bins),
+        ece_interval=bootstrap_ece(labels, probabilities, config),
+        confusion=confusion(labels, predicted, classes),
     )
 
 
@@ -275,6 +312,26 @@ def per_class_accuracy(labels: Integers, predicted: Integers, classes: int) -> t
     counts = np.bincount(labels, minlength=classes)
     hits = np.bincount(labels[labels == predicted], minlength=classes)
     return tuple(float(h / n) if n else None for h, n in zip(hits, counts, strict=True))
+
+
+def balanced_accuracy(labels: Integers, predicted: Integers) -> float:
+    """Return the mean over classes with samples of the accuracy on each: 1 / C by chance, however skewed."""
+    correct = labels == predicted
+    return float(np.mean([correct[labels == c].mean() for c in np.unique(labels)]))
+
+
+def top_k_correct(labels: Integers, probabilities: Floats, k: int) -> Booleans:
+    """Return (N,) whether the label is among the k most probable of (N, C), the first class among equals."""
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    ahead = (probabilities > own) | ((probabilities == own) & before)
+    return np.asarray(ahead.sum(axis=1) < k, dtype=bool)
+
+
+def confusion(labels: Integers, predicted: Integers, classes: int) -> tuple[tuple[int, ...], ...]:
+    """Return the (C, C) counts of samples by true class (row) and predicted class (column)."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return tuple(tuple(row) for row in counts.reshape(classes, classes).tolist())
 
 
 def macro_f1(labels: Integers, predicted: Integers) -> float:
@@ -331,13 +388,21 @@ def mcnemar(correct_a: Booleans, correct_b: Booleans) -> McNemar:
 
 
 def wilson_interval(count: int, n: int, confidence: float) -> Interval:
-    """Return Wilson's (1927) score interval of a share count / n: sound at 0, at 1 and for small n."""
-    from scipy.stats import binomtest
+    """Return Wilson's (1927) score interval of a share count / n: sound at 0, at 1 and for small n.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). Written out, since importing
+    scipy.stats takes longer than the diagnosis of 100,000 samples.
+    """
+    from scipy.special import ndtri
 
     if confidence >= 1:
         return Interval(0.0, 1.0)
-    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    share, z = count / n, float(ndtri(0.5 + confidence / 2))
+    centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
+    reach = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low = 0.0 if count == 0 else (centre - reach) / scale
+    high = 1.0 if count == n else (centre + reach) / scale
+    return Interval(float(low), float(high))
 
 
 def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
@@ -360,6 +425,40 @@ def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateCo
         f1 = np.divide(doubled_hits, total, out=np.zeros_like(total), where=total > 0)
         scores.append(f1.sum(axis=1) / (total > 0).sum(axis=1))
     return _percentiles(np.concatenate(scores), config)
+
+
+def bootstrap_balanced_accuracy(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
+    """Return the percentile bootstrap interval of `balanced_accuracy`."""
+    cells = np.stack([labels, labels == predicted], axis=1).astype(np.int64)
+    cells, counts = np.unique(cells, axis=0, return_counts=True)
+    is_true = (cells[:, :1] == np.unique(labels)).astype(np.float64)  # (cells, classes)
+    scores = []
+    for resampled in _resampled_counts(counts, config):
+        hits, total = resampled @ (is_true * cells[:, 1:]), resampled @ is_true  # (resamples, classes)
+        recall = np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
+        scores.append(recall.sum(axis=1) / (total > 0).sum(axis=1))
+    return _percentiles(np.concatenate(scores), config)
+
+
+def bootstrap_ece(labels: Integers, probabilities: Floats, config: EvaluateConfig) -> Interval:
+    """Return the basic bootstrap interval (Davison and Hinkley, 1997, section 5.2) of the ECE.
+
+    Resampling adds its own noise to the absolute value in each bin, so that the draws lie above the
+    estimate as the estimate lies above the truth; 2 estimate - quantile takes that off on the other side,
+    where the percentile interval would add it once more. Cut to [0, 1]. In simulations of 700 samples its
+    95 % cover 93 % for a miscalibrated model, and about half for a perfectly calibrated one, where the
+    truth, 0, is a border and the percentile interval covers none.
+    """
+    confidence, place = confidence_bins(probabilities, config.bins)
+    excess = np.zeros((len(labels), config.bins))
+    rows = np.arange(len(labels))
+    excess[rows, place] = (probabilities.argmax(axis=1) == labels) - confidence
+    estimate = float(np.abs(excess.sum(axis=0)).sum()) / len(labels)
+    ones = np.ones(len(labels), dtype=np.int64)
+    draws = [np.abs(r @ excess).sum(axis=1) / len(labels) for r in _resampled_counts(ones, config)]
+    tails = _percentiles(np.concatenate(draws), config)
+    low, high = (float(np.clip(2 * estimate - tail, 0, 1)) for tail in (tails.high, tails.low))
+    return Interval(low, high)
 
 
 def _resampled_counts(counts: Integers, config: EvaluateConfig) -> Iterator[Floats]:

@@ -1,0 +1,214 @@
+"""How accuracy falls as an input gets worse: noise, occlusion, a modality missing. Of each clip alone.
+
+Every random draw is a function of the seed and the clip: the same noise, scaled, serves every level and
+every checkpoint, so that they differ in nothing else; batch size and device do not matter.
+
+audio noise   White Gaussian noise at a signal-to-noise ratio in dB. The store holds log |STFT| and no
+              waveforms, so the sum is formed there: a white-noise waveform is drawn and transformed with
+              the store's own window and hop, scaled, and added to the clip's STFT as a complex number.
+              The phase of the clip's is not stored and taken as 0: since that of the noise is uniform,
+              each |sum| has the right (Rice) distribution, and neighbouring bins of noise are correlated as
+              the window correlates them. What this is not: the joint distribution over neighbouring bins
+              of signal and noise, nor the clipping of a loud sum to [-1, 1]. Power is the mean square
+              over the window-weighted waveform, by Parseval's theorem the sum over both sides of the
+              spectrum; the ratio is met exactly in each clip. A silent clip stays silent.
+frame noise   Gaussian noise of that standard deviation on every pixel and colour of the network's input,
+              where black is 0 and white is 1; cut to [0, 1].
+occlusion     A square of that share of the frame's area behind ImageNet's mean colour, at a random place,
+              the same in all frames of a clip.
+missing       A modality's whole input replaced by zeros, which is ImageNet's mean colour for frames, or
+              by the mean over the training split, value by value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgap_cli.config import EvaluateConfig
+from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mgap_cli.data.features import LOG_FLOOR
+from mgap_cli.data.loader import Batch, Loader, generator_for
+from mgap_cli.evaluation.metrics import Interval, bootstrap_mean
+from mgap_cli.model.inference import Predictions, predict
+from mgap_cli.training.restore import TrainedModel
+
+CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"
+MISSING = {"audio": "audio missing", "visual": "visual missing"}
+FILLS = ("zeros", "mean")
+_NOISE, _PIXELS, _PLACE = range(3)  # streams of random numbers
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A corruption at a level; of a missing modality, what `fill` takes its place."""
+
+    corruption: str
+    level: float | None = None
+    fill: str = ""
+
+    @property
+    def modality(self) -> str | None:
+        """The modality whose input is worse."""
+        if self.corruption in (AUDIO_NOISE, MISSING["audio"]):
+            return "audio"
+        return None if self.corruption == CLEAN else "visual"
+
+    @property
+    def text(self) -> str:
+        """The level in words, with its unit."""
+        if self.level is None:
+            return self.fill
+        if self.corruption == AUDIO_NOISE:
+            return f"{self.level:g} dB"
+        return f"{100 * self.level:g} %" if self.corruption == OCCLUSION else f"sd {self.level:g}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A condition with each head's accuracy and its bootstrap interval."""
+
+    condition: Condition
+    accuracy: dict[str, float]
+    interval: dict[str, Interval]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "corruption": self.condition.corruption,
+            "level": self.condition.level,
+            "fill": self.condition.fill or None,
+            "heads": {
+                head: {"accuracy": accuracy, "accuracy_interval": self.interval[head].to_list()}
+                for head, accuracy in self.accuracy.items()
+            },
+        }
+
+
+def conditions(config: EvaluateConfig) -> list[Condition]:
+    """Return every condition but the clean one, each corruption from mild to severe."""
+    return [
+        *(Condition(AUDIO_NOISE, level) for level in sorted(config.snr_db, reverse=True)),
+        *(Condition(FRAME_NOISE, level) for level in sorted(config.frame_noise)),
+        *(Condition(OCCLUSION, level) for level in sorted(config.occlusion)),
+        *(Condition(missing, fill=fill) for missing in MISSING.values() for fill in FILLS),
+    ]
+
+
+def sweep(
+    model: TrainedModel,
+    split: str,
+    clean: Predictions,
+    config: EvaluateConfig,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Measured]:
+    """Return the accuracies under every condition, the clean one first, of which `clean` are the predictions.
+
+    tick: called after each pass over the split.
+    """
+    means, stored = training_means(model), model.store.data_config
+    measured = [_measured(Condition(CLEAN), clean, model, config)]
+    for condition in conditions(config):
+        corrupted = (
+            corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
+            for batch in _loader(model, split).ordered()
+        )
+        measured.append(_measured(condition, predict(model.network, corrupted), model, config))
+        tick()
+    return measured
+
+
+def corrupt(
+    batch: Batch, condition: Condition, seed: int, n_fft: int, hop: int, means: tuple[Tensor, Tensor]
+) -> Batch:
+    """Return the batch under a condition. means: the training split's, of frames (T, 3, S, S) and audio."""
+    if condition.corruption == CLEAN:
+        return batch
+    name = condition.modality
+    if condition.corruption in MISSING.values():
+        inputs, mean = (batch.audio, means[1]) if name == "audio" else (batch.frames, means[0])
+        filled = torch.zeros_like(inputs) if condition.fill == "zeros" else mean.expand_as(inputs)
+        return replace(batch, audio=filled) if name == "audio" else replace(batch, frames=filled)
+    assert condition.level is not None
+    clips = batch.index.tolist()
+    if condition.corruption == AUDIO_NOISE:
+        return replace(batch, audio=add_noise(batch.audio, condition.level, clips, seed, n_fft, hop))
+    if condition.corruption == FRAME_NOISE:
+        return replace(batch, frames=add_pixel_noise(batch.frames, condition.level, clips, seed))
+    return replace(batch, frames=occlude(batch.frames, condition.level, clips, seed))
+
+
+def add_noise(audio: Tensor, snr_db: float, clips: list[int], seed: int, n_fft: int, hop: int) -> Tensor:
+    """Add white noise to (B, 1, F, L) log-spectrograms, log(|STFT| + 1e-7), at a ratio in dB.
+
+    See the module's docstring for what exactly this is. clips: what the draws depend on, beside the seed.
+    """
+    length = (audio.shape[-1] - 1) * hop + n_fft
+    waves = [torch.randn(length, generator=generator_for(seed, _NOISE, clip)) for clip in clips]
+    window = torch.hann_window(n_fft)  # periodic, as the store's
+    noise = torch.stft(torch.stack(waves), n_fft, hop, window=window, center=False, return_complex=True)
+    noise = noise.to(audio.device).unsqueeze(1)
+    magnitude = (audio.exp() - LOG_FLOOR).clamp(min=0)
+    ratio = _power(magnitude, n_fft) / _power(noise.abs(), n_fft)
+    scale = (ratio * 10 ** (-snr_db / 10)).sqrt()
+    return ((magnitude + scale * noise).abs() + LOG_FLOOR).log()
+
+
+def add_pixel_noise(frames: Tensor, sd: float, clips: list[int], seed: int) -> Tensor:
+    """Add Gaussian noise to (B, T, 3, S, S) normalised frames; sd in units where white is 1."""
+    mean, std = (torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    draws = [torch.randn(frames.shape[1:], generator=generator_for(seed, _PIXELS, clip)) for clip in clips]
+    noisy = frames * std + mean + sd * torch.stack(draws).to(frames.device)
+    return (noisy.clamp(0, 1) - mean) / std
+
+
+def occlude(frames: Tensor, share: float, clips: list[int], seed: int) -> Tensor:
+    """Cover a square of a share of (B, T, 3, S, S) normalised frames' area with ImageNet's mean colour."""
+    size = frames.shape[-1]
+    side = min(size, max(1, round(size * share**0.5)))
+    covered = frames.clone()
+    for row, clip in enumerate(clips):
+        place = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
+        top, left = place.long().tolist()
+        covered[row, :, :, top : top + side, left : left + side] = 0
+    return covered
+
+
+def _power(magnitude: Tensor, n_fft: int) -> Tensor:
+    """Return the mean power of (B, 1, F, L) one-sided spectra up to a common factor, (B, 1, 1, 1)."""
+    sides = torch.full((magnitude.shape[2], 1), 2.0, device=magnitude.device)
+    sides[0] = 1
+    if n_fft % 2 == 0:
+        sides[-1] = 1
+    return (sides * magnitude**2).sum(dim=(2, 3), keepdim=True)
+
+
+def _measured(
+    condition: Condition, found: Predictions, model: TrainedModel, config: EvaluateConfig
+) -> Measured:
+    correct = {head: found.probabilities[head].argmax(axis=1) == found.labels for head in model.heads}
+    return Measured(
+        condition,
+        {head: float(np.mean(hits)) for head, hits in correct.items()},
+        {head: bootstrap_mean(hits, config) for head, hits in correct.items()},
+    )
+
+
+def _loader(model: TrainedModel, split: str) -> Loader:
+    size = model.config.runtime.eval_batch_size
+    return Loader(model.store, model.store.indices(split), model.device, model.config.augment, size)
+
+
+def training_means(model: TrainedModel) -> tuple[Tensor, Tensor]:
+    """Return the mean over the training split of frames (T, 3, S, S) and of audio (1, F, L)."""
+
+    frames, audio, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
+    for batch in _loader(model, "train").ordered():
+        frames = frames + batch.frames.sum(dim=0).cpu()
+        audio = audio + batch.audio.sum(dim=0).cpu()
+        count += len(batch.labels)
+    return (frames / count).float().to(model.device), (audio / count).float().to(model.device)

@@ -1,0 +1,180 @@
+"""Corruptions of the input: noise against real noisy waveforms, levels met, nothing else changed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from mgap_cli.config import DataConfig, EvaluateConfig
+from mgap_cli.data.augment import to_float
+from mgap_cli.data.features import log_spectrogram
+from mgap_cli.data.loader import Batch
+from mgap_cli.evaluation.robustness import (
+    AUDIO_NOISE,
+    CLEAN,
+    FRAME_NOISE,
+    MISSING,
+    OCCLUSION,
+    Condition,
+    add_noise,
+    conditions,
+    corrupt,
+)
+
+PROTOCOL = DataConfig(sample_rate=8000, seconds=2.0, n_fft=256, hop=100)
+N_FFT, HOP = PROTOCOL.n_fft, PROTOCOL.hop
+RATE = PROTOCOL.sample_rate
+
+
+def spectrogram(wave: np.ndarray) -> np.ndarray:
+    return np.asarray(log_spectrogram(wave.astype(np.float32), PROTOCOL), dtype=np.float64)
+
+
+def tone() -> np.ndarray:
+    t = np.arange(2 * RATE) / RATE
+    return 0.05 * np.sin(2 * np.pi * 700 * t) * (1 + np.sin(2 * np.pi * 3 * t))
+
+
+def noisy(audio: np.ndarray, snr_db: float, clips: list[int], seed: int = 0) -> np.ndarray:
+    stacked = torch.from_numpy(np.stack([audio] * len(clips))).float().unsqueeze(1)
+    return add_noise(stacked, snr_db, clips, seed, N_FFT, HOP)[:, 0].double().numpy()
+
+
+def power(log_magnitude: np.ndarray) -> float:
+    """Mean power by both sides of the spectrum, written out."""
+    one_sided = np.exp(log_magnitude) ** 2
+    return float((one_sided[0] + 2 * one_sided[1:-1].sum(axis=0) + one_sided[-1]).sum())
+
+
+@pytest.mark.parametrize("snr_db", [10.0, 0.0, -10.0])
+def test_noise_has_the_distribution_of_a_noisy_waveform(snr_db: float):
+    """Bins of our sum and of spectrograms of waveforms with white noise at that ratio: same quantiles."""
+    clean = tone()
+    ours = noisy(spectrogram(clean), snr_db, list(range(80)))
+    generator = np.random.default_rng(0)
+    sd = np.sqrt((clean**2).mean() / 10 ** (snr_db / 10))
+    real = np.stack([spectrogram(clean + generator.normal(0, sd, clean.size)) for _ in range(80)])
+    for band in (slice(0, 1), slice(1, 15), slice(18, 28), slice(60, 120), slice(128, 129)):
+        a, b = (np.quantile(s[:, band, 4:-4], np.linspace(0.05, 0.95, 7)) for s in (ours, real))
+        np.testing.assert_allclose(a, b, atol=0.12)  # nats: a bin of noise alone spreads over three
+
+
+def test_noise_alone_is_rayleigh():
+    """At -100 dB only noise is left: |N|^2 of an inner bin is exponential."""
+    loud = np.exp(noisy(spectrogram(tone()), -100, list(range(4)))) ** 2
+    draws = loud[:, 10:120:3, ::3].ravel()  # bins that the window leaves uncorrelated
+    assert stats.kstest(draws / draws.mean(), "expon").pvalue > 0.001
+    edge = loud[:, 0, ::3].ravel()  # a real number's square, for the constant has no phase
+    assert edge.var() / edge.mean() ** 2 == pytest.approx(2, abs=0.6)
+
+
+def test_the_ratio_is_met():
+    audio = spectrogram(tone())
+    for snr_db in (5.0, -20.0):
+        for one in noisy(audio, snr_db, list(range(5))):
+            added = power(one) / power(audio) - 1  # the cross term averages out
+            assert added == pytest.approx(10 ** (-snr_db / 10), rel=0.12)
+    assert np.abs(noisy(audio, 100, [0])[0] - audio)[audio > -4].max() < 0.01
+
+
+def test_silence_stays_silent():
+    silent = np.full((N_FFT // 2 + 1, 161), np.log(1e-7))
+    assert np.isfinite(noisy(silent, 0, [0])).all()
+    assert np.allclose(noisy(silent, -5, [0]), silent, atol=0.2)
+
+
+def batch(n: int = 6, size: int = 20, first: int = 0) -> Batch:
+    generator = np.random.default_rng(3)
+    frames = torch.from_numpy(generator.integers(0, 256, (n, 2, size, size, 3), dtype=np.uint8))
+    audio = torch.from_numpy(np.stack([spectrogram(tone())] * n)).float().unsqueeze(1)
+    index = torch.arange(first, first + n)
+    return Batch(index, torch.zeros(n, dtype=torch.int64), to_float(frames), audio)
+
+
+ALL = conditions(EvaluateConfig())
+MEANS = (torch.full((2, 3, 20, 20), 0.25), torch.full((1, 129, 161), -3.0))
+
+
+def corrupted(b: Batch, condition: Condition, seed: int = 0) -> Batch:
+    return corrupt(b, condition, seed, N_FFT, HOP, MEANS)
+
+
+def part(b: Batch, rows: slice) -> Batch:
+    return Batch(*(getattr(b, field.name)[rows] for field in dataclasses.fields(b)))
+
+
+@pytest.mark.parametrize("condition", ALL, ids=lambda c: f"{c.corruption} {c.text}")
+def test_only_the_named_modality_changes_whatever_the_batch(condition: Condition):
+    b = batch()
+    before = b.frames.clone(), b.audio.clone()
+    found = corrupted(b, condition)
+    assert torch.equal(b.frames, before[0]) and torch.equal(b.audio, before[1])  # not in place
+    untouched = (found.frames, b.frames) if condition.modality == "audio" else (found.audio, b.audio)
+    touched = (found.audio, b.audio) if condition.modality == "audio" else (found.frames, b.frames)
+    assert torch.equal(*untouched) and not torch.equal(*touched)
+    assert found.frames.shape == b.frames.shape and found.audio.shape == b.audio.shape
+    for rows in (slice(0, 1), slice(2, 6)):
+        again = corrupted(part(b, rows), condition)
+        torch.testing.assert_close(again.frames, found.frames[rows])
+        torch.testing.assert_close(again.audio, found.audio[rows])
+    if condition.level is not None:
+        other = corrupted(b, condition, seed=1)
+        assert not (torch.equal(other.frames, found.frames) and torch.equal(other.audio, found.audio))
+
+
+def test_clean_is_clean():
+    b = batch()
+    assert corrupted(b, Condition(CLEAN)) is b
+
+
+def pixels(frames: torch.Tensor) -> torch.Tensor:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return frames * std.view(3, 1, 1) + mean.view(3, 1, 1)
+
+
+def test_frame_noise_has_its_standard_deviation_and_stays_an_image():
+    grey = batch(30)
+    grey = dataclasses.replace(grey, frames=to_float(torch.full((30, 2, 20, 20, 3), 128, dtype=torch.uint8)))
+    noise = pixels(corrupted(grey, Condition(FRAME_NOISE, 0.1)).frames) - 128 / 255
+    assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
+    strong = pixels(corrupted(batch(), Condition(FRAME_NOISE, 1.0)).frames)
+    assert strong.min() >= -1e-6 and strong.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1.0])
+def test_occlusion_covers_one_square_of_its_share(share: float):
+    b = batch(40)
+    b = dataclasses.replace(b, frames=torch.ones_like(b.frames))
+    covered = corrupted(b, Condition(OCCLUSION, share)).frames == 0
+    side = round(20 * share**0.5)
+    assert (covered.sum(dim=(3, 4)) == side**2).all()
+    assert (covered == covered[:, :1, :1]).all()  # alike in frames and colours
+    rows, columns = covered[:, 0, 0].any(dim=2).sum(dim=1), covered[:, 0, 0].any(dim=1).sum(dim=1)
+    assert (rows == side).all() and (columns == side).all()
+    if side < 20:
+        places = {tuple(np.argwhere(c.numpy())[0]) for c in covered[:, 0, 0]}
+        assert len(places) > 5
+
+
+def test_a_missing_modality_is_zeros_or_the_mean():
+    b = batch()
+    assert (corrupted(b, Condition(MISSING["audio"], fill="zeros")).audio == 0).all()
+    assert (corrupted(b, Condition(MISSING["audio"], fill="mean")).audio == -3).all()
+    assert (corrupted(b, Condition(MISSING["visual"], fill="zeros")).frames == 0).all()
+    assert (corrupted(b, Condition(MISSING["visual"], fill="mean")).frames == 0.25).all()
+
+
+def test_levels_go_from_mild_to_severe_as_configured():
+    config = EvaluateConfig(snr_db=(-5, 20), frame_noise=(0.4, 0.1), occlusion=(0.3,))
+    assert [(c.corruption, c.level, c.text) for c in conditions(config)][:5] == [
+        (AUDIO_NOISE, 20, "20 dB"), (AUDIO_NOISE, -5, "-5 dB"), (FRAME_NOISE, 0.1, "sd 0.1"),
+        (FRAME_NOISE, 0.4, "sd 0.4"), (OCCLUSION, 0.3, "30 %"),
+    ]  # fmt: skip
+    assert [(c.corruption, c.fill) for c in conditions(config)][5:] == [
+        ("audio missing", "zeros"), ("audio missing", "mean"),
+        ("visual missing", "zeros"), ("visual missing", "mean"),
+    ]  # fmt: skip
