@@ -4,12 +4,16 @@
       config.yaml        the resolved configuration of the stage that ran last (valid for --config)
       env.json           versions, device and command line of the stage that ran last
       status.json        state (running | done | preempted | failed), stage, epoch, step
-      metrics.jsonl      a line an epoch: stage, epoch, lr, losses, validation figures, seconds
+      metrics.jsonl      a line an epoch: stage, epoch, lr, losses, validation figures, seconds; in the
+                         adaptive stage the mixture too
       warmup.pt          the checkpoint that the warm-up chose
       warmup-last.pt     the warm-up's state after its last epoch or step, from which it resumes
       adapt.pt, adapt-last.pt   likewise for the adaptive stage
       gap.csv, gap.png, gap.json      what analyze-gap found
-      evaluate.json      what evaluate found
+      history.png        the mixture over the epochs
+      movement.csv, movement.png, movement.json      which samples moved between checkpoints
+      evaluate.json      what evaluate found, evaluate-*.png its plots
+      report.html        all of it on one page
       store/             the data, where `mgap run` prepared it
 
 Every file is written to a temporary neighbour, synced and renamed: it is whole or it is not there.
@@ -28,7 +32,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from mgap_cli.errors import MgapError
+from mgap_cli.errors import MgapError, UnfitError
 
 
 @contextmanager
@@ -69,6 +73,41 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 def write_status(run: Path, state: str, stage: str, epoch: int, step: int) -> None:
     """Write `status.json`, the word that survives torchrun's flattening of exit codes."""
     write_json(run / "status.json", {"state": state, "stage": stage, "epoch": epoch, "step": step})
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a JSON document, None where there is none; UnfitError where it is damaged."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    if not isinstance(document, dict):
+        raise damaged(path, "not a JSON object")
+    return document
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a run folder, in order; none where nothing is trained. UnfitError as above."""
+    path = run / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        if any(not {"stage", "epoch"} <= entry.keys() for entry in entries):
+            raise ValueError("a line without stage and epoch")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, AttributeError) as error:
+        raise damaged(path, str(error)) from error
+    return entries
+
+
+def damaged(path: Path, detail: str) -> UnfitError:
+    """Return the error of a file of the run folder that is not as it was written."""
+    return UnfitError(
+        f"{path}: damaged ({detail}).", "Move it away and run the command that writes it again."
+    )
 
 
 def write_environment(run: Path, chosen: dict[str, str]) -> None:

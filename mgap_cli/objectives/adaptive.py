@@ -20,14 +20,14 @@ term is the lagging modality's cross-entropy, up to what is constant.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.gap.mixture import fit_mixture
+from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
 from mgap_cli.objectives.base import Objective, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
 class Adaptive(Objective):
     """Buffers: posterior (N,) of every sample of the store, its latest online gap (N,), NaN where
-    none was seen, and the balanced component's mean and standard deviation.
+    none was seen, and the balanced component's mean and standard deviation. For the record of an epoch
+    that is resumed in its middle: components (K, 3), a weight, mean and standard deviation each, NaN where
+    fewer were fitted; and fitted (3,): the epoch of the fit from 1, its samples, the balanced among them.
     """
 
     name = "adaptive"
@@ -47,6 +49,8 @@ class Adaptive(Objective):
     online_gap: Tensor
     balanced_mean: Tensor
     balanced_sd: Tensor
+    components: Tensor
+    fitted: Tensor
 
     def __init__(self, config: Config, samples: int) -> None:
         super().__init__(config, samples)
@@ -54,6 +58,8 @@ class Adaptive(Objective):
         self.register_buffer("online_gap", torch.full((samples,), torch.nan))
         self.register_buffer("balanced_mean", torch.zeros(()))
         self.register_buffer("balanced_sd", torch.ones(()))
+        self.register_buffer("components", torch.full((config.gap.components, 3), torch.nan))
+        self.register_buffer("fitted", torch.zeros(3, dtype=torch.int64))
 
     def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
         """Refit the mixture, every `refit_every` epochs."""
@@ -70,11 +76,40 @@ class Adaptive(Objective):
         self.posterior[torch.from_numpy(index)] = torch.from_numpy(posterior).to(self.posterior)
         self.balanced_mean.fill_(float(mixture.means[mixture.balanced]))
         self.balanced_sd.fill_(float(mixture.sds[mixture.balanced]))
+        self._remember(mixture, epoch + 1, posterior)
         parts = ", ".join(
             f"{mixture.role(k)} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
             for k in range(len(mixture.weights))
         )
-        return [f"mixture: {parts}; {np.mean(posterior < 0.5):.1%} balanced", *warnings]
+        return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
+
+    def epoch_record(self) -> dict[str, Any]:
+        """Return the mixture that steered the epoch, as it was fitted at the start of `fitted_epoch`."""
+        epoch, samples, balanced = self.fitted.tolist()
+        if not epoch:  # taken up from a checkpoint of a program that did not keep it
+            return {}
+        kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
+        weights, means, sds = kept.T
+        mixture = Mixture(self.config.gap.kind, weights, means, sds, int(np.argmin(np.abs(means))))
+        components = [
+            {"role": mixture.role(k), "weight": weight, "mean": mean, "sd": sd}
+            for k, (weight, mean, sd) in enumerate(kept.tolist())
+        ]
+        found = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
+        return {"mixture": {"fitted_epoch": epoch, "n": samples, **found}}
+
+    def _remember(self, mixture: Mixture, epoch: int, posterior: np.ndarray) -> None:
+        rows = torch.from_numpy(np.stack([mixture.weights, mixture.means, mixture.sds], axis=1))
+        self.components.fill_(torch.nan)
+        self.components[: len(rows)] = rows.to(self.components)
+        balanced = int((posterior < IMBALANCED).sum())
+        self.fitted.copy_(torch.tensor([epoch, len(posterior), balanced]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Checkpoints from before the mixture was kept can be gone on from.
+        for name in ("components", "fitted"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         options = self.config.adaptive

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,6 +54,10 @@ class Objective(nn.Module):
     def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
         """Prepare for epoch `epoch` (from 0); return lines for the log."""
         return []
+
+    def epoch_record(self) -> dict[str, Any]:
+        """Return plain values to keep of the epoch that ends; a resumed epoch must have the same."""
+        return {}
 
     def after_backward(
         self, network: AudioVisualNetwork, outputs: Outputs, generator: torch.Generator

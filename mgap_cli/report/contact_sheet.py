@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,6 +113,29 @@ def contact_sheet(store: Store, rows: Sequence[int]) -> Figure:
     strip.tick_params(labelsize=8, pad=1)
     strip.set_title("dB, 0 is the loudest on this page", fontsize=9, pad=3)
     return figure
+
+
+def clip_figures(store: Store, rows: Sequence[int]) -> Iterator[Figure]:
+    """Draw each of the clips as a figure of its own, without a word: frames, then the log-spectrogram.
+
+    Loudness has one scale in all of them, as on a contact sheet.
+    """
+    from matplotlib.figure import Figure
+
+    frames = min(store.frames.shape[1], MOST_FRAMES)
+    wide, high = frames * PICTURE + AXIS + SOUND + 0.15, PICTURE + GUTTER + 0.15
+    scale = _scale(store, rows)
+    for i in rows:
+        figure = Figure(figsize=(wide, high), dpi=DPI)
+        bottom, height = GUTTER / high, PICTURE / high
+        pictures = figure.add_axes((0.0, bottom, frames * PICTURE / wide, height))
+        pictures.imshow(_strip(store.frames[i], frames))
+        pictures.axis("off")
+        left = frames * PICTURE + AXIS
+        sound = figure.add_axes((left / wide, bottom, SOUND / wide, height))
+        _draw_sound(sound, store, i, scale)
+        sound.set_xlabel("time, s", fontsize=9, labelpad=1)
+        yield figure
 
 
 def _head(figure: Figure, page: _Page, store: Store, rows: Sequence[int]) -> None:

@@ -44,6 +44,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
+def p_value(p: float) -> str:
+    """Return a p-value with three decimals, a tiny one by its magnitude."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 0 else "<1e-300"
+
+
 def size(count: int) -> str:
     """Return a number of bytes for people, in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mgap_cli.console import Sink
+from mgap_cli.rundir import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +39,8 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
     mixture, scores = fit.mixture, fit.scores
     signed = mixture.kind == "signed"
     low = -1.0 if signed else 0.0
+    first, second = scores.modalities
+    difference = f"p({first}) − p({second})"
     values = np.clip(mixture.value(scores.gap), low, 1.0)  # a rounding error beyond 1 is still a sample
     x = np.linspace(low, 1.0, GRID)
     density = mixture.density(x)  # (K, GRID)
@@ -53,13 +59,14 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
             color=ROLE_COLOURS[role],
             linestyle=ROLE_DASHES[role],
             linewidth=2.5,
-            label=f"{role}: weight {mixture.weights[k]:.2f}, mean {mixture.means[k]:.2f}",
+            label=f"{fit.role(k)}: weight {mixture.weights[k]:.2f}, mean {mixture.means[k]:.2f}",
         )
     left.set_xlim(low, 1.0)
     left.set_ylim(0, top)
     left.set_xlabel(
-        "modality gap  p(audio) − p(visual)" if signed else "modality gap  |p(audio) − p(visual)|",
+        f"modality gap  {difference}" if signed else f"modality gap  |{difference}|",
         fontsize=14,
+        parse_math=False,
     )
     left.set_ylabel("density of samples", fontsize=14)
 
@@ -83,7 +90,7 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
         axes.tick_params(labelsize=12)
         axes.spines["top"].set_visible(False)
 
-    where = f"{split} split, " if split else ""
+    where = "" if not split else f"{split}, " if split == "-".join(scores.modalities) else f"{split} split, "
     left.set_title(
         f"Modality gaps: {where}n = {len(scores)}, {fit.balanced_share:.1%} balanced",
         fontsize=16,
@@ -108,3 +115,10 @@ def png_bytes(figure: Figure) -> bytes:
         warnings.simplefilter("ignore")  # about names in a script that the font lacks, drawn as boxes
         FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def write_png(figure: Figure, path: Path, sink: Sink) -> None:
+    """Write the figure, and say so."""
+    with atomic_write(path) as file:
+        file.write(png_bytes(figure))
+    sink.log(f"wrote {path}")

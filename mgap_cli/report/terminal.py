@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.text import Text
 
+from mgap_cli.report.layout import printable
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -51,7 +53,9 @@ class GapPlot:
         yield Text("posterior of imbalance", style="bold")
         yield from _panel(posterior, 1.0, POSTERIOR_ROWS, "1", styles, blocks)
         yield _axis(low, bins * BAR)
-        name = "p(audio) - p(visual)" if mixture.kind == "signed" else "|p(audio) - p(visual)|"
+        first, second = map(printable, fit.scores.modalities)
+        difference = f"p({first}) - p({second})"
+        name = difference if mixture.kind == "signed" else f"|{difference}|"
         yield Text(
             " " * MARGIN + f"gap {name}; bars: samples a bin of {edges[1] - edges[0]:.3f}", style="dim"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ class TrainedModel:
     def heads(self) -> tuple[str, ...]:
         return registry()[self.content["objective"]].heads
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the checkpoint's file: by it, what was found can be told from what is out of date."""
+        return file_digest(self.path)
+
     def predict(self, split: str) -> Predictions:
         """Run the network over every sample of a split, in store order."""
         config = self.config
@@ -54,7 +60,12 @@ class TrainedModel:
                 f"{self.path}: its objective was {objective}, which leaves {untrained.pop()} untrained.",
                 "The gap needs both: train with --objective joint-heads or joint.",
             )
-        return scores_of(self.predict(split), self.store.ids, self.store.classes)
+        return scores_of(self.predict(split), self.store.ids, self.store.classes, self.store.columns)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def open_trained(path: Path, device: torch.device, store: Path | None = None) -> TrainedModel:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mgap_cli.config import Config, differing_keys
 from mgap_cli.console import Sink
+from mgap_cli.data.lists import listed_samples
 from mgap_cli.data.loader import training_steps
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
@@ -92,7 +93,7 @@ def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: 
             "adapt needs a warm-up of both: `mgap warmup STORE --objective joint-heads`.",
         )
     _check_objective(config.adapt.objective, config, store)
-    origin = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    origin = _origin(checkpoint, config.adapt.only, store)
     first = content["spent"]
     epochs = config.adapt.epochs or config.train.epochs - first
     if epochs < 1:
@@ -134,14 +135,24 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
         return final
     device = choose_device(plan.config.runtime.device, sink)
     precision = choose_precision(plan.config.runtime.precision, device, sink)
-    samples = (
-        _purified(plan, precision, sink) if name == "adapt" and plan.config.adapt.only == "balanced" else None
-    )
+    samples = _subset(plan, precision, sink) if name == "adapt" else None
     initial = plan.initial[1] if plan.initial else None
     trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial)
     write_text(run / "config.yaml", plan.config.to_yaml())
     write_environment(run, {"device": str(device), "precision": precision.name})
     return trainer.fit()
+
+
+def _subset(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray | None:
+    """Return the positions of the training samples that `adapt.only` asks for; None for all."""
+    if plan.config.adapt.only == "all":
+        return None
+    if plan.config.adapt.only == "balanced":
+        return _purified(plan, precision, sink)
+    train = plan.store.indices("train")
+    kept = listed_samples(Path(plan.config.adapt.only), plan.store)
+    sink.log(f"adapt: training on {len(kept)} listed of {len(train)} samples")
+    return kept
 
 
 def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
@@ -163,6 +174,14 @@ def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
     return kept
 
 
+def _origin(checkpoint: Path, only: str, store: Store) -> str:
+    """Return a hash of what the stage starts from: the checkpoint, and the samples that a list names."""
+    digest = hashlib.sha256(checkpoint.read_bytes())
+    if only not in ("all", "balanced"):
+        digest.update(listed_samples(Path(only), store).tobytes())
+    return digest.hexdigest()
+
+
 def _check_objective(name: str, config: Config, store: Store) -> None:
     build_objective(name, config, len(store.ids))
 
@@ -174,7 +193,7 @@ def _refuse_other_configuration(path: Path, plan: Plan) -> None:
     if content["store"]["fingerprint"] != plan.store.fingerprint:
         reasons.append("another store")
     if content.get("origin", "") != plan.stage.origin:
-        reasons.append("another warm-up checkpoint")
+        reasons.append("another warm-up checkpoint or list of samples")
     if differing:
         reasons.append(_differences(differing))
     if reasons:

@@ -194,6 +194,7 @@ class Trainer:
         if n:
             fused, audio, visual = (c / n for c in correct)
             entry["train"] = {"loss": loss / n, "fused": fused, "audio": audio, "visual": visual}
+        entry |= self.task.objective.epoch_record()
         for split in self._validation_splits():
             entry[split] = self._validate(split)
         self.history.append(entry)

@@ -326,7 +326,7 @@ def test_what_adaptive_remembers_travels_in_its_state():
     objective.on_epoch_start(0, Pass(np.arange(SAMPLES)))
     loss = objective.loss(outputs, batch)
     state = objective.state_dict()
-    assert set(state) == {"posterior", "online_gap", "balanced_mean", "balanced_sd"}
+    assert set(state) == {"posterior", "online_gap", "balanced_mean", "balanced_sd", "components", "fitted"}
     restored = build_objective("adaptive", Config(), SAMPLES)
     assert restored.loss(outputs, batch) != loss
     restored.load_state_dict(state)

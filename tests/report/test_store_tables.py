@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
+from screen import numbers, printed
 from stores import LISTS, ave_store, made, many
 
 from mgap_cli.data.store import open_store
@@ -27,14 +27,6 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> Summary:
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 clips of 60 classes and 91 groups, as many as CREMA-D has actors."""
     return made(many(300, 60, 91), tmp_path_factory.mktemp("crowd") / "s")
-
-
-def printed(shown: RenderableType, width: int = 80, encoding: str = "utf-8") -> str:
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
-    Console(file=stream, width=width).print(shown)
-    stream.flush()
-    return raw.getvalue().decode(encoding)
 
 
 def all_tables(summary: Summary) -> list[RenderableType]:
@@ -63,10 +55,6 @@ def test_layout(name: str, width: int, encoding: str, request: pytest.FixtureReq
 def test_names_are_never_markup(leaky: Summary):
     assert "[red]$x$[/red]" in printed(tables.class_table(leaky))
     assert "[bold]cut short[/bold]" in printed(tables.skip_table(leaky))
-
-
-def numbers(text: str) -> set[str]:
-    return set(re.findall(r"(?<![\w.])\d+\.?\d*(?![\w.:])", text))
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
