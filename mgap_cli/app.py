@@ -12,6 +12,7 @@ from mgap_cli.commands.analyze_gap import analyze_gap
 from mgap_cli.commands.evaluate import evaluate
 from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.prepare import prepare
+from mgap_cli.commands.report import report
 from mgap_cli.commands.run import run
 from mgap_cli.commands.warmup import warmup
 
@@ -42,5 +43,5 @@ def mgap(
     """Measure modality imbalance in audio-visual classifiers, sample by sample, and train it away."""
 
 
-for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, run):
+for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, report, run):
     app.command()(command)

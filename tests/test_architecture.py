@@ -19,7 +19,7 @@ ORDER = [
     "evaluation", "report", "options", "commands", "app", "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib", "decord", "PIL")
-COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "run")
+COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run")
 
 
 def part(module: Path) -> str:
@@ -65,7 +65,8 @@ def test_imports_go_one_way(module):
 def test_packages_with_one_home():
     assert users("decord", "decord2") == {"data/decode.py"}
     assert users("torchaudio") == {"data/features.py"}
-    assert users("matplotlib") == {"report/plots.py", "report/contact_sheet.py"}
+    drawing = ("contact_sheet", "evaluation_plots", "history_plot", "human_plot", "movement_plot", "plots")
+    assert users("matplotlib") == {f"report/{name}.py" for name in drawing}
     assert users("click", "pandas", "torchcodec", "cv2") == set()
     assert users("typer") <= {
         "app.py",

@@ -24,8 +24,13 @@ def adapt(
     ] = None,
     store: options.StoreOption = None,
     only: Annotated[
-        configuration.Subset | None,
-        typer.Option(help="balanced: fine-tune on balanced samples alone.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="all|balanced|FILE",
+            help="balanced: fine-tune on balanced samples alone; or on those that a list names, "
+            "as analyze-gap --export writes it.",
+            show_default=False,
+        ),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default=False)
@@ -73,6 +78,8 @@ def adapt(
     from mgap_cli.training.stages import open_for_adapt, plan_adapt
 
     sink = Sink(json, quiet)
+    if only and Path(only).is_file():
+        only = str(Path(only).resolve())  # the run folder remembers it, wherever it is run from next
     content, opened = open_for_adapt(checkpoint, store)
     resolved = configuration.resolve(
         config_of(content, checkpoint),

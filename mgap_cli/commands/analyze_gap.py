@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mgap_cli import config as configuration
 from mgap_cli import options
+from mgap_cli.commands.gap_views import Exported, Request
 from mgap_cli.console import Sink
+from mgap_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from mgap_cli.config import Config
 
-    from mgap_cli.config import GapConfig
-    from mgap_cli.gap.mixture import GapFit
-    from mgap_cli.training.restore import TrainedModel
+DEFAULT_SPLIT = "train"
+
+
+def _who(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel="Who are they", **more)
 
 
 def analyze_gap(
-    checkpoint: options.Checkpoint,
-    split: Annotated[str, typer.Option(help="Split to analyse: train, val or test.")] = "train",
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A .pt file from warmup or adapt, or any model's scores: .csv, .npz or .parquet. "
+            "Several .pt files show what moved.",
+            show_default=False,
+        ),
+    ],
+    history: Annotated[
+        bool, typer.Option("--history", help="A run folder: its mixtures over the adaptive epochs.")
+    ] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to analyse: train, val or test.", show_default="train; of scores, all"),
+    ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME...", help="Modalities of a scores' file.", show_default="all that it has"
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help="Samples to list, most imbalanced first.")] = 20,
     plot: Annotated[bool, typer.Option("--plot", help="Write gap.png, and draw it at a terminal.")] = False,
     csv: Annotated[
-        Path | None, typer.Option(help="Where the per-sample table goes.", show_default="gap.csv beside it")
+        Path | None,
+        typer.Option(
+            help="Where the per-sample table goes.", show_default="gap.csv beside it; of scores, nowhere"
+        ),
     ] = None,
     store: options.StoreOption = None,
+    by: Annotated[
+        list[str] | None,
+        _who("Share imbalanced by this column too; repeatable.", metavar="COLUMN", show_default=False),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        _who(
+            "Show and export only these samples; repeatable. The mixture stays that of all.",
+            metavar="COLUMN=VALUE",
+            show_default=False,
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None, _who("Write the list of balanced samples, for adapt --only.", show_default=False)
+    ] = None,
+    exported: Annotated[Exported, _who("Which samples --export writes.")] = "balanced",
+    human: Annotated[
+        Path | None,
+        _who(
+            "CREMA-D's tabulatedVotes.csv: compare with what people heard and saw. The first modality "
+            "counts as the voice, the second as the face.",
+            show_default=False,
+        ),
+    ] = None,
+    truth: Annotated[
+        str | None,
+        _who(
+            "The column that says which samples are degraded: do the imbalanced include them?",
+            metavar="COLUMN",
+            show_default="degraded, of digits",
+        ),
+    ] = None,
     kind: Annotated[
         configuration.GapKind | None,
         typer.Option(
@@ -38,6 +95,22 @@ def analyze_gap(
     components: Annotated[
         int | None, typer.Option(help="Components of the mixture.", show_default="the checkpoint's")
     ] = None,
+    measures: Annotated[
+        bool,
+        typer.Option(
+            "--measures",
+            help="Imbalance by other measures too. Of a checkpoint: about six more passes over the split, "
+            "one with gradients (analysis.gradient_batches), and two over train; of scores, no pass.",
+        ),
+    ] = False,
+    unimodal: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --measures: a checkpoint of one modality alone, for the probe gap; repeatable.",
+            metavar="MODALITY=CKPT",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
     sets: options.Set = None,
@@ -46,75 +119,54 @@ def analyze_gap(
 ) -> None:
     """Measure each sample's modality gap and split balanced from imbalanced ones.
 
-    Writes gap.csv (and with --plot gap.png) beside the checkpoint. The other splits stand beside the
-    chosen one: once both branches memorise the training split its gaps shrink, and held-out ones do not.
+    Of a checkpoint it writes gap.csv, gap.json and with --plot gap.png beside it. The other splits stand
+    beside the chosen one: once both branches memorise the training split its gaps shrink, and held-out
+    ones do not. A scores' file has a row a sample: id, label, p_audio and p_visual, the probabilities of
+    the true class; or p_audio_0, p_audio_1 ... of all classes, or logits_audio_0 ...
     """
-    from mgap_cli.report import tables
-    from mgap_cli.report.document import gap_document
-    from mgap_cli.training.checkpoint import config_of, load_checkpoint
-    from mgap_cli.training.device import choose_device
-    from mgap_cli.training.restore import open_trained
+    from mgap_cli.commands import movement
+    from mgap_cli.commands.gap_analysis import analyse_checkpoint, analyse_scores
+    from mgap_cli.gap.score_files import is_scores
 
     sink = Sink(json, quiet)
-    resolved = configuration.resolve(
-        config_of(load_checkpoint(checkpoint), checkpoint),
-        file=config,
-        sets=sets or (),
-        flags={"gap.kind": kind, "gap.components": components, "runtime.device": device},
-    )
-    model = open_trained(checkpoint, choose_device(resolved.runtime.device, sink), store)
-    fits = analyse_and_keep(model, split, resolved.gap, sink, csv, plot)
-    fit = fits[split]
-    shown = [
-        *overview(fits, split),
-        tables.class_table(fit, split),
-        tables.lead_table(fit, split),
-        *([tables.posterior_table(fit, top, split)] if top else []),
-    ]
-    if plot and sys.stdout.isatty():
-        from mgap_cli.report.terminal import GapPlot
+    paired = unimodal or []
+    request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired)
+    first = inputs[0]
 
-        shown.append(GapPlot(fit, split))
-    sink.result(gap_document(checkpoint, split, fits), *shown)
+    def resolved_over(base: Config) -> Config:
+        flags = {
+            "gap.kind": kind,
+            "gap.components": components,
+            "analysis.truth": truth,
+            "runtime.device": device,
+        }
+        return configuration.resolve(base, file=config, sets=sets or (), flags=flags)
 
+    if paired and not measures:
+        raise UsageError("--unimodal is for --measures: give both.")
+    if measures and (history or first.is_dir() or len(inputs) > 1):
+        raise UsageError("--measures is of one checkpoint or one file of scores.")
+    if history or first.is_dir():
+        if len(inputs) > 1:
+            raise UsageError("--history shows one run folder at a time.")
+        movement.history(first, plot=plot, sink=sink)
+        return
+    if any(map(is_scores, inputs)):
+        if paired:
+            raise UsageError("--unimodal is for checkpoints: a scores' file has no encoders to probe.")
+        if len(inputs) > 1 or history or store or device:
+            raise UsageError(f"{first}: a scores' file is analysed alone, without a store or device.")
+        analyse_scores(first, modalities, split, resolved_over(configuration.Config()), request, sink)
+        return
+    if modalities:
+        raise UsageError("--modalities is for files of scores: a checkpoint has audio and visual.")
+    from mgap_cli.training.checkpoint import config_of, load_checkpoint
 
-def analyse_and_keep(
-    model: TrainedModel,
-    split: str,
-    config: GapConfig,
-    sink: Sink,
-    csv: Path | None = None,
-    plot: bool = False,
-) -> dict[str, GapFit]:
-    """Analyse `split`, with train and val beside it; and leave gap.csv, gap.json, gap.png."""
-    from mgap_cli.gap.mixture import analyse
-    from mgap_cli.report.document import gap_csv, gap_summary
-    from mgap_cli.rundir import atomic_write, write_json, write_text
-
-    present = [s for s in ("train", "val") if s == split or (model.store.splits == s).any()]
-    names = present if split in present else [*present, split]
-    fits = {name: analyse(model.scores(name), config) for name in names}
-    for warning in fits[split].warnings:
-        sink.warn(f"{split}: {warning}")
-    folder = model.path.parent
-    write_text(csv or folder / "gap.csv", gap_csv(fits[split]))
-    write_json(folder / "gap.json", gap_summary(model.path, split, fits))
-    if plot:
-        from mgap_cli.report.plots import gap_figure, png_bytes
-
-        with atomic_write(folder / "gap.png") as file:
-            file.write(png_bytes(gap_figure(fits[split], split)))
-        sink.log(f"wrote {folder / 'gap.png'}")
-    return fits
-
-
-def overview(fits: dict[str, GapFit], split: str) -> list[RenderableType]:
-    """Return the tables of components and diagnostics, and the splits side by side."""
-    from mgap_cli.report import tables
-
-    fit = fits[split]
-    return [
-        tables.component_table(fit, split),
-        tables.diagnostics_table(fit, split),
-        tables.split_table(list(fits.items())),
-    ]
+    resolved = resolved_over(config_of(load_checkpoint(first), first))
+    chosen = split or DEFAULT_SPLIT
+    if len(inputs) > 1:
+        movement.movement(
+            inputs, split=chosen, store=store, config=resolved, top=top, plot=plot, csv=csv, sink=sink
+        )
+        return
+    analyse_checkpoint(first, chosen, store, resolved, request, sink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +15,34 @@ from mgap_cli.console import Sink
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mgap_cli.config import EvaluateConfig
+    from mgap_cli.config import Config
+    from mgap_cli.evaluation.evaluate import Judgement
+    from mgap_cli.evaluation.runs import RunGroup
     from mgap_cli.training.restore import TrainedModel
 
 
 def evaluate(
     checkpoints: Annotated[list[Path], typer.Argument(help="One or more .pt files.", show_default=False)],
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Accuracy by a column of clips.csv too, such as group; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Accuracy under noise, occlusion, a modality missing; writes evaluate-robustness.png.",
+        ),
+    ] = False,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Write confusion matrices and reliability as PNG beside each."),
+    ] = False,
     store: options.StoreOption = None,
     device: options.Device = None,
     config: options.ConfigFile = None,
@@ -30,8 +52,10 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints on all of the test set; with several, compare each with the first.
 
-    Writes evaluate.json beside the last one.
+    Several seeds of a method (same stage, objective and settings) become its mean and standard deviation,
+    and methods are compared with the first by seed. Writes evaluate.json beside the last checkpoint.
     """
+    from mgap_cli.evaluation.robustness import conditions
     from mgap_cli.training.device import choose_device
     from mgap_cli.training.restore import open_trained
 
@@ -39,25 +63,90 @@ def evaluate(
     flags = {"runtime.device": device}
     resolved = configuration.resolve(configuration.Config(), file=config, sets=sets or (), flags=flags)
     chosen = choose_device(resolved.runtime.device, sink)
-    models = [open_trained(path, chosen, store) for path in checkpoints]
-    document, shown = judge(models, split, resolved.evaluate)
+    models = (open_trained(path, chosen, store) for path in _present(checkpoints))
+    passes = len(checkpoints) * (1 + robustness * len(conditions(resolved.evaluate)))
+    with sink.progress("evaluate", passes, "passes") as progress:
+        done = iter(range(1, passes + 1))
+        document, shown = judge(
+            models,
+            split,
+            resolved,
+            by=by or (),
+            robustness=robustness,
+            plot=plot,
+            sink=sink,
+            tick=lambda: progress(next(done)),
+        )
     sink.result(document, *shown)
 
 
 def judge(
-    models: list[TrainedModel], split: str, config: EvaluateConfig
+    models: Iterable[TrainedModel],
+    split: str,
+    config: Config,
+    *,
+    by: Sequence[str] = (),
+    robustness: bool = False,
+    plot: bool = False,
+    sink: Sink | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Evaluate models; leave evaluate.json beside the last, and return the document and the tables."""
-    from mgap_cli.evaluation.evaluate import compare_with_first, evaluate
-    from mgap_cli.report import tables
+    from mgap_cli.evaluation.evaluate import evaluate
+    from mgap_cli.evaluation.runs import compare_checkpoints, grouped, over_seeds, several_seeds
+    from mgap_cli.report import evaluation_tables as tables
     from mgap_cli.report.document import evaluation_document
     from mgap_cli.rundir import write_json
+    from mgap_cli.training.restore import file_digest
 
-    evaluations = evaluate(models, split, config)
-    comparisons = compare_with_first(evaluations, config)
-    document = evaluation_document(evaluations, comparisons)
-    write_json(models[-1].path.parent / "evaluate.json", document)
-    shown = [tables.evaluation_table(evaluations)]
+    sink = sink or Sink()
+    judged = evaluate(models, split, config, by, robustness, tick)
+    evaluations = [j.evaluation for j in judged]
+    groups, warnings = grouped(evaluations, [j.config for j in judged])
+    for warning in warnings:
+        sink.warn(warning)
+    several = several_seeds(groups)
+    comparisons = compare_checkpoints(groups, evaluations, config.evaluate)
+    by_seed = over_seeds(groups, evaluations) if several else []
+    document = evaluation_document(judged, comparisons, groups, by_seed)
+    document["sha256"] = {str(j.path): file_digest(j.path) for j in judged}  # tells whether it is outdated
+    write_json(judged[-1].path.parent / "evaluate.json", document)
+    _draw(judged, groups, plot, robustness, sink)
+
+    shown = [tables.group_table(groups, evaluations)] if several else []
+    if several and len(groups) > 1:
+        shown.append(tables.seed_comparison_table(by_seed, groups, config.evaluate.confidence))
+    shown += [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
     if comparisons:
-        shown.append(tables.comparison_table(comparisons))
-    return document, [*shown, tables.per_class_table(evaluations)]
+        shown.append(tables.comparison_table(comparisons, evaluations))
+    shown.append(tables.per_class_table(judged, groups))
+    shown += [tables.by_table(judged, groups, place) for place in range(len(judged[0].by))]
+    if robustness:
+        shown.append(tables.robustness_table(judged, groups))
+    return document, shown
+
+
+def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
+    """Return the paths; UnfitError for one that is missing, before any time is spent on the others."""
+    from mgap_cli.training.checkpoint import load_checkpoint
+
+    for path in checkpoints:
+        if not path.is_file():
+            load_checkpoint(path)
+    return checkpoints
+
+
+def _draw(
+    judged: Sequence[Judgement], groups: Sequence[RunGroup], plot: bool, robustness: bool, sink: Sink
+) -> None:
+    from mgap_cli.report import evaluation_plots as plots
+    from mgap_cli.report.evaluation_tables import contenders
+    from mgap_cli.report.plots import write_png
+
+    for j in {j.path.resolve(): j for j in judged}.values() if plot else ():
+        stem = f"evaluate-{j.path.stem}"
+        write_png(plots.confusion_figure(j.evaluation), j.path.with_name(f"{stem}-confusion.png"), sink)
+        write_png(plots.reliability_figure(j.evaluation), j.path.with_name(f"{stem}-calibration.png"), sink)
+    if robustness:
+        curves = plots.robustness_figure(contenders(judged, groups))
+        write_png(curves, judged[-1].path.with_name("evaluate-robustness.png"), sink)

@@ -65,10 +65,6 @@ def inspect(
 def draw(store: Store, png: Path, sink: Sink) -> None:
     """Write the contact sheet of a store."""
     from mgap_cli.report.contact_sheet import contact_sheet, sampled_rows
-    from mgap_cli.report.plots import png_bytes
-    from mgap_cli.rundir import atomic_write
+    from mgap_cli.report.plots import write_png
 
-    picture = png_bytes(contact_sheet(store, sampled_rows(store)))
-    with atomic_write(png) as file:
-        file.write(picture)
-    sink.log(f"wrote {png}")
+    write_png(contact_sheet(store, sampled_rows(store)), png, sink)

@@ -87,8 +87,9 @@ def run(
 def _train_and_judge(
     store: Store, config: configuration.Config, folder: Path, sink: Sink, force: bool
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    from mgap_cli.commands.analyze_gap import analyse_and_keep, overview
     from mgap_cli.commands.evaluate import judge
+    from mgap_cli.commands.gap_analysis import analyse_and_keep
+    from mgap_cli.commands.gap_views import overview
     from mgap_cli.report.document import gap_summary
     from mgap_cli.training.checkpoint import load_checkpoint
     from mgap_cli.training.device import choose_device
@@ -98,9 +99,9 @@ def _train_and_judge(
     warm = execute(plan_warmup(store, config, folder), sink, force)
     device = choose_device(config.runtime.device, sink)
     model = open_trained(warm, device, store.path)
-    fits = analyse_and_keep(model, "train", config.gap, sink, plot=True)
+    fits = analyse_and_keep(model, "train", config, sink, plot=True)
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
-    verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config.evaluate)
+    verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config)
     document = {
         "schema": "mgap.run/1",
         "run": str(folder),

@@ -1,0 +1,98 @@
+"""What `analyze-gap` does with one checkpoint, or with one file of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgap_cli.commands.gap_views import Request, overview, views
+from mgap_cli.console import Sink
+from mgap_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+    from mgap_cli.gap.mixture import GapFit
+    from mgap_cli.training.restore import TrainedModel
+
+
+def analyse_checkpoint(
+    checkpoint: Path, split: str, store: Path | None, config: Config, request: Request, sink: Sink
+) -> None:
+    """Run the network over its store's splits and show what the gaps of `split` say."""
+    from mgap_cli.commands.gap_measures import checked_unimodal, model_measures
+    from mgap_cli.report.document import gap_document
+    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.restore import open_trained
+
+    unimodal = checked_unimodal(request.unimodal)
+    model = open_trained(checkpoint, choose_device(config.runtime.device, sink), store)
+    fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot)
+    found, shown = views(
+        {split: fits[split]}, config, request, checkpoint.with_name("human.png"), sink, split
+    )
+    measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
+    document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
+    sink.result(document, *overview(fits, split), *tables, *shown)
+
+
+def analyse_and_keep(
+    model: TrainedModel,
+    split: str,
+    config: Config,
+    sink: Sink,
+    csv: Path | None = None,
+    plot: bool = False,
+) -> dict[str, GapFit]:
+    """Analyse `split`, with train and val beside it; and leave gap.csv, gap.json, gap.png."""
+    from mgap_cli.commands.gap_views import examined, write_gap_figure
+    from mgap_cli.gap.mixture import analyse
+    from mgap_cli.report.document import gap_csv, gap_summary
+    from mgap_cli.rundir import write_json, write_text
+
+    present = [s for s in ("train", "val") if s == split or (model.store.splits == s).any()]
+    names = present if split in present else [*present, split]
+    fits = {name: analyse(model.scores(name), config.gap) for name in names}
+    fits[split] = examined(fits[split], split, config, sink)
+    folder = model.path.parent
+    write_text(csv or folder / "gap.csv", gap_csv(fits[split]))
+    digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
+    write_json(folder / "gap.json", {**gap_summary(model.path, split, fits), "sha256": digests})
+    if plot:
+        write_gap_figure(fits[split], split, folder / "gap.png", sink)
+    return fits
+
+
+def analyse_scores(
+    path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Sink
+) -> None:
+    """Show what the scores in a file say, for every two modalities."""
+    from mgap_cli.commands.gap_measures import score_measures
+    from mgap_cli.commands.gap_views import examined, write_gap_figure
+    from mgap_cli.gap.mixture import analyse
+    from mgap_cli.gap.score_files import read_scores
+    from mgap_cli.report.document import gap_csv, gap_document
+    from mgap_cli.rundir import write_text
+
+    names = [name.strip() for name in modalities.split(",")] if modalities else []
+    table = read_scores(path, names, {"split", config.analysis.truth, *request.columns})
+    if split:
+        table = table.of_split(split)
+    pairs = table.pairs()
+    if request.csv and len(pairs) > 1:
+        raise UsageError(
+            "--csv writes one pair's table.", f"Name two: --modalities {','.join(pairs[0].modalities)}"
+        )
+    fits = {}
+    for scores in pairs:
+        name = "-".join(scores.modalities)
+        where = name if len(pairs) > 1 else ""
+        fits[name] = examined(analyse(scores, config.gap), where, config, sink)
+        if request.plot:
+            file = "".join(c if c.isalnum() else "-" for c in f"gap-{where}".rstrip("-"))
+            write_gap_figure(fits[name], where, path.with_name(f"{path.stem}-{file}.png"), sink)
+    if request.csv:
+        write_text(request.csv, gap_csv(next(iter(fits.values()))))
+    found, shown = views(fits, config, request, path.with_name(f"{path.stem}-human.png"), sink)
+    measured, tables = score_measures(fits, config) if request.measures else ({}, [])
+    document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}
+    sink.result(document, *overview(fits), *tables, *shown)

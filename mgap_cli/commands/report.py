@@ -1,0 +1,43 @@
+"""`mgap report`: a run folder as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mgap_cli import options
+from mgap_cli.console import Sink
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of mgap run, warmup or adapt.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE.html", help="Where it goes.", show_default="RUN/report.html"
+        ),
+    ] = None,
+    store: options.StoreOption = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a run as one HTML file, with everything inside; prints its path.
+
+    It shows what the commands left in the folder, and says which command makes what is not there: no
+    network is run again.
+    """
+    from mgap_cli.report.document import path_document
+    from mgap_cli.report.run_folder import RunFolder
+    from mgap_cli.report.run_page import RunReport
+    from mgap_cli.rundir import write_text
+
+    sink = Sink(json, quiet)
+    made = RunReport(RunFolder(run, store))
+    html = made.html()
+    path = output or run / "report.html"
+    write_text(path, html)
+    for section in made.missing:
+        sink.log(f"not in the report: {section} (it says why)")
+    sink.result(path_document("report", path, run=str(run), verdict=made.verdict, missing=made.missing), path)
