@@ -1,8 +1,11 @@
-"""The one exception a user is meant to see, and the exit codes of the program."""
+"""The one exception a user is meant to see, the exit codes of the program, and the signals that stop it."""
 
 from __future__ import annotations
 
+import signal
 from enum import IntEnum
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
 
 
 class ExitCode(IntEnum):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+from mgap_cli.data.placement import send
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +24,30 @@ TRIES = 10  # torchvision's, before it falls back to the central crop
 
 def to_float(frames: Tensor) -> Tensor:
     """Turn (B, T, H, W, 3) uint8 into (B, T, 3, H, W) float32, ImageNet-normalised."""
-    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
-    return (frames.permute(0, 1, 4, 2, 3).float() / 255 - mean) / std
+    return _normalised(_planes(frames))
+
+
+def _planes(frames: Tensor) -> Tensor:
+    """Turn (B, T, H, W, 3) uint8 into (B, T, 3, H, W) float32, values kept; the memory's order stays."""
+    return frames.permute(0, 1, 4, 2, 3).float()
+
+
+def _normalised(pixels: Tensor) -> Tensor:
+    """Normalise (B, T, 3, H, W) of 0 to 255 by ImageNet's statistics, in place."""
+    mean, factor = _statistics(pixels.device)
+    return pixels.sub_(mean).mul_(factor)
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the mean and the inverse standard deviation of pixels, (3, 1, 1) each; sent to a device once."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return (255 * mean).to(device), (1 / (255 * std)).to(device)
 
 
 def resize(frames: Tensor, size: int) -> Tensor:
-    """Resize (B, T, 3, H, W) to (B, T, 3, size, size), as at test time."""
+    """Resize (B, T, 3, H, W) float to (B, T, 3, size, size), as at test time."""
     if frames.shape[-2:] == (size, size):
         return frames
     batch, times = frames.shape[:2]
@@ -61,15 +81,25 @@ def random_boxes(count: int, height: int, width: int, scale_min: float, generato
     return torch.where(fits.any(dim=1)[:, None], torch.stack([top, left, h, w], dim=1), whole)
 
 
-def augment(frames: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Crop, resize and flip (B, T, 3, H, W) float frames to (B, T, 3, S, S), alike for a clip's frames.
+def augment(
+    frames: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    total: int | None = None,
+    rows: slice = slice(None),
+) -> Tensor:
+    """Crop, resize, flip and normalise (B, T, H, W, 3) uint8 to (B, T, 3, S, S), alike for a clip's frames.
 
-    `generator` is a CPU generator, so that the draw does not depend on the device.
+    Resampling is bilinear, without the antialiasing that torchvision's RandomResizedCrop has for crops larger
+    than S. Interpolation's weights add up to 1, so that normalising can wait until the picture is small.
+    `generator` is a CPU generator, so that the draw does not depend on the device. Where `frames` are but
+    the `rows` of a batch of `total`, the draw is for all of it: a sample's crop is the same in any share.
     """
-    batch, times, _, height, width = frames.shape
-    boxes = random_boxes(batch, height, width, config.scale_min, generator)
-    flipped = torch.rand(batch, generator=generator) < (0.5 if config.flip else 0.0)
-    boxes, flipped = boxes.to(frames.device), flipped.to(frames.device)
+    batch, times, height, width, _ = frames.shape
+    drawn = batch if total is None else total
+    boxes = random_boxes(drawn, height, width, config.scale_min, generator)[rows]
+    flipped = (torch.rand(drawn, generator=generator) < (0.5 if config.flip else 0.0))[rows]
+    boxes, flipped = send(boxes, frames.device), send(flipped, frames.device)
     top, left, h, w = boxes.unbind(dim=1)
     steps = (torch.arange(config.image_size, device=frames.device) + 0.5) / config.image_size
     x = torch.where(flipped[:, None], 1 - steps, steps)
@@ -84,25 +114,33 @@ def augment(frames: Tensor, config: AugmentConfig, generator: torch.Generator) -
         dim=-1,
     )
     grid = grid.repeat_interleave(times, dim=0)
-    cropped = F.grid_sample(frames.flatten(0, 1), grid, padding_mode="border", align_corners=False)
-    return cropped.view(batch, times, 3, config.image_size, config.image_size)
+    pixels = _planes(frames).flatten(0, 1)
+    cropped = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    return _normalised(cropped.view(batch, times, 3, config.image_size, config.image_size))
 
 
-def mask(audio: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def mask(
+    audio: Tensor,
+    share: float,
+    generator: torch.Generator,
+    total: int | None = None,
+    rows: slice = slice(None),
+) -> Tensor:
     """Hide a band of frequencies and a stretch of time of each (B, 1, F, L) spectrogram behind its mean.
 
     SpecAugment's masks (Park et al., Interspeech 2019), one of each: widths uniform in [0, share] of the
-    axis, places uniform. `generator` is a CPU generator.
+    axis, places uniform. `generator` is a CPU generator; `total` and `rows` are as for `augment`.
     """
     hidden = torch.zeros(audio.shape, dtype=torch.bool, device=audio.device)
     for axis in (2, 3):
         size = audio.shape[axis]
-        width, place = torch.rand(2, len(audio), generator=generator)
+        drawn = torch.rand(2, len(audio) if total is None else total, generator=generator)
+        width, place = drawn[:, rows]
         width = width * share * size
         first = place * (size - width)
         at = torch.arange(size) + 0.5
         within = (at >= first[:, None]) & (at < (first + width)[:, None])
         shape = [len(audio), 1, 1, 1]
         shape[axis] = size
-        hidden |= within.view(shape).to(audio.device)
+        hidden |= send(within.view(shape), audio.device)
     return torch.where(hidden, audio.mean(dim=(2, 3), keepdim=True), audio)

@@ -6,6 +6,7 @@ Every random draw is a function of (seed, epoch, step) alone, so that a run can 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 
 from mgap_cli.data import augment
+from mgap_cli.data.placement import Samples, send
+from mgap_cli.launch import SMALLEST, shares
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """index: (B,) positions in the store; labels: (B,); frames: (B, T, 3, S, S); audio: (B, 1, F, L)."""
+    """index: (B,) positions in the store; labels: (B,); frames: (B, T, 3, S, S); audio: (B, 1, F, L).
+
+    Of a batch that several processes share, index and labels are all B, frames and audio this one's share.
+    """
 
     index: Tensor
     labels: Tensor
@@ -47,7 +53,10 @@ def training_steps(samples: int, batch_size: int) -> int:
 
 
 class Loader:
-    """Batches of the samples at `indices` of a store."""
+    """Batches of the samples at `indices` of a store; process `rank` of `ranks` holds its share of each.
+
+    samples: where they lie (default: where the store has them, on disk).
+    """
 
     def __init__(
         self,
@@ -56,9 +65,14 @@ class Loader:
         device: torch.device,
         config: AugmentConfig,
         batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+        samples: Samples | None = None,
     ) -> None:
         self.store, self.indices, self.device = store, indices, device
         self.config, self.batch_size = config, batch_size
+        self.rank, self.ranks = rank, ranks
+        self.samples = samples or Samples(store, device)
 
     @property
     def steps(self) -> int:
@@ -66,35 +80,42 @@ class Loader:
         return training_steps(len(self.indices), self.batch_size)
 
     def training(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the epoch's shuffled, augmented batches, from step `start` on."""
+        """Yield the epoch's shuffled, augmented batches, from step `start` on.
+
+        They are the same however many processes share them. A process that a small batch leaves without a
+        share gets its first samples, for the network to run on; what comes of them counts nowhere.
+        """
         order = torch.randperm(len(self.indices), generator=generator_for(seed, epoch)).numpy()
-        for step in range(start, self.steps):
-            end = (step + 1) * self.batch_size if step < self.steps - 1 else len(order)
-            batch = self._gather(self.indices[order[step * self.batch_size : end]])
-            generator = generator_for(seed, epoch, step)
-            frames = augment.augment(batch.frames, self.config, generator)
-            audio = batch.audio
-            if self.config.audio_mask:
-                audio = augment.mask(audio, self.config.audio_mask, generator)
-            yield Batch(batch.index, batch.labels, frames, audio)
+        size, last = self.batch_size, self.steps - 1
+        steps = range(start, self.steps)
+        chosen = [self.indices[order[s * size : (s + 1) * size if s < last else None]] for s in steps]
+        rows = [self._rows(len(some)) for some in chosen]
+        shares_of = [some[own] for some, own in zip(chosen, rows, strict=True)]
+        with closing(self.samples.gather(shares_of)) as raws:
+            for step, some, own, raw in zip(steps, chosen, rows, raws, strict=True):
+                generator = generator_for(seed, epoch, step)
+                frames = augment.augment(raw.frames, self.config, generator, len(some), own)
+                audio = raw.audio.float().unsqueeze(1)
+                if self.config.audio_mask:
+                    audio = augment.mask(audio, self.config.audio_mask, generator, len(some), own)
+                yield self._batch(some, frames, audio)
 
     def ordered(self) -> Iterator[Batch]:
         """Yield every sample once, in the order of `indices`, without augmentation."""
-        for start in range(0, len(self.indices), self.batch_size):
-            batch = self._gather(self.indices[start : start + self.batch_size])
-            frames = augment.resize(batch.frames, self.config.image_size)
-            yield Batch(batch.index, batch.labels, frames, batch.audio)
+        starts = range(0, len(self.indices), self.batch_size)
+        chosen = [self.indices[start : start + self.batch_size] for start in starts]
+        with closing(self.samples.gather(chosen)) as raws:
+            for some, raw in zip(chosen, raws, strict=True):
+                frames = augment.resize(augment.to_float(raw.frames), self.config.image_size)
+                yield self._batch(some, frames, raw.audio.float().unsqueeze(1))
 
-    def _gather(self, chosen: np.ndarray) -> Batch:
-        def moved(array: np.ndarray) -> Tensor:
-            tensor = torch.from_numpy(array)
-            if self.device.type == "cuda":
-                tensor = tensor.pin_memory()
-            return tensor.to(self.device, non_blocking=True)
+    def _rows(self, total: int) -> slice:
+        """Return this process's rows of a batch of `total`."""
+        rows = shares(total, self.ranks)[self.rank]
+        return rows if rows.start < rows.stop else slice(0, SMALLEST)
 
-        return Batch(
-            index=moved(chosen),
-            labels=moved(self.store.labels[chosen]),
-            frames=augment.to_float(moved(self.store.frames[chosen])),
-            audio=moved(self.store.audio[chosen]).float().unsqueeze(1),
+    def _batch(self, chosen: np.ndarray, frames: Tensor, audio: Tensor) -> Batch:
+        index, labels = (
+            send(torch.from_numpy(array), self.device) for array in (chosen, self.store.labels[chosen])
         )
+        return Batch(index, labels, frames, audio)

@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from mgap_cli.errors import ExitCode, MgapError
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
+from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError
 
 
 class _Stopped(BaseException):

@@ -27,6 +27,11 @@ class Outputs:
     visual: Tensor
     parts: tuple[Tensor, Tensor] | None
 
+    def detach(self) -> Outputs:
+        """Return the same logits without their gradients."""
+        parts = (self.parts[0].detach(), self.parts[1].detach()) if self.parts else None
+        return Outputs(self.fused.detach(), self.audio.detach(), self.visual.detach(), parts)
+
     def head(self, name: str) -> Tensor:
         logits: Tensor = getattr(self, name)
         return logits
