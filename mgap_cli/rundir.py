@@ -14,6 +14,7 @@
       movement.csv, movement.png, movement.json      which samples moved between checkpoints
       evaluate.json      what evaluate found, evaluate-*.png its plots
       report.html        all of it on one page
+      tensorboard/, wandb/      what --report-to leaves here
       store/             the data, where `mgap run` prepared it
 
 Every file is written to a temporary neighbour, synced and renamed: it is whole or it is not there.
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.launch import is_main
 
 
 @contextmanager
@@ -40,7 +42,12 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Yield a binary file that becomes `path` if the block ends well, and vanishes if it does not.
 
     Raises MgapError if the folder cannot be written or the disk is full; what stood at `path` stays.
+    Of several processes of one run only the main one writes; the others' files go nowhere.
     """
+    if not is_main():
+        with Path(os.devnull).open("wb") as nowhere:
+            yield nowhere
+        return
     # Named before it exists, so that Ctrl-C at any moment finds it; made under the umask, as a cluster
     # that shares files wants it (mkstemp's are private).
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -17,6 +17,8 @@ A checkpoint is a dict with these keys:
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -37,6 +39,7 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("config", "store", "model", "loop"), dict),
     **dict.fromkeys(("classes", "history"), list),
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
 
 
@@ -46,11 +49,31 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     try:
         with atomic_write(path) as file:
             torch.save({"format": FORMAT, "version": VERSION, "program": __version__, **content}, file)
-    except RuntimeError as error:  # torch reports a failed write of its archive so
-        raise MgapError(
-            f"{path}: the checkpoint cannot be written ({str(error).splitlines()[0]}).",
-            "Free space, or choose another folder with -o; the last checkpoint is untouched.",
-        ) from error
+    except (MgapError, RuntimeError) as error:  # torch reports a failed write of its archive as the latter
+        raise _not_saved(path, content, error) from error
+
+
+def _not_saved(path: Path, content: dict[str, Any], error: BaseException) -> MgapError:
+    """Say why a write failed; torch's own words do not tell that the disk is full."""
+    reason = str(error).splitlines()[0]
+    hint = "Put that right, and run the same line again: it goes on from the last save, which is whole."
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        reason = cause.strerror or str(cause)
+        if cause.errno in _FULL:
+            needed, free = _tensor_bytes(content), shutil.disk_usage(path.parent).free
+            reason = f"{reason}: {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
+            hint = "Free space, and run the same line again: it goes on from the last save, which is whole."
+    return MgapError(f"{path}: the checkpoint cannot be written ({reason}).", hint)
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_tensor_bytes, inner))
 
 
 def _interned(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which device computes, and why."""
+"""Which device computes, how it multiplies float32, whether it must repeat itself to the bit; and why."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from mgap_cli import launch
 from mgap_cli.console import Sink
 from mgap_cli.errors import UsageError
 
@@ -15,16 +16,18 @@ def choose_device(wanted: str, sink: Sink) -> torch.device:
 
     Raises UsageError for a device that is not there: an explicit request never falls back.
     """
-    refuse_many_processes()
+    many = launch.size() > 1
     if wanted == "auto":
         if torch.cuda.is_available():
             device, why = torch.device("cuda"), "auto: CUDA is available"
-        elif torch.backends.mps.is_available():
+        elif torch.backends.mps.is_available() and not many:
             device, why = torch.device("mps"), "auto: no CUDA, but MPS is available"
         else:
             device, why = torch.device("cpu"), "auto: neither CUDA nor MPS is available"
     else:
         device, why = _named(wanted), "as asked"
+    if many:
+        device = _own(device, wanted)
     name = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
@@ -32,14 +35,72 @@ def choose_device(wanted: str, sink: Sink) -> torch.device:
     return device
 
 
-def refuse_many_processes() -> None:
-    """Raise UsageError under a launcher of several processes: they would write over each other's run."""
-    world = os.environ.get("WORLD_SIZE", "1")
-    if world != "1":
+def _own(device: torch.device, wanted: str) -> torch.device:
+    """Return the device of this process among many: the CPU for all, or a GPU each."""
+    processes = f"{launch.size()} processes"
+    if device.type == "mps" or (device.type == "cuda" and device.index is not None):
         raise UsageError(
-            f"WORLD_SIZE is {world}, and training runs on one device a run.",
-            "Start mgap without torchrun; to fill several devices, give each a seed with --device cuda:N.",
+            f"--device {wanted}: one device, and there are {processes}.", "Use cuda, cpu or auto."
         )
+    if device.type != "cuda":
+        return device
+    own, there = launch.local_rank(), torch.cuda.device_count()
+    if own >= there:
+        raise UsageError(
+            f"{processes}, and no GPU for number {own} on its machine, which has {there}.",
+            f"Give torchrun --nproc-per-node {there}, or mgap --device cpu.",
+        )
+    return torch.device("cuda", own)
+
+
+def choose_float32(wanted: str, precision: str, device: torch.device, sink: Sink) -> str:
+    """Set how float32 is multiplied on a GPU: tf32 or ieee; return the choice, logging it and its reason.
+
+    `auto` keeps float32 exact where `precision` is fp32, and takes TF32 where training computes in a coarser
+    format anyway. Raises UsageError for tf32 on a device that has none.
+    """
+    able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if wanted == "tf32" and not able:
+        raise UsageError(
+            f"--tf32: {device} has no TF32.", "It needs an NVIDIA GPU from Ampere on; leave the option out."
+        )
+    if wanted != "auto":
+        chosen, why = wanted, "as asked"
+    elif not able:
+        chosen, why = "ieee", f"auto: {device} has no TF32"
+    elif precision == "fp32":
+        chosen, why = "ieee", "auto: training is in fp32, which TF32 would cut to 10 bits of mantissa"
+    else:
+        chosen, why = "tf32", f"auto: training is in {precision}, which is no finer"
+    if device.type == "cuda":
+        _multiply_in(chosen)
+        sink.log(f"float32: {chosen} ({why})")
+    return chosen
+
+
+def choose_scoring_device(wanted: str, sink: Sink) -> torch.device:
+    """Return the device as `choose_device` does; a GPU then scores in exact float32, however it trained."""
+    device = choose_device(wanted, sink)
+    if device.type == "cuda":
+        _multiply_in("ieee")  # PyTorch's own default is TF32 for convolutions
+    return device
+
+
+def _multiply_in(chosen: str) -> None:
+    torch.backends.cuda.matmul.fp32_precision = chosen
+    torch.backends.cudnn.conv.fp32_precision = chosen  # type: ignore[attr-defined]
+
+
+def be_deterministic(device: torch.device, sink: Sink) -> None:
+    """Make PyTorch refuse operations that may give other bits from run to run, and choose those that do not.
+
+    Call it before the device computes anything: cuBLAS reads its setting once.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    sink.log(f"deterministic: on {device} (an operation that cannot be is an error)")
 
 
 def _named(wanted: str) -> torch.device:

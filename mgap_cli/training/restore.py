@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mgap_cli.config import Config
@@ -14,10 +16,12 @@ from mgap_cli.data.loader import Loader
 from mgap_cli.data.store import Store, is_store, open_store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.gap.scores import Scores, scores_of
-from mgap_cli.model.inference import Predictions, predict
+from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import AudioVisualNetwork
 from mgap_cli.objectives import registry
 from mgap_cli.training.checkpoint import config_of, load_checkpoint
+from mgap_cli.training.diagnosis import explained
+from mgap_cli.training.distributed import join, predict_together
 from mgap_cli.training.task import network_from
 
 
@@ -45,8 +49,13 @@ class TrainedModel:
         """Run the network over every sample of a split, in store order."""
         config = self.config
         indices = self.store.indices(split)
-        loader = Loader(self.store, indices, self.device, config.augment, config.runtime.eval_batch_size)
-        return predict(self.network, loader.ordered())
+        size = config.runtime.eval_batch_size
+
+        def load(some: np.ndarray) -> Loader:
+            return Loader(self.store, some, self.device, config.augment, size)
+
+        with explained(self.device, "--set runtime.eval_batch_size=", min(size, len(indices))):
+            return predict_together(self.network, load, indices, join(self.device))
 
     def scores(self, split: str) -> Scores:
         """Return the per-sample table of a split.
@@ -68,13 +77,18 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def open_trained(path: Path, device: torch.device, store: Path | None = None) -> TrainedModel:
+def open_trained(
+    path: Path, device: torch.device, store: Path | None = None, batch_size: int | None = None
+) -> TrainedModel:
     """Open a checkpoint and its store (`store`, or where the checkpoint says it is).
 
+    It scores in batches of `batch_size`, if that is smaller than what it was trained with.
     Raises UnfitError if either is missing or damaged, or if they do not belong together.
     """
     content = load_checkpoint(path)
     config = config_of(content, path)
+    size = min(batch_size or math.inf, config.runtime.eval_batch_size)
+    config = config.updated({"runtime.eval_batch_size": size}, str(path))
     network = network_from(content, config, path).to(device).to(memory_format=torch.channels_last).eval()
     return TrainedModel(path, content, config, network, matching_store(content, path, store), device)
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
+from mgap_cli.errors import STOP_SIGNALS
 
 
 class StopFlag:
-    """Set by the first signal; `name` is that signal's."""
+    """What signal has come: to this process (`caught`), and to any of the run's (`agreed`); 0 for none."""
 
     def __init__(self) -> None:
-        self.name = ""
+        self.caught = self.agreed = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.name)
+    def agree(self, largest: Callable[[int], int]) -> bool:
+        """Say whether to stop, alike in all processes; `largest` is their maximum of a number."""
+        self.agreed = largest(self.caught)
+        return bool(self.agreed)
+
+    @property
+    def name(self) -> str:
+        return signal.Signals(self.agreed).name
 
 
 @contextmanager
@@ -26,7 +32,7 @@ def stop_on_signal() -> Iterator[StopFlag]:
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        flag.name = signal.Signals(number).name
+        flag.caught = number
 
     before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:
@@ -34,3 +40,13 @@ def stop_on_signal() -> Iterator[StopFlag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Hear SIGTERM and SIGUSR1 no more.
+
+    A launcher sends one to all processes as soon as the first has ended: the others are on their way out
+    too, and must not be cut short.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

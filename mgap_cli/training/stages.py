@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mgap_cli import launch
 from mgap_cli.config import Config, differing_keys
 from mgap_cli.console import Sink
 from mgap_cli.data.lists import listed_samples
@@ -20,7 +21,9 @@ from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.objectives import build_objective
 from mgap_cli.rundir import write_environment, write_status, write_text
 from mgap_cli.training.checkpoint import config_of, load_checkpoint
-from mgap_cli.training.device import choose_device
+from mgap_cli.training.device import be_deterministic, choose_device, choose_float32
+from mgap_cli.training.distributed import join
+from mgap_cli.training.loggers import package
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.restore import matching_store, open_trained
 from mgap_cli.training.task import network_from
@@ -68,7 +71,7 @@ def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
             "warmup cannot use the adaptive objective: there is no mixture to start from.",
             "Run `mgap warmup` with another --objective, then `mgap adapt` on its checkpoint.",
         )
-    _check_objective(config.warmup.objective, config, store)
+    _check(config.warmup.objective, config, store)
     config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
     span = max(config.train.epochs, config.warmup.epochs)
     return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs, span), config, store, run)
@@ -92,7 +95,7 @@ def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: 
             f"{checkpoint}: trained with {content['objective']}, one branch only.",
             "adapt needs a warm-up of both: `mgap warmup STORE --objective joint-heads`.",
         )
-    _check_objective(config.adapt.objective, config, store)
+    _check(config.adapt.objective, config, store)
     origin = _origin(checkpoint, config.adapt.only, store)
     first = content["spent"]
     epochs = config.adapt.epochs or config.train.epochs - first
@@ -122,24 +125,38 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
     check_selection(plan.config, plan.store)
     name, run = plan.stage.name, plan.run
     final, last, best = (run / f"{name}{suffix}.pt" for suffix in ("", "-last", "-best"))
-    if force:
-        for path in (final, last, best):
-            path.unlink(missing_ok=True)
     for path in (final, last):
-        if path.exists():
+        if path.exists() and not force:
             _refuse_other_configuration(path, plan)
-    if final.exists():
+    if final.exists() and not force:
         epochs = plan.stage.epochs
         write_status(run, "done", name, epochs, 0)
         sink.log(f"{name}: already finished ({epochs} epochs) in {run}; --force trains it anew")
         return final
     device = choose_device(plan.config.runtime.device, sink)
-    precision = choose_precision(plan.config.runtime.precision, device, sink)
+    world = join(device)
+    if world.size > 1:
+        share = plan.config.train.batch_size // world.size
+        sink.log(f"processes: {world.size}, {share} samples of each batch apiece")
+    if force and world.is_main:
+        for path in (final, last, best):
+            path.unlink(missing_ok=True)
+    world.barrier()
+    if plan.config.runtime.deterministic:
+        be_deterministic(device, sink)
+    precision = choose_precision(plan.config.runtime.precision, device, plan.config, sink)
+    float32 = choose_float32(plan.config.runtime.float32, precision.name, device, sink)
     samples = _subset(plan, precision, sink) if name == "adapt" else None
     initial = plan.initial[1] if plan.initial else None
     trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial)
     write_text(run / "config.yaml", plan.config.to_yaml())
-    write_environment(run, {"device": str(device), "precision": precision.name})
+    chosen = {
+        "device": str(device),
+        "processes": str(world.size),
+        "precision": precision.name,
+        "float32": float32,
+    }
+    write_environment(run, chosen)
     return trainer.fit()
 
 
@@ -182,8 +199,19 @@ def _origin(checkpoint: Path, only: str, store: Store) -> str:
     return digest.hexdigest()
 
 
-def _check_objective(name: str, config: Config, store: Store) -> None:
-    build_objective(name, config, len(store.ids))
+def _check(objective: str, config: Config, store: Store) -> None:
+    """Raise UsageError for an objective that does not fit, or a logger that is not installed, or a batch
+    that does not divide among the processes.
+    """
+    build_objective(objective, config, len(store.ids))
+    if config.runtime.report_to != "none":
+        package(config.runtime.report_to)
+    batch, processes = config.train.batch_size, launch.size()
+    if batch % processes:
+        raise UsageError(
+            f"--batch-size {batch} does not divide among {processes} processes.",
+            f"It counts the samples of all processes together: try {-(-batch // processes) * processes}.",
+        )
 
 
 def _refuse_other_configuration(path: Path, plan: Plan) -> None:

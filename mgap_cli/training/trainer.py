@@ -10,25 +10,37 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mgap_cli.config import Config
 from mgap_cli.console import Sink, Ticker
 from mgap_cli.data.loader import Batch, Loader, generator_for
+from mgap_cli.data.placement import place_samples
 from mgap_cli.data.store import Store
 from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
 from mgap_cli.gap.scores import Scores, scores_of
-from mgap_cli.model.inference import predict
+from mgap_cli.model.inference import Predictions
+from mgap_cli.model.network import HEADS
 from mgap_cli.rundir import write_status, write_text
 from mgap_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from mgap_cli.training.compiling import compiled, compiler_errors
+from mgap_cli.training.diagnosis import Place, StepGuard, explained
+from mgap_cli.training.distributed import (
+    World,
+    join,
+    predict_together,
+    share_batch_norm,
+    share_gradients,
+)
+from mgap_cli.training.loggers import open_logger
 from mgap_cli.training.precision import Precision
-from mgap_cli.training.signals import StopFlag, stop_on_signal
+from mgap_cli.training.signals import StopFlag, ignore_signals, stop_on_signal
 from mgap_cli.training.task import Task, build_task
 
 
@@ -69,7 +81,11 @@ class Trainer:
     ) -> None:
         self.stage, self.config, self.store, self.run, self.sink = stage, config, store, run, sink
         self.precision, self.device = precision, precision.device
+        self.world = join(self.device)
+        torch.manual_seed(config.train.seed)  # PyTorch's own is random, and every checkpoint holds the state
         self.task = self._initial_task(initial)
+        module = compiled(self.task) if config.runtime.compile else self.task
+        self.model = share_gradients(module, set(self.task.objective.heads) != set(HEADS), self.world)
         self.train_indices = store.indices("train")
         samples = self.train_indices if samples is None else samples
         if len(samples) < 2:
@@ -77,7 +93,8 @@ class Trainer:
                 f"{store.path}: {len(samples)} sample to train on, and batch normalisation needs two.",
                 "Prepare a store with more training clips.",
             )
-        self.loader = self._loader(samples, config.train.batch_size)
+        self.placed = place_samples(store, self.device, config.runtime, sink)
+        self.loader = self._loader(samples, config.train.batch_size, self.world)
         self.optimizer = _optimizer(self.task, config, self.device)
         if initial is not None and initial["config"]["train"]["optimizer"] == config.train.optimizer:
             groups = self.optimizer.state_dict()["param_groups"]
@@ -85,7 +102,9 @@ class Trainer:
             self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
         self.scheduler = _scheduler(self.optimizer, config, stage)
         self.scaler = precision.scaler()
-        self.epoch = self.step = self.bad_steps = 0
+        self.guard = StepGuard(self.task.network, config.train.max_bad_steps)
+        self.epoch = self.step = 0
+        self.saved = time.monotonic()
         self.sums = torch.zeros(5, dtype=torch.float64, device=self.device)  # n, loss, correct by head
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
@@ -112,82 +131,106 @@ class Trainer:
             self._restore(load_checkpoint(self.last_path))
         total = self.stage.epochs * self.loader.steps
         done = self.epoch * self.loader.steps + self.step
+        self.world.require_same(done, str(self.last_path))
         if done:
             self.sink.log(f"{self.stage.name}: going on from epoch {self.epoch}, step {self.step}")
+        report_to = self.config.runtime.report_to if self.world.is_main else "none"
+        self.logger = open_logger(report_to, self.run, self.stage.name, self.config, self.history, self.sink)
         try:
-            with stop_on_signal() as stop, self.sink.progress(self.stage.name, total, "steps", done) as tick:
+            with (
+                closing(self.logger),
+                stop_on_signal() as stop,
+                self.sink.progress(self.stage.name, total, "steps", done) as tick,
+            ):
                 while self.epoch < self.stage.epochs:
                     self._run_epoch(stop, tick)
-        except torch.OutOfMemoryError as error:
-            self._write_status("failed")
-            size = self.config.train.batch_size
-            raise MgapError(
-                f"{self.device} ran out of memory at batch size {size}.",
-                f"Try --batch-size {max(size // 2, 1)}.",
-            ) from error
         except BaseException as error:
+            if self.world.size > 1:
+                ignore_signals()
             preempted = isinstance(error, MgapError) and error.exit_code == ExitCode.PREEMPTED
-            self._write_status("preempted" if preempted else "failed")
+            with suppress(MgapError):  # where the disk is full, that is the news
+                self._write_status("preempted" if preempted else "failed")
             raise
-        if self.best_path.exists():
+        if self.world.is_main and self.best_path.exists():
             self.best_path.replace(self.final_path)
+        self.world.barrier()
         self._write_status("done")
         return self.final_path
 
     def _run_epoch(self, stop: StopFlag, tick: Ticker) -> None:
-        started = time.monotonic()
+        started, first = time.monotonic(), self.step
         lr = float(self.scheduler.get_last_lr()[0])
         if self.step == 0:
             self._write_status("running")
-            for line in self.task.objective.on_epoch_start(self.epoch, self._score_training_split):
-                self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
+            self._prepare_objective()
         self.task.train()
-        for batch in self.loader.training(self.config.train.seed, self.epoch, self.step):
-            self._train_step(batch)
-            self.step += 1
-            tick(self.epoch * self.loader.steps + self.step, f"lr {lr:.2g}")
-            if stop and self.step < self.loader.steps:
-                self._save_and_leave(stop)
+        with explained(self.device, "--batch-size ", min(self.loader.batch_size, len(self.loader.indices))):
+            for batch in self.loader.training(self.config.train.seed, self.epoch, self.step):
+                self._train_step(batch)
+                self.step += 1
+                tick(self.epoch * self.loader.steps + self.step, f"lr {lr:.2g}")
+                # At every step: over gloo on the CPU this waits for no device, and a signal for no step.
+                if stop.agree(self.world.max) and self.step < self.loader.steps:
+                    self._save_and_leave(stop)
+                if self._save_is_due():
+                    self._save()
+        self.guard.require_finite(self._place(self.step))
         self.scheduler.step()
-        self._finish_epoch(lr, time.monotonic() - started)
-        if stop and self.epoch < self.stage.epochs:
+        self._finish_epoch(lr, time.monotonic() - started, 1 - first / self.loader.steps)
+        if stop.agree(self.world.max) and self.epoch < self.stage.epochs:
             self._save_and_leave(stop)
 
+    def _prepare_objective(self) -> None:
+        """Let the main process fit what the objective fits, the others helping to score; then share it."""
+        if self.world.is_main:
+            lines = self.task.objective.on_epoch_start(self.epoch, self._score_training_split)
+            for line in lines:
+                self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
+            self.world.max(0)
+        else:
+            while self.world.max(0):  # as often as the main process calls for it
+                self._predict(self.train_indices)
+        self.world.broadcast_buffers(self.task)
+
     def _train_step(self, batch: Batch) -> None:
-        with self.precision.autocast():
-            loss, outputs = self.task(batch)
+        with self.precision.autocast(), compiler_errors():
+            loss, outputs = self.model(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        if not torch.isfinite(loss):
-            self._count_bad_step(loss)
-            return
-        self.bad_steps = 0
-        self.scaler.scale(loss).backward()
+        # The processes' gradients add up to the batch's, and are averaged.
+        self.scaler.scale(loss * self.world.size).backward()
         self.scaler.unscale_(self.optimizer)
+        good = self.guard.admit(loss)
         noise = generator_for(self.config.train.seed, self.epoch, self.step, 1)
         self.task.objective.after_backward(self.task.network, outputs, noise)
         if self.config.train.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.config.train.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.guard.apply(self.optimizer, self.scaler, good)
+        if self.device.type == "cpu" or (self.step + 1) % self.guard.limit == 0:
+            self.guard.check(self._place(self.step + 1))
         with torch.no_grad():
             n = len(batch.labels)
             correct = [
                 (outputs.head(h).argmax(1) == batch.labels).sum() for h in ("fused", "audio", "visual")
             ]
-            self.sums += torch.stack([torch.tensor(n, device=self.device), loss.detach() * n, *correct])
+            counts = torch.stack([torch.full((), n, device=self.device), loss.detach() * n, *correct])
+            self.sums += torch.where(good, counts, 0)
 
-    def _count_bad_step(self, loss: Tensor) -> None:
-        self.bad_steps += 1
-        if self.bad_steps < self.config.train.max_bad_steps:
-            return
-        lr = self.scheduler.get_last_lr()[0]
-        raise MgapError(
-            f"{self.stage.name}: the loss is {loss.item()} for {self.bad_steps} steps in a row "
-            f"(epoch {self.epoch + 1}, step {self.step + 1}, lr {lr:.3g}).",
-            "Try a lower --lr or --clip-norm 1; the last whole epoch is kept.",
-        )
+    def _place(self, step: int) -> Place:
+        return Place(self.stage.name, self.epoch + 1, step, float(self.scheduler.get_last_lr()[0]))
 
-    def _finish_epoch(self, lr: float, seconds: float) -> None:
+    def _save_is_due(self) -> bool:
+        """Within a long epoch, so that a kill costs minutes and not hours."""
+        minutes = self.config.runtime.save_every
+        return bool(minutes) and time.monotonic() - self.saved >= 60 * minutes
+
+    def _save(self) -> None:
+        self.guard.require_finite(self._place(self.step))
+        if self.world.is_main:
+            save_checkpoint(self.last_path, self._content())
+        self.saved = time.monotonic()
+
+    def _finish_epoch(self, lr: float, seconds: float, share: float) -> None:
+        """Validate, report and save an epoch; `share` of it was trained in these `seconds`."""
         n, loss, *correct = self.sums.tolist()
         self.sums.zero_()
         entry: dict[str, Any] = {"stage": self.stage.name, "epoch": self.epoch + 1, "lr": lr}
@@ -201,13 +244,16 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         if self._is_best(entry):
             self.best = {"on": self.config.train.select, "epoch": self.epoch}
+        rate = n * share / seconds
+        figures = {**entry, "seconds": round(seconds, 3), "samples_per_second": round(rate, 1)}
+        # Before the checkpoints: after a kill in between the epoch is done and told again; none is missing.
+        self._append_metrics(figures)
+        self.logger.epoch(self.epoch, figures)
+        if self.world.is_main and self.best["epoch"] == self.epoch:
             save_checkpoint(self.best_path, self._content())
-        save_checkpoint(self.last_path, self._content())
-        self._append_metrics(
-            {**entry, "seconds": round(seconds, 3), "samples_per_second": round(n / seconds, 1)}
-        )
+        self._save()
         self._write_status("running")
-        self.sink.log(_epoch_line(entry, self.stage.epochs, n / seconds))
+        self.sink.log(_epoch_line(entry, self.stage.epochs, rate))
 
     def _validation_splits(self) -> list[str]:
         splits = [s for s in ("val",) if (self.store.splits == s).any()]
@@ -217,15 +263,11 @@ class Trainer:
 
     def _validate(self, split: str) -> dict[str, float]:
         """Return accuracy by head, and the fused (or only) head's mean cross-entropy as `loss`."""
-        loader = self._loader(self.store.indices(split), self.config.runtime.eval_batch_size)
-        found = predict(self.task.network, loader.ordered())
+        found = self._predict(self.store.indices(split))
         heads = self.task.objective.heads
         true = found.probabilities[heads[0]][np.arange(len(found.labels)), found.labels]
         if not np.isfinite(true).all():
-            raise MgapError(
-                f"{self.stage.name}: predictions are not finite after epoch {self.epoch + 1}: it diverged.",
-                "Try a lower --lr or --clip-norm 1; the last whole epoch is kept.",
-            )
+            raise self.guard.diverged("it diverged: predictions are not finite", self._place(self.step))
         figures = {"loss": float(-np.log(np.maximum(true, 1e-12)).mean())}
         for head in heads:
             figures[head] = float((found.probabilities[head].argmax(1) == found.labels).mean())
@@ -244,18 +286,32 @@ class Trainer:
         return rank(entry) > rank(self.history[self.best["epoch"] - 1])
 
     def _score_training_split(self) -> tuple[Scores, np.ndarray]:
-        loader = self._loader(self.train_indices, self.config.runtime.eval_batch_size)
-        found = predict(self.task.network, loader.ordered())
+        self.world.max(1)  # calls the others to the pass
+        found = self._predict(self.train_indices)
         return scores_of(found, self.store.ids, self.store.classes), found.index
 
-    def _loader(self, indices: np.ndarray, batch_size: int) -> Loader:
-        return Loader(self.store, indices, self.device, self.config.augment, batch_size)
+    def _predict(self, indices: np.ndarray) -> Predictions:
+        size = min(self.config.runtime.eval_batch_size, len(indices))
+        self.world.broadcast_buffers(self.task)  # each process's batch norm has seen its own share last
+        with explained(self.device, "--set runtime.eval_batch_size=", size):
+            return predict_together(
+                self.task.network, lambda some: self._loader(some, size), indices, self.world
+            )
+
+    def _loader(self, indices: np.ndarray, batch_size: int, world: World | None = None) -> Loader:
+        """Return a loader; of each batch's share among `world`, if given."""
+        rank, ranks = (world.rank, world.size) if world else (0, 1)
+        config, placed = self.config.augment, self.placed
+        return Loader(self.store, indices, self.device, config, batch_size, rank, ranks, placed)
 
     def _initial_task(self, initial: dict[str, Any] | None) -> Task:
-        task = build_task(self.config, self.stage.objective, len(self.store.classes), len(self.store.ids))
+        classes, samples = len(self.store.classes), len(self.store.ids)
+        task = build_task(self.config, self.stage.objective, classes, samples, self.world)
         if initial is not None:
             state = {k: v for k, v in initial["model"].items() if k.startswith("network.")}
             task.load_state_dict(state, strict=False)
+        if self.config.runtime.sync_bn:
+            share_batch_norm(task, self.device, self.world)
         return task.to(self.device).to(memory_format=torch.channels_last)
 
     def _content(self) -> dict[str, Any]:
@@ -281,7 +337,7 @@ class Trainer:
                 "scheduler": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "sums": self.sums,
-                "bad_steps": self.bad_steps,
+                "bad_steps": int(self.guard.row),
                 "rng": torch.get_rng_state(),
             },
         }
@@ -302,13 +358,15 @@ class Trainer:
         self.scheduler.load_state_dict(loop["scheduler"])
         self.scaler.load_state_dict(loop["scaler"])
         self.sums = loop["sums"].to(self.device)
-        self.bad_steps = loop["bad_steps"]
+        self.guard.row.fill_(loop["bad_steps"])
+        self.guard.remember()
         torch.set_rng_state(loop["rng"])
         self.epoch, self.step = content["epoch"], content["step"]
         self.history, self.best = content["history"], content["selected"]
 
     def _save_and_leave(self, stop: StopFlag) -> None:
-        save_checkpoint(self.last_path, self._content())
+        self._save()
+        self.world.barrier()  # whoever leaves first ends all, and the save takes the main process a while
         raise MgapError(
             f"stopped by {stop.name} at epoch {self.epoch + 1}, step {self.step}; saved {self.last_path}.",
             "Run the same line again to go on.",
@@ -340,7 +398,7 @@ def check_selection(config: Config, store: Store) -> None:
 
 def _optimizer(task: Task, config: Config, device: torch.device) -> torch.optim.Optimizer:
     train = config.train
-    fused = device.type == "cuda"
+    fused = device.type in ("cpu", "cuda")
     if train.optimizer == "sgd":
         return torch.optim.SGD(
             task.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay, fused=fused

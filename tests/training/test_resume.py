@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from program import TINY, Running, assert_same_checkpoint, listing, metrics, mgap, sets, start, status
 
 EPOCHS = 10
@@ -163,22 +165,72 @@ def test_killed_by_ctrl_c(whole, store, tmp_path):
     assert_same_run(whole, run)
 
 
-@pytest.mark.slow
-def test_thirty_kills_at_random_moments(whole, store, tmp_path):
-    """Each attempt lives for a random time, so that kills fall in every part of the program."""
-    import time
+@pytest.mark.parametrize("stage", ["warmup", "adapt"])
+def test_killed_within_an_epoch_that_is_saved_on_its_way(store, finished, tmp_path, stage):
+    """`save_every` is wall time, here after each step: it decides what a kill costs, and nothing else."""
 
-    draw = random.Random(0)
-    for trial in range(6):
-        run, kills = tmp_path / f"run{trial}", 0
-        while kills < 5:
-            running = start(*warmup_line(store, run))
-            end = time.monotonic() + draw.uniform(0.05, 1.5)
+    def line(run: Path, minutes: float) -> list[object]:
+        begin = ["warmup", store] if stage == "warmup" else ["adapt", finished / "warmup.pt"]
+        settings = sets(*TINY, "train.batch_size=3") if stage == "warmup" else sets("train.batch_size=3")
+        return [*begin, "-o", run, *settings, *sets(f"runtime.save_every={minutes}"), "--epochs", 2]
+
+    def step_saved(run: Path) -> bool:
+        try:
+            return torch.load(run / f"{stage}-last.pt", weights_only=True)["step"] > 0
+        except FileNotFoundError:
+            return False
+
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert mgap(*line(whole, 0)).code == 0
+    running = start(*line(run, 1e-9))
+    assert running.until(lambda: step_saved(run))
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    assert not metrics(run, stage) and step_saved(run)
+    resumed = mgap(*line(run, 1e-9))
+    assert resumed.code == 0 and "going on from epoch 0, step" in resumed.err
+    for name in (f"{stage}.pt", f"{stage}-last.pt"):
+        for part in (".model", ".loop", ".history", ".selected"):
+            assert_same_checkpoint(whole / name, run / name, part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("stage", ["warmup", "adapt"])
+def test_stopped_at_thirty_random_moments(whole, store, finished, tmp_path, stage, number):
+    """Each attempt lives for a random time, so that the end falls in every part of the program.
+
+    A save after each step lets many of them begin within an epoch.
+    """
+
+    def line(run: Path) -> list[object]:
+        often = sets("runtime.save_every=1e-9")
+        if stage == "warmup":
+            return [*warmup_line(store, run), *often]
+        return ["adapt", finished / "warmup.pt", "-o", run, "--epochs", EPOCHS, *often]
+
+    undisturbed = tmp_path / "undisturbed"
+    begin = time.monotonic()
+    assert mgap(*line(undisturbed)).code == 0
+    usual = time.monotonic() - begin
+    draw, stops, within, trial = random.Random(0), 0, 0, 0
+    while stops < 30:
+        trial += 1
+        run = tmp_path / f"run{trial}"
+        for _ in range(6):
+            running = start(*line(run))
+            end = time.monotonic() + draw.uniform(0.05, usual)
             running.until(lambda end=end: time.monotonic() > end)
-            running.send(signal.SIGKILL)
-            if running.wait().code == 0:
+            running.send(number)
+            done = running.wait()
+            within += "going on from epoch" in done.err and ", step 0" not in done.err
+            if done.code == 0:
                 break
-            kills += 1
-        assert mgap(*warmup_line(store, run)).code == 0
-        assert_same_run(whole, run)
+            # 75 once training has begun; before that a signal ends the program at once, with nothing to save.
+            assert done.code in (-number, 75), done.err
+            assert done.code != 75 or status(run)["state"] == "preempted"
+            stops += 1
+        assert mgap(*line(run)).code == 0
+        assert_same_run(undisturbed, run, stage)
         shutil.rmtree(run)
+    assert within >= 5

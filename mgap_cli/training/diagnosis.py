@@ -1,0 +1,163 @@
+"""What goes wrong in training: kept out of the weights, and told in a line or two.
+
+A step is bad if its loss or a gradient is not finite. It changes nothing: neither the weights nor the
+optimizer's memory nor the running statistics of the batch norms, which a single NaN would spoil for good.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mgap_cli.errors import MgapError, UsageError
+
+MODULES = ("audio encoder", "visual encoder", "fusion", "heads")
+_PREFIXES = ("audio_encoder.", "visual_encoder.", "fusion.", "")  # of parameter names; "": all the rest
+# Of the CPU's allocator, of MPS, and of oneDNN, which does not say why it could not.
+_NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a", "could not execute a primitive")
+_NOT_DETERMINISTIC = " does not have a deterministic implementation"
+
+
+class Place(NamedTuple):
+    """Where training stands: `epoch` and `step` count from 1."""
+
+    stage: str
+    epoch: int
+    step: int
+    lr: float
+
+
+class StepGuard:
+    """Judges every step of a network's training, and ends it after `limit` bad steps in a row.
+
+    What it knows stays on the device: `row`, bad steps in a row; `loss`, the latest; `norms`, gradient
+    norms (4,) of the last good step, in the order of MODULES.
+    """
+
+    def __init__(self, network: nn.Module, limit: int) -> None:
+        self.network, self.limit = network, limit
+        self.groups = _grouped(network)
+        self.buffers = [b for b in network.buffers() if b.is_floating_point()]
+        device = next(network.parameters()).device
+        self.row = torch.zeros((), dtype=torch.int64, device=device)
+        self.loss = torch.zeros((), device=device)
+        self.norms = torch.zeros(len(MODULES), device=device)
+        self.remember()
+
+    def remember(self) -> None:
+        """Take the running statistics as they are now for good ones."""
+        self.statistics = self._flat_statistics()
+
+    def admit(self, loss: Tensor) -> Tensor:
+        """Judge the step whose gradients are in place (and not scaled); return a boolean scalar: it is good.
+
+        Nothing is read back to the host. After a bad step the running statistics are those before it.
+        """
+        loss = loss.detach().float()
+        norms = torch.stack([_norm(group, loss) for group in self.groups])
+        good = torch.isfinite(loss) & torch.isfinite(norms).all()
+        self.row = torch.where(good, 0, self.row + 1)
+        self.norms = torch.where(good, norms, self.norms)
+        self.loss = loss
+        if self.buffers:
+            self.statistics = torch.where(good, self._flat_statistics(), self.statistics)
+            pieces = torch.split(self.statistics, [b.numel() for b in self.buffers])
+            shaped = [piece.view_as(b) for piece, b in zip(pieces, self.buffers, strict=True)]
+            torch._foreach_copy_(self.buffers, shaped)
+        return good
+
+    def apply(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, good: Tensor) -> None:
+        """Take the optimizer's step if it is `good`, without a wait for the device where that is possible."""
+        if scaler.is_enabled():
+            _begin_momentum(optimizer)
+            scaler.step(optimizer)  # leaves out, by itself, a step whose gradients overflowed
+            scaler.update()
+        elif optimizer.defaults.get("fused"):
+            _begin_momentum(optimizer)
+            optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # as GradScaler tells it
+            optimizer.step()
+        elif good:
+            optimizer.step()
+
+    def check(self, place: Place) -> None:
+        """Raise MgapError if the last `limit` steps were all bad. On a GPU this waits for the device."""
+        row = int(self.row)
+        if row >= self.limit:
+            loss = self.loss.item()
+            what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
+            raise self.diverged(f"{what} for {row} steps in a row", place)
+
+    def require_finite(self, place: Place) -> None:
+        """Raise MgapError if a weight or a running statistic is not finite: such a state is not saved."""
+        values = [p.detach() for p in self.network.parameters()] + self.buffers
+        if not bool(torch.stack([torch.isfinite(v).all() for v in values]).all()):
+            raise self.diverged("the weights are not finite", place)
+
+    def diverged(self, what: str, place: Place) -> MgapError:
+        """Return the error for `what`, with where it happened and each module's gradient norm."""
+        norms = sorted(zip(self.norms.tolist(), MODULES, strict=True), reverse=True)
+        known = "gradient norms of the last good step, largest first: "
+        known += ", ".join(f"{module} {norm:.2g}" for norm, module in norms)
+        return MgapError(
+            f"{place.stage}: {what} (epoch {place.epoch}, step {place.step}, lr {place.lr:.3g}; "
+            f"{known if norms[0][0] else 'no step was good'}).",
+            "Try a lower --lr or --clip-norm 1; the last good checkpoint is kept.",
+        )
+
+    def _flat_statistics(self) -> Tensor:
+        return torch.cat([b.flatten() for b in self.buffers]) if self.buffers else torch.zeros(0)
+
+
+def _grouped(network: nn.Module) -> list[list[nn.Parameter]]:
+    groups: list[list[nn.Parameter]] = [[] for _ in MODULES]
+    for name, parameter in network.named_parameters():
+        first = next(i for i, prefix in enumerate(_PREFIXES) if name.startswith(prefix))
+        groups[first].append(parameter)
+    return groups
+
+
+def _norm(parameters: Sequence[nn.Parameter], like: Tensor) -> Tensor:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients).float() if gradients else torch.zeros_like(like)
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give SGD its momentum buffers, zero, which make its first step what it would have been.
+
+    Its fused form leaves them uninitialised where the very first step is left out.
+    """
+    if isinstance(optimizer, torch.optim.SGD) and not optimizer.state and optimizer.defaults["momentum"]:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+@contextmanager
+def explained(device: torch.device, option: str, size: int) -> Iterator[None]:
+    """Turn what PyTorch raises within the block into a MgapError: memory that runs out, with the next
+    `option` (a batch's `size`) to try, or an operation that --deterministic does not allow.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        words = str(error)
+        if _NOT_DETERMINISTIC in words:
+            operation = words.partition(_NOT_DETERMINISTIC)[0].strip()
+            raise UsageError(
+                f"--deterministic: {operation} has no deterministic form on {device}.",
+                "Train without --deterministic, or on another --device.",
+            ) from error
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(
+            sign in words for sign in _NO_MEMORY
+        ):
+            raise
+        memory = "the GPU" if device.type != "cpu" else "the machine"
+        raise MgapError(
+            f"{memory} ran out of memory at a batch of {size} on {device}.",
+            f"Try {option}{size // 2}." if size > 1 else "Take a smaller network or smaller frames.",
+        ) from error

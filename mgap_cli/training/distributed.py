@@ -1,0 +1,240 @@
+"""Several processes that train or evaluate as one: what they exchange, and how they end together.
+
+torchrun (or any launcher that sets the same environment) starts the processes; each has its own device and
+computes its share of every batch. What is decided once for all, such as whether to stop, goes over gloo on
+the CPU, so that no GPU has to be waited for; gradients and logits go over the device's own backend.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.nn.parallel import DistributedDataParallel
+
+from mgap_cli import launch
+from mgap_cli.data.loader import Loader
+from mgap_cli.errors import ExitCode, MgapError, UsageError
+from mgap_cli.model.inference import Predictions, predict
+from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.training.signals import ignore_signals
+
+IntArray = npt.NDArray[np.int64]
+
+_POLL_SECONDS = 1.0  # how often a process asks whether another one has failed
+_GRACE_SECONDS = 5.0  # what it then has, to come out of an exchange that will never end
+_TELL_SECONDS = 10.0  # how long it waits for the one that speaks
+_STORE_SECONDS = 10.0
+# What gloo and NCCL say when the other end is gone.
+_LOST = ("closed by peer", "reset by peer", "broken pipe", "gloo", "nccl", "timed out", "connection refused")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that share the work. Every method but the properties must be called by all of them.
+
+    rank: this process's number, from 0. size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """The one process that writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, total: int) -> slice:
+        """Return this process's rows of `total`; empty where there are too few for all."""
+        return launch.shares(total, self.size)[self.rank]
+
+    def max(self, value: int) -> int:
+        """Return the largest of the processes' values: a flag that one has set is then set for all."""
+        if self.size == 1:
+            return value
+        held = torch.tensor(value, dtype=torch.int64)
+        dist.all_reduce(held, dist.ReduceOp.MAX)
+        return int(held)
+
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        self.max(0)
+
+    def require_same(self, value: int, what: str) -> None:
+        """Raise MgapError unless all processes found the same `value` in their file system."""
+        if self.size > 1 and (self.max(value), -self.max(-value)) != (value, value):
+            raise MgapError(
+                f"the processes see different files: {what} is not the same for all.",
+                "The run folder must lie on a file system that every machine shares.",
+            )
+
+    def join_rows(self, rows: Tensor, total: int) -> Tensor:
+        """Return all processes' rows, (total, K), in the batch's order; `rows` (b, K) are this one's.
+
+        Gradient flows into this process's own rows only: summed over the processes, that is the gradient
+        of whatever is computed from the whole. A process without a share takes part with gradients of 0.
+        """
+        if self.size == 1:
+            return rows
+        shares = launch.shares(total, self.size)
+        counts = [s.stop - s.start for s in shares]
+        own = rows[: counts[self.rank]]
+        padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+        padded[: len(own)] = own.detach()
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        pieces = [own if r == self.rank else parts[r][:n] for r, n in enumerate(counts)]
+        whole = torch.cat(pieces)
+        return whole if len(own) else whole + 0 * rows.sum()
+
+    def join_arrays(self, array: npt.NDArray[np.generic], total: int) -> npt.NDArray[np.generic]:
+        """Return all processes' rows of an array, (total, ...), in order; bits are not changed."""
+        if self.size == 1:
+            return array
+        return self.join_rows(torch.from_numpy(np.ascontiguousarray(array)), total).numpy()
+
+    def broadcast_buffers(self, module: nn.Module) -> None:
+        """Give every process the main one's buffers: batch norm's statistics and what an objective knows."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
+
+@cache
+def join(device: torch.device) -> World:
+    """Return the world that this process belongs to, connecting to it the first time.
+
+    Raises MgapError if the others cannot be reached.
+    """
+    if launch.size() == 1:
+        return World()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise MgapError(
+            f"the other processes cannot be reached ({' '.join(str(error).split())}).",
+            "Start all of them with torchrun, with one rendezvous.",
+        ) from error
+    atexit.register(dist.destroy_process_group)
+    _watch_for_failures()
+    return World(launch.rank(), launch.size())
+
+
+def share_gradients(module: nn.Module, idle: bool, world: World) -> nn.Module:
+    """Wrap `module` so that backward averages its gradients over the processes; alone, return it as it is.
+
+    idle: some parameters take no part in the loss, and must be looked for.
+    """
+    return DistributedDataParallel(module, find_unused_parameters=idle) if world.size > 1 else module
+
+
+def share_batch_norm(module: nn.Module, device: torch.device, world: World) -> None:
+    """Make batch norm's statistics those of the whole batch. UsageError where PyTorch cannot: on a CPU."""
+    if world.size == 1:
+        return  # they are
+    if device.type != "cuda":
+        raise UsageError(
+            f"--sync-bn needs a GPU a process, and the device is {device}.", "Train without --sync-bn."
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+
+
+def predict_together(
+    network: AudioVisualNetwork, load: Callable[[IntArray], Loader], indices: IntArray, world: World
+) -> Predictions:
+    """Predict for the samples at `indices`, a share a process; all get all, each sample once, in order.
+
+    load: makes the loader of some of the indices.
+    """
+    own = indices[world.share(len(indices))]
+    found = predict(network, load(own if len(own) else indices[:1]).ordered())
+
+    def joined(array: Any) -> Any:
+        return world.join_arrays(array, len(indices))
+
+    probabilities = {head: joined(p) for head, p in found.probabilities.items()}
+    return Predictions(joined(found.index), joined(found.labels), probabilities)
+
+
+def _watch_for_failures() -> None:
+    """End this process soon after another one has failed, even where it hangs in an exchange with it."""
+    done = threading.Event()
+
+    def watch() -> None:
+        with suppress(RuntimeError):  # the launcher itself is gone
+            store = _store()
+            while not done.wait(_POLL_SECONDS):
+                if store.check(["failed"]):
+                    if not done.wait(_GRACE_SECONDS):
+                        os._exit(ExitCode.FAILED)
+                    return
+
+    thread = threading.Thread(target=watch, name="mgap-watch", daemon=True)
+    thread.start()
+
+    def leave_off() -> None:
+        done.set()
+        thread.join(_POLL_SECONDS)
+
+    atexit.register(leave_off)
+
+
+def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
+    """End this failed process, and so all; the first to fail tells the user why.
+
+    The others are silent: what fails there is the same, or that this one is gone. With no `tell` it is
+    what the main process has told already.
+    """
+    ignore_signals()
+    try:
+        store = _store()
+        if launch.is_main() if tell is None else store.add("failed", 1) == 1:
+            if tell:
+                tell()
+            store.set("told", "yes")
+        else:
+            # The launcher kills all once the first has left: that one must have spoken.
+            store.wait(["told"], timedelta(seconds=_TELL_SECONDS))
+    except (RuntimeError, ValueError, KeyError):  # no launcher's store: better told twice than not at all
+        if tell:
+            tell()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)  # a normal exit may wait, in NCCL, for those that are gone
+
+
+def lost(error: BaseException) -> MgapError | None:
+    """Return the user's view of an error that says that another process has gone; None for any other."""
+    words = str(error).lower()
+    if not isinstance(error, RuntimeError) or not any(sign in words for sign in _LOST):
+        return None
+    return MgapError(
+        f"process {launch.rank()} of {launch.size()} lost another one, which ended or hangs.",
+        "torchrun's report below says which; run the same line again to go on from the last save.",
+    )
+
+
+@cache
+def _store() -> PrefixStore:
+    """Connect to the launcher's key-value store, under a name that no restart of the processes shares."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    timeout = timedelta(seconds=_STORE_SECONDS)
+    client = TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)
+    return PrefixStore(f"mgap/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", client)

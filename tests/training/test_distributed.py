@@ -1,0 +1,293 @@
+"""Two real processes under torchrun, over gloo: they leave what one process leaves, and end as one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from program import ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
+
+from mgap_cli.config import AugmentConfig
+from mgap_cli.data.loader import Loader
+from mgap_cli.data.store import open_store
+from mgap_cli.errors import UsageError
+from mgap_cli.launch import SMALLEST, shares
+from mgap_cli.training.distributed import World, share_batch_norm
+
+# Runs several lines of mgap in one process, with batch norm's statistics frozen: over a share of a batch
+# they are others than over all of it, and everything else must not be.
+FROZEN = """
+import shlex, sys
+from torch import nn
+from mgap_cli.__main__ import main
+from mgap_cli.training.task import Task
+
+plain = Task.train
+
+def train(self, mode=True):
+    plain(self, mode)
+    for module in self.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return self
+
+Task.train = train
+for line in open(sys.argv[1]).read().splitlines():
+    sys.argv = ["mgap", *shlex.split(line)]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+OBJECTIVES = {"joint-heads": "heads", "ogm-ge": "ogm", "unimodal-audio": "audio"}
+SGD = [*sets(*TINY), "--optimizer", "sgd"]  # AdamW divides by small gradients, and their rounding shows
+RECIPE = ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shutdown-timeout", "60"]
+
+
+class Launched:
+    """torchrun with two processes."""
+
+    def __init__(self, folder: Path, *args: object, program: tuple[object, ...] = ("-m", "mgap_cli")) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.out, self.err = folder / "torchrun.out", folder / "torchrun.err"
+        words = ["--standalone", "--nproc-per-node", "2", *RECIPE, *program, *args]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MGAP_")}
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
+                stdout=out,
+                stderr=err,
+                env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            )
+
+    def wait(self) -> int:
+        return self.process.wait(120)
+
+    def workers(self) -> list[int]:
+        """Return the processes' ids, in the order in which they were started."""
+        listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        found = map(int, listing.split())
+        return [p for p in found if b"mgap_cli" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not happened():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.err.read_text()
+            time.sleep(0.005)
+
+    def messages(self) -> list[str]:
+        """Return what mgap itself complained of; a traceback of it is no message and fails."""
+        text = self.err.read_text()
+        assert not re.search(r'File "[^"]*mgap_cli', text) and "defect of mgap" not in text, text
+        return [line for line in text.splitlines() if line.startswith("error: ")]
+
+
+def script(folder: Path, lines: list[list[object]]) -> tuple[Path, Path]:
+    program, plan = folder / "frozen.py", folder / "lines.txt"
+    program.write_text(FROZEN)
+    plan.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    return program, plan
+
+
+def line(store: Path, run: Path, *more: object) -> list[object]:
+    return ["warmup", store, "-o", run, *sets(*TINY), "--epochs", 12, *more]
+
+
+def lines(store: Path, folder: Path) -> list[list[object]]:
+    one = ["--epochs", 1, "--select", "last"]
+    warm = folder / "heads/warmup.pt"
+    return [
+        *(
+            ["warmup", store, "-o", folder / name, *SGD, *one, "--objective", objective]
+            for objective, name in OBJECTIVES.items()
+        ),
+        ["analyze-gap", warm, *sets("runtime.eval_batch_size=7")],
+        ["adapt", warm, "-o", folder / "adapt", *one],
+        ["adapt", warm, "-o", folder / "kl", *one, "--shift", "kl", "--beta", 3, "--alpha", 1],
+        ["evaluate", warm, folder / "adapt/adapt.pt", "--json"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory) -> Path:
+    """What one process leaves."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = subprocess.run(
+        [sys.executable, *script(folder, lines(store, folder))],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def launched(store, tmp_path_factory) -> Launched:
+    """Two processes that do the same, and some more; what they do last is refused."""
+    folder = tmp_path_factory.mktemp("together")
+    more = [line(store, folder / "whole"), line(store, folder / "refused", "--batch-size", 15)]
+    program, plan = script(folder, [*lines(store, folder), *more])
+    launched = Launched(folder, plan, program=(program,))
+    assert launched.wait() != 0
+    return launched
+
+
+@pytest.fixture(scope="module")
+def together(launched) -> Path:
+    """What two processes leave."""
+    assert (launched.folder / "whole/warmup.pt").exists(), launched.err.read_text()
+    return Path(launched.folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["heads/warmup.pt", "ogm/warmup.pt", "audio/warmup.pt", "adapt/adapt.pt", "kl/adapt.pt"]
+)
+def test_parameters_agree_with_one_process(store, alone, together, file):
+    start = tensors(alone / "heads/warmup.pt")
+    one, two = (tensors(folder / file) for folder in (alone, together))
+    compared = [key for key in one if key.startswith(".model.")]
+    assert compared == [key for key in two if key.startswith(".model.")]
+    for key in compared:
+        torch.testing.assert_close(two[key], one[key], rtol=2e-4, atol=2e-5, equal_nan=True, msg=key)
+    if "adapt" in file:  # and they are not just where they began
+        assert not torch.equal(
+            one[".model.network.audio_encoder.conv1.weight"],
+            start[".model.network.audio_encoder.conv1.weight"],
+        )
+
+
+def test_metrics_are_those_of_one_process(alone, together):
+    for name, stage in (("heads", "warmup"), ("ogm", "warmup"), ("audio", "warmup"), ("adapt", "adapt")):
+        (one,), (two,) = (metrics(folder / name, stage) for folder in (alone, together))
+        assert one["train"].keys() == two["train"].keys()
+        for split in ("train", "val"):
+            assert two[split] == pytest.approx(one[split], abs=1e-5)
+
+
+def test_gaps_agree_in_order_and_in_value(store, alone, together):
+    tables = []
+    for folder in (alone, together):
+        with (folder / "heads/gap.csv").open() as file:
+            tables.append(list(csv.DictReader(file)))
+    one, two = tables
+    opened = open_store(store)
+    train = {opened.ids[i] for i in opened.indices("train")}
+    assert len(train) % 2 == 1, "an odd number shows padding"
+    assert len(two) == len(train) and {row["id"] for row in two} == train
+    by_id = {row["id"]: row for row in one}
+    for row in two:
+        for key in ("p_audio", "p_visual", "gap", "posterior"):
+            assert float(row[key]) == pytest.approx(float(by_id[row["id"]][key]), abs=1e-4)
+        assert row["label"] == by_id[row["id"]]["label"]
+    # The mixture that training used, and the scores behind it.
+    states = [tensors(folder / "adapt/adapt.pt") for folder in (alone, together)]
+    for key in (
+        ".model.objective.posterior",
+        ".model.objective.balanced_mean",
+        ".model.objective.balanced_sd",
+    ):
+        torch.testing.assert_close(states[1][key], states[0][key], rtol=1e-4, atol=1e-4, msg=key)
+
+
+def test_only_one_process_speaks(together):
+    text = (together / "torchrun.out").read_text()
+    assert text.count("heads/warmup.pt\n") == 1 and text.count('"schema": "mgap.evaluate/') == 1
+    assert (together / "torchrun.err").read_text().count("warmup epoch 1/1;") == len(OBJECTIVES)
+    assert not list(together.rglob("*.tmp"))
+
+
+def test_preempted_by_usr1_and_taken_up_again(store, together, tmp_path):
+    run, whole = tmp_path / "run", together / "whole"
+    program, plan = script(tmp_path, [line(store, run)])
+    first = Launched(tmp_path / "first", plan, program=(program,))
+    first.until(lambda: len(metrics(run)) >= 2)
+    first.process.send_signal(signal.SIGUSR1)
+    assert first.wait() != 0
+    (message,) = first.messages()
+    assert "stopped by SIGUSR1 at epoch" in message
+    assert status(run)["state"] == "preempted" and status(run)["epoch"] < 12
+    second = Launched(tmp_path / "second", plan, program=(program,))
+    assert second.wait() == 0, second.err.read_text()
+    assert "going on from epoch" in second.err.read_text() and status(run)["state"] == "done"
+    for name in ("warmup.pt", "warmup-last.pt"):
+        assert_same_checkpoint(whole / name, run / name)
+
+
+def test_a_batch_that_does_not_divide_is_refused_once(launched, together):
+    (message,) = launched.messages()
+    assert "--batch-size 15 does not divide among 2 processes" in message
+    assert "try 16." in launched.err.read_text() and not (together / "refused").exists()
+
+
+@pytest.mark.parametrize("which", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_process_ends_all_at_once(store, tmp_path, which):
+    run = tmp_path / "run"
+    launched = Launched(tmp_path, *line(store, run, "--epochs", 1000))
+    launched.until(lambda: len(metrics(run)) >= 1)
+    workers = launched.workers()
+    os.kill(workers[which], signal.SIGKILL)
+    killed = time.monotonic()
+    assert launched.wait() != 0
+    assert time.monotonic() - killed < 20
+    (message,) = launched.messages()
+    assert "lost another one" in message
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_sync_bn_needs_gpus():
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
+    with pytest.raises(UsageError, match="--sync-bn needs a GPU a process"):
+        share_batch_norm(module, torch.device("cpu"), World(0, 2))
+    share_batch_norm(module, torch.device("cpu"), World())
+    assert type(module[0]) is torch.nn.BatchNorm2d, "one process has the whole batch anyway"
+
+
+@settings(max_examples=200, deadline=None)
+@given(total=st.integers(1, 300), ranks=st.integers(1, 16))
+def test_shares_cover_every_row_once(total, ranks):
+    cut = shares(total, ranks)
+    assert len(cut) == ranks
+    assert [i for s in cut for i in range(total)[s]] == list(range(total))
+    sizes = [s.stop - s.start for s in cut if s.stop > s.start]
+    assert max(sizes) - min(sizes) <= 1 and (min(sizes) >= SMALLEST or len(sizes) == 1)
+    assert cut[0].stop > 0, "the main process always has some"
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("audio_mask", [0.0, 0.3])
+def test_shares_of_batches_are_the_batches(store, ranks, audio_mask):
+    opened = open_store(store)
+    indices = opened.indices("train")[:41]  # 12 + 12 + 12 + 5
+    config = AugmentConfig(image_size=8, audio_mask=audio_mask)
+
+    def loader(rank: int, of: int) -> Loader:
+        return Loader(opened, indices, torch.device("cpu"), config, 12, rank, of)
+
+    parts = [list(loader(rank, ranks).training(seed=3, epoch=1)) for rank in range(ranks)]
+    for step, batch in enumerate(loader(0, 1).training(seed=3, epoch=1)):
+        cut = shares(len(batch.labels), ranks)
+        for rank, rows in enumerate(cut):
+            part = parts[rank][step]
+            assert torch.equal(part.index, batch.index) and torch.equal(part.labels, batch.labels)
+            if rows.start == rows.stop:
+                assert len(part.frames) == SMALLEST
+                continue
+            np.testing.assert_array_equal(part.frames, batch.frames[rows])
+            np.testing.assert_array_equal(part.audio, batch.audio[rows])
