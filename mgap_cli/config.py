@@ -37,6 +37,8 @@ Shift = Literal["squared", "kl"]
 ScoreSource = Literal["pass", "online"]
 GapKind = Literal["absolute", "signed"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+Float32Name = Literal["auto", "tf32", "ieee"]
+LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,14 @@ class RuntimeConfig:
     device: str = "auto"
     precision: PrecisionName = "auto"
     eval_batch_size: int = _count(256)
+    sync_bn: bool = False  # of many processes: batch norm over the whole batch, not a share of it
+    float32: Float32Name = "auto"  # how a GPU multiplies float32: in TF32's 10-bit mantissas, or exactly
+    deterministic: bool = False  # refuse every operation whose result may differ from run to run
+    gpu_share: float = _share(0.5)  # of a GPU's free memory that the samples may take
+    memory_share: float = _share(0.5)  # of the machine's available memory, else they stay on disk
+    compile: bool = False  # torch.compile the network
+    save_every: float = _at_least_zero(10.0)  # minutes between saves within an epoch; 0: at its end alone
+    report_to: LoggerName = "none"  # beside metrics.jsonl
 
 
 @dataclass(frozen=True)

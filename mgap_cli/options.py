@@ -77,6 +77,26 @@ Encoder = Annotated[configuration.EncoderName | None, _training("Both encoders."
 Fusion = Annotated[configuration.FusionName | None, _training("How the features meet.")]
 Device = Annotated[str | None, _training("auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[configuration.PrecisionName | None, _training("Number format of training.")]
+SyncBn = Annotated[
+    bool | None, _training("torchrun: batch norm over the whole batch, not a GPU's share.", "--sync-bn")
+]
+Tf32 = Annotated[
+    bool | None,
+    _training("Multiply float32 on a GPU in TF32, or exactly.", "--tf32/--no-tf32"),
+]
+Deterministic = Annotated[
+    bool | None,
+    _training("The same bits each time, on a GPU too; refuses what cannot.", "--deterministic"),
+]
+Compile = Annotated[bool | None, _training("Compile the network with torch.compile.", "--compile")]
+ReportTo = Annotated[
+    configuration.LoggerName | None, _training("A logger beside metrics.jsonl.", "--report-to")
+]
+
+
+def float32(tf32: bool | None) -> configuration.Float32Name | None:
+    """Return the setting that --tf32 or --no-tf32 stands for."""
+    return None if tf32 is None else "tf32" if tf32 else "ieee"
 
 
 def _source(help: str, *names: str) -> Any:

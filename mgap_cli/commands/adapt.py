@@ -63,6 +63,11 @@ def adapt(
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    sync_bn: options.SyncBn = None,
+    tf32: options.Tf32 = None,
+    deterministic: options.Deterministic = None,
+    compile: options.Compile = None,
+    report_to: options.ReportTo = None,
     config: options.ConfigFile = None,
     sets: options.Set = None,
     force: options.Force = False,
@@ -110,6 +115,11 @@ def adapt(
             "train.seed": seed,
             "runtime.device": device,
             "runtime.precision": precision,
+            "runtime.sync_bn": sync_bn,
+            "runtime.float32": options.float32(tf32),
+            "runtime.deterministic": deterministic,
+            "runtime.compile": compile,
+            "runtime.report_to": report_to,
         },
     )
     plan = plan_adapt(checkpoint, content, opened, resolved, run or checkpoint.parent)

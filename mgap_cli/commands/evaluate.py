@@ -56,14 +56,15 @@ def evaluate(
     and methods are compared with the first by seed. Writes evaluate.json beside the last checkpoint.
     """
     from mgap_cli.evaluation.robustness import conditions
-    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.restore import open_trained
 
     sink = Sink(json, quiet)
     flags = {"runtime.device": device}
     resolved = configuration.resolve(configuration.Config(), file=config, sets=sets or (), flags=flags)
-    chosen = choose_device(resolved.runtime.device, sink)
-    models = (open_trained(path, chosen, store) for path in _present(checkpoints))
+    chosen = choose_scoring_device(resolved.runtime.device, sink)
+    size = resolved.runtime.eval_batch_size
+    models = (open_trained(path, chosen, store, size) for path in _present(checkpoints))
     passes = len(checkpoints) * (1 + robustness * len(conditions(resolved.evaluate)))
     with sink.progress("evaluate", passes, "passes") as progress:
         done = iter(range(1, passes + 1))

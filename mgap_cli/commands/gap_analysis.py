@@ -21,11 +21,12 @@ def analyse_checkpoint(
     """Run the network over its store's splits and show what the gaps of `split` say."""
     from mgap_cli.commands.gap_measures import checked_unimodal, model_measures
     from mgap_cli.report.document import gap_document
-    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.restore import open_trained
 
     unimodal = checked_unimodal(request.unimodal)
-    model = open_trained(checkpoint, choose_device(config.runtime.device, sink), store)
+    device = choose_scoring_device(config.runtime.device, sink)
+    model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot)
     found, shown = views(
         {split: fits[split]}, config, request, checkpoint.with_name("human.png"), sink, split

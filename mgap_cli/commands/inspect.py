@@ -10,6 +10,7 @@ import typer
 from mgap_cli import options
 from mgap_cli.console import Sink
 from mgap_cli.errors import UsageError
+from mgap_cli.launch import refuse_many
 
 if TYPE_CHECKING:
     from mgap_cli.data.store import Store
@@ -40,6 +41,7 @@ def inspect(
     from mgap_cli.report.document import store_document
     from mgap_cli.report.layout import size
 
+    refuse_many("inspect", "Run it without torchrun.")
     sink = Sink(json, quiet)
     if png is not None and (not plot or png.suffix.lower() != ".png"):
         raise UsageError(f"{png}: inspect takes one store, and with --plot the name of a .png file.")

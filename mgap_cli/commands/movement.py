@@ -57,11 +57,11 @@ def movement(
     from mgap_cli.report.document import movement_csv
     from mgap_cli.report.movement_tables import movement_tables
     from mgap_cli.rundir import write_json, write_text
-    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.restore import open_trained
 
-    device = choose_device(config.runtime.device, sink)
-    models = [open_trained(path, device, store) for path in checkpoints]
+    device = choose_scoring_device(config.runtime.device, sink)
+    models = [open_trained(path, device, store, config.runtime.eval_batch_size) for path in checkpoints]
     first = models[0]
     for model in models[1:]:
         if model.store.fingerprint != first.store.fingerprint:

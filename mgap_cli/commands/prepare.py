@@ -11,6 +11,7 @@ from mgap_cli import config as configuration
 from mgap_cli import options
 from mgap_cli.console import Sink
 from mgap_cli.errors import UsageError
+from mgap_cli.launch import refuse_many
 
 
 def prepare(
@@ -48,6 +49,7 @@ def prepare(
     from mgap_cli.data.sources import load_dataset
     from mgap_cli.report.document import path_document
 
+    refuse_many("prepare", "Run it without torchrun.")
     sink = Sink(json, quiet)
     resolved = configuration.resolve(
         configuration.preset(dataset), file=config, sets=sets or (), flags={"data.seed": seed}

@@ -12,6 +12,7 @@ from mgap_cli import options
 from mgap_cli.commands.prepare import split_option
 from mgap_cli.commands.stage import default_run
 from mgap_cli.console import Sink
+from mgap_cli.launch import refuse_many
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,6 +38,11 @@ def run(
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    sync_bn: options.SyncBn = None,
+    tf32: options.Tf32 = None,
+    deterministic: options.Deterministic = None,
+    compile: options.Compile = None,
+    report_to: options.ReportTo = None,
     config: options.ConfigFile = None,
     sets: options.Set = None,
     force: options.Force = False,
@@ -57,10 +63,20 @@ def run(
         configuration.preset(prepared.name if prepared else dataset),
         file=config,
         sets=sets or (),
-        flags={"train.seed": seed, "runtime.device": device, "runtime.precision": precision},
+        flags={
+            "train.seed": seed,
+            "runtime.device": device,
+            "runtime.precision": precision,
+            "runtime.sync_bn": sync_bn,
+            "runtime.float32": options.float32(tf32),
+            "runtime.deterministic": deterministic,
+            "runtime.compile": compile,
+            "runtime.report_to": report_to,
+        },
     )
     target = folder or default_run(Path(dataset), resolved)
     if prepared is None:
+        refuse_many("run DATASET", f"First `mgap prepare {dataset}`, then run the store that it prints.")
         loaded = load_dataset(
             dataset,
             root,
@@ -92,12 +108,12 @@ def _train_and_judge(
     from mgap_cli.commands.gap_views import overview
     from mgap_cli.report.document import gap_summary
     from mgap_cli.training.checkpoint import load_checkpoint
-    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.restore import open_trained
     from mgap_cli.training.stages import execute, plan_adapt, plan_warmup
 
     warm = execute(plan_warmup(store, config, folder), sink, force)
-    device = choose_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime.device, sink)
     model = open_trained(warm, device, store.path)
     fits = analyse_and_keep(model, "train", config, sink, plot=True)
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)

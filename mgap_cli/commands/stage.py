@@ -20,14 +20,17 @@ def default_run(store: Path, config: Config) -> Path:
 def run_stage(plan: Plan, sink: Sink, *, force: bool, dry_run: bool) -> None:
     """Execute a stage and print its checkpoint; with `dry_run`, print what it would do."""
     from mgap_cli.report.document import path_document
-    from mgap_cli.training.device import choose_device
+    from mgap_cli.training.device import choose_device, choose_float32
     from mgap_cli.training.precision import choose_precision
     from mgap_cli.training.stages import execute
 
     if dry_run:
         device = choose_device(plan.config.runtime.device, sink)
-        precision = choose_precision(plan.config.runtime.precision, device, sink)
-        summary = {**plan.summary(), "device": str(device), "precision": precision.name}
+        runtime = plan.config.runtime
+        precision = choose_precision(runtime.precision, device, plan.config, sink)
+        float32 = choose_float32(runtime.float32, precision.name, device, sink)
+        chosen = {"device": str(device), "precision": precision.name, "float32": float32}
+        summary = {**plan.summary(), **chosen}
         lines = "\n".join(f"# {key}: {value}" for key, value in summary.items())
         document = {"schema": "mgap.dry-run/1", **summary, "config": plan.config.to_dict()}
         sink.result(document, f"{lines}\n{plan.config.to_yaml()}")

@@ -24,6 +24,11 @@ def warmup(
     seed: options.Seed = None,
     device: options.Device = None,
     precision: options.Precision = None,
+    sync_bn: options.SyncBn = None,
+    tf32: options.Tf32 = None,
+    deterministic: options.Deterministic = None,
+    compile: options.Compile = None,
+    report_to: options.ReportTo = None,
     config: options.ConfigFile = None,
     sets: options.Set = None,
     force: options.Force = False,
@@ -59,6 +64,11 @@ def warmup(
             "model.fusion": fusion,
             "runtime.device": device,
             "runtime.precision": precision,
+            "runtime.sync_bn": sync_bn,
+            "runtime.float32": options.float32(tf32),
+            "runtime.deterministic": deterministic,
+            "runtime.compile": compile,
+            "runtime.report_to": report_to,
         },
     )
     plan = plan_warmup(opened, resolved, run or default_run(store, resolved))
