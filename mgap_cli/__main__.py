@@ -10,7 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 from mgap_cli import launch
-from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError
+from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError, UsageError
 
 
 class _Stopped(BaseException):
@@ -19,6 +19,11 @@ class _Stopped(BaseException):
 
 def main() -> NoReturn:
     """Run `mgap`. Never returns, and never shows a traceback unless asked to with `--debug`."""
+    try:
+        launch.check()
+    except UsageError as error:  # there is no launcher's store through which to end together
+        _tell(error.message, error.hint, error)
+        sys.exit(error.exit_code)
     try:
         if not launch.is_main():  # of several processes one speaks; of a failure, the one that has it
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115

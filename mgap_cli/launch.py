@@ -10,7 +10,21 @@ from itertools import pairwise
 
 from mgap_cli.errors import UsageError
 
+_NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 SMALLEST = 2  # rows of a share: batch norm cannot normalise one value by itself
+
+
+def check() -> None:
+    """Raise UsageError where the environment says that there are several processes, but not all of it."""
+    if os.environ.get("WORLD_SIZE", "") in ("", "1"):
+        return
+    wrong = [name for name in _NUMBERS if not os.environ.get(name, "").isdecimal()]
+    if wrong or "MASTER_ADDR" not in os.environ:
+        told = ", ".join(f"{name} is {os.environ.get(name, 'not set')}" for name in wrong or ["MASTER_ADDR"])
+        raise UsageError(
+            f"environment: WORLD_SIZE is {os.environ['WORLD_SIZE']}, but not as torchrun sets it ({told}).",
+            "Start with torchrun, or unset WORLD_SIZE.",
+        )
 
 
 def size() -> int:
@@ -56,7 +70,5 @@ def refuse_many(command: str, hint: str) -> None:
 
 
 def _number(name: str, default: int) -> int:
-    word = os.environ.get(name, str(default))
-    if not word.isdecimal():
-        raise UsageError(f"environment: {name} is {word!r}; expected a number, as torchrun sets it.")
-    return int(word)
+    word = os.environ.get(name, "")
+    return int(word) if word.isdecimal() else default

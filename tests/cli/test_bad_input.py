@@ -280,9 +280,12 @@ def test_cuda_is_never_quietly_replaced(store, run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_several_processes_are_refused(store, tmp_path):
+def test_half_of_a_launchers_environment(store, tmp_path):
     line = ["warmup", store, "-o", tmp_path / "run", *TRAIN]
-    mgap(*line, env={"WORLD_SIZE": "2"}).fails(2, "WORLD_SIZE is 2")
+    mgap(*line, env={"WORLD_SIZE": "2"}).fails(2, "WORLD_SIZE is 2", "RANK is not set", "torchrun")
+    mgap(*line, env={"WORLD_SIZE": "two"}).fails(2, "WORLD_SIZE is two", "torchrun")
+    whole = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}
+    mgap(*line, env=whole).fails(2, "MASTER_ADDR is not set")
     assert not (tmp_path / "run").exists()
 
 
