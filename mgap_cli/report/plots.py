@@ -35,6 +35,7 @@ ROLE_DASHES = {"balanced": "--", "imbalanced": "-.", "audio-dominated": "-.", "v
 def gap_figure(fit: GapFit, split: str = "") -> Figure:
     """Draw the histogram of the gaps, each component's density, the mixture, and the posterior curve."""
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
 
     mixture, scores = fit.mixture, fit.scores
     signed = mixture.kind == "signed"
@@ -83,6 +84,7 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
             textcoords="offset points",
             fontsize=12,
             color=PURPLE,
+            path_effects=[withStroke(linewidth=4, foreground="white")],
         )
     right.set_ylim(0, 1.04)
     right.set_ylabel("posterior of imbalance", fontsize=14, color=PURPLE)
