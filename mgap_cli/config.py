@@ -156,7 +156,7 @@ class AdaptiveConfig:
 
     alpha: float = _at_least_zero(0.0)  # fusion's preference for balanced samples; 0: it has none
     beta: float = _at_least_zero(1.0)  # extra weight of imbalanced samples in the gap term
-    lambda_gap: float = _at_least_zero(1.0)
+    lambda_gap: float = _at_least_zero(3.0)
     lambda_shift: float = _at_least_zero(1.0)
     gap_scale: GapScale = "log"  # of the gap term's distance
     pull: Pull = "weak"
