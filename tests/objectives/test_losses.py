@@ -216,7 +216,8 @@ def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
     grads = {}
     for scale in ("log", "probability"):
         audio, visual = sure.clone().requires_grad_(), lost.clone().requires_grad_()
-        config = configured(adaptive__gap_scale=scale, adaptive__beta=0, adaptive__lambda_shift=0)
+        weights = {"adaptive__lambda_gap": 1, "adaptive__beta": 0, "adaptive__lambda_shift": 0}
+        config = configured(adaptive__gap_scale=scale, **weights)
         outputs = Outputs(torch.zeros(1, CLASSES), audio, visual, None)
         adaptive(config).loss(outputs, Batch(torch.tensor([0]), labels, labels, labels)).backward()
         plain = lost.clone().requires_grad_()
