@@ -1,120 +1,123 @@
-"""The run folder, and the only way files get into it.
+"""The run folder: which files it has, and whether a folder may become one.
 
     RUN/
       config.yaml        the resolved configuration of the stage that ran last (valid for --config)
       env.json           versions, device and command line of the stage that ran last
       status.json        state (running | done | preempted | failed), stage, epoch, step
-      metrics.jsonl      a line an epoch: stage, epoch, lr, losses, validation figures, seconds; in the
-                         adaptive stage the mixture too
+      metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the
+                         adaptive stage also the mixture
       warmup.pt          the checkpoint that the warm-up chose
       warmup-last.pt     the warm-up's state after its last epoch or step, from which it resumes
-      adapt.pt, adapt-last.pt   likewise for the adaptive stage
-      gap.csv, gap.png, gap.json      what analyze-gap found
+      adapt.pt, adapt-last.pt   the same for the adaptive stage
+      gap-warmup.csv, gap-warmup.png, gap-warmup.json   what analyze-gap found for warmup.pt; the files of
+                         another checkpoint have its name: gap-adapt.csv ...
+      human-warmup.png   the comparison with people that analyze-gap --human --plot draws
       history.png        the mixture over the epochs
       movement.csv, movement.png, movement.json      which samples moved between checkpoints
       evaluate.json      what evaluate found, evaluate-*.png its plots
       report.html        all of it on one page
       tensorboard/, wandb/      what --report-to leaves here
       store/             the data, where `mgap run` prepared it
+      .mgap.lock         who writes here; only while a command does (see `runlock.py`)
 
-Every file is written to a temporary neighbour, synced and renamed: it is whole or it is not there.
+`files.py` has the rules by which each file is written.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from mgap_cli.errors import MgapError, UnfitError
-from mgap_cli.launch import is_main
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import (
+    MALFORMED,
+    RUN_MARKS,
+    STORE_MARK,
+    cannot_write,
+    damaged,
+    is_checkpoint,
+    parsed_json,
+    read_json,
+    read_record,
+    write_json,
+)
+
+CHECKPOINT_FORMAT = "mgap-checkpoint"  # what the `format` field of our checkpoints says
+STAGES = ("warmup", "adapt")
+LOCK_NAME = ".mgap.lock"
 
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` if the block ends well, and vanishes if it does not.
+def gap_path(checkpoint: Path, suffix: str, kind: str = "gap") -> Path:
+    """Return where analyze-gap writes beside a checkpoint: gap-warmup.csv beside warmup.pt."""
+    return checkpoint.with_name(f"{kind}-{checkpoint.stem}{suffix}")
 
-    Raises MgapError if the folder cannot be written or the disk is full; what stood at `path` stays.
-    Of several processes of one run only the main one writes; the others' files go nowhere.
+
+def require_run_folder(run: Path) -> None:
+    """Check that `run` may become, or is, a run folder: it is new, empty, or already one.
+
+    Hidden files do not count. Raises UsageError for a folder with other files, and MgapError for a file.
     """
-    if not is_main():
-        with Path(os.devnull).open("wb") as nowhere:
-            yield nowhere
-        return
-    # Named before it exists, so that Ctrl-C at any moment finds it; made under the umask, as a cluster
-    # that shares files wants it (mkstemp's are private).
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _cannot_write(path, error) from error
-        raise
+        if run.exists() and not run.is_dir():
+            raise cannot_write(run, "it is a file, and a run needs a folder")
+        names = {path.name for path in run.iterdir()} if run.exists() else set()
+    except OSError as error:
+        raise cannot_write(run, error) from error
+    visible = sorted(name for name in names if not name.startswith("."))
+    if not visible or LOCK_NAME in names or _is_run_folder(run, names) or visible == ["store"]:
+        return
+    what = "it is a store" if STORE_MARK in names else f"it has other files, such as {visible[0]}"
+    raise UsageError(f"{run}: is not a run folder ({what}).", "Choose a folder that is new or empty with -o.")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
+def _is_run_folder(run: Path, names: set[str]) -> bool:
+    """Say whether an earlier command trained here.
 
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document, atomically. ValueError for NaN and infinities, which JSON has not."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    A folder that has a checkpoint of ours, and no config.yaml that training would replace, is one too.
+    """
+    for mark, fields in zip(RUN_MARKS, ({"versions", "command"}, {"state", "stage"}), strict=True):
+        with suppress(UnfitError):  # a damaged file proves nothing
+            if fields <= (read_json(run / mark) or {}).keys():
+                return True
+    checkpoints = (run / name for name in names if name.endswith(".pt"))
+    ours = any(is_checkpoint(path, CHECKPOINT_FORMAT.encode()) for path in checkpoints)
+    return ours and "config.yaml" not in names
 
 
 def write_status(run: Path, state: str, stage: str, epoch: int, step: int) -> None:
-    """Write `status.json`, the word that survives torchrun's flattening of exit codes."""
+    """Write `status.json`, which says how a run ended where torchrun replaces the exit code by its own."""
     write_json(run / "status.json", {"state": state, "stage": stage, "epoch": epoch, "step": step})
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON document, None where there is none; UnfitError where it is damaged."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-    if not isinstance(document, dict):
-        raise damaged(path, "not a JSON object")
-    return document
-
-
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a run folder, in order; none where nothing is trained. UnfitError as above."""
+    """Return the epochs in a run folder's metrics.jsonl, in order; none if nothing was trained there.
+
+    Raises UnfitError, with the line's number, for a line that is not an epoch.
+    """
     path = run / "metrics.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        entries = [json.loads(line) for line in lines]
-        if any(not {"stage", "epoch"} <= entry.keys() for entry in entries):
-            raise ValueError("a line without stage and epoch")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, AttributeError) as error:
-        raise damaged(path, str(error)) from error
+    text = read_record(path) or ""
+    entries = []
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
+        try:
+            entry = parsed_json(line)
+            if not _is_epoch(entry):
+                raise ValueError("it needs a stage, and an epoch from 1")
+        except MALFORMED as error:
+            raise damaged(path, f"line {number}: {error}") from error
+        entries.append(entry)
     return entries
 
 
-def damaged(path: Path, detail: str) -> UnfitError:
-    """Return the error of a file of the run folder that is not as it was written."""
-    return UnfitError(
-        f"{path}: damaged ({detail}).", "Move it away and run the command that writes it again."
-    )
+def _is_epoch(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    epoch = entry.get("epoch")
+    return entry.get("stage") in STAGES and type(epoch) is int and epoch > 0
 
 
 def write_environment(run: Path, chosen: dict[str, str]) -> None:
@@ -127,8 +130,3 @@ def write_environment(run: Path, chosen: dict[str, str]) -> None:
     machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
     document = {"command": sys.argv, **chosen, **machine, "versions": versions}
     write_json(run / "env.json", document)
-
-
-def _cannot_write(path: Path, error: OSError) -> MgapError:
-    reason = error.strerror or str(error)
-    return MgapError(f"{path}: cannot be written ({reason}).", "Free space, or choose another place.")

@@ -15,7 +15,8 @@ import pytest
 import mgap_cli
 from mgap_cli import rundir
 from mgap_cli.errors import ExitCode, MgapError
-from mgap_cli.rundir import atomic_write, write_environment, write_json, write_status, write_text
+from mgap_cli.files import atomic_write, write_json, write_text
+from mgap_cli.rundir import write_environment, write_status
 
 
 @pytest.fixture

@@ -46,11 +46,14 @@ def analyze_gap(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Samples to list, most imbalanced first.")] = 20,
-    plot: Annotated[bool, typer.Option("--plot", help="Write gap.png, and draw it at a terminal.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the gaps: as a PNG file, and as text at a terminal.")
+    ] = False,
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="Where the per-sample table goes.", show_default="gap.csv beside it; of scores, nowhere"
+            help="File for the per-sample table.",
+            show_default="gap-<checkpoint>.csv beside it; of scores, nowhere",
         ),
     ] = None,
     store: options.StoreOption = None,
@@ -119,10 +122,11 @@ def analyze_gap(
 ) -> None:
     """Measure each sample's modality gap and split balanced from imbalanced ones.
 
-    Of a checkpoint it writes gap.csv, gap.json and with --plot gap.png beside it. The other splits stand
-    beside the chosen one: once both branches memorise the training split its gaps shrink, and held-out
-    ones do not. A scores' file has a row a sample: id, label, p_audio and p_visual, the probabilities of
-    the true class; or p_audio_0, p_audio_1 ... of all classes, or logits_audio_0 ...
+    For warmup.pt it writes gap-warmup.csv, gap-warmup.json and, with --plot, gap-warmup.png beside it. The
+    tables also show the other splits: once both branches memorise the training split, its gaps shrink and
+    those of held-out splits do not. A file of scores has one row per sample: id, label, p_audio and
+    p_visual, the probabilities of the true class; or p_audio_0, p_audio_1 ... of all classes, or
+    logits_audio_0 ...
     """
     from mgap_cli.commands import movement
     from mgap_cli.commands.gap_analysis import analyse_checkpoint, analyse_scores
@@ -130,7 +134,8 @@ def analyze_gap(
 
     sink = Sink(json, quiet)
     paired = unimodal or []
-    request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired)
+    read = [path for path in (*inputs, human, config) if path is not None]
+    request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired, read)
     first = inputs[0]
 
     def resolved_over(base: Config) -> Config:
@@ -166,7 +171,15 @@ def analyze_gap(
     chosen = split or DEFAULT_SPLIT
     if len(inputs) > 1:
         movement.movement(
-            inputs, split=chosen, store=store, config=resolved, top=top, plot=plot, csv=csv, sink=sink
+            inputs,
+            split=chosen,
+            store=store,
+            config=resolved,
+            top=top,
+            plot=plot,
+            csv=csv,
+            inputs=read,
+            sink=sink,
         )
         return
     analyse_checkpoint(first, chosen, store, resolved, request, sink)

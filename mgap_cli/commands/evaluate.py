@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,19 +55,28 @@ def evaluate(
 
     Several seeds of a method (same stage, objective and settings) become its mean and standard deviation,
     and methods are compared with the first by seed. Writes evaluate.json beside the last checkpoint.
+    A stage's -last.pt and -best.pt are left out where the stage's own checkpoint is given too.
     """
     from mgap_cli.evaluation.robustness import conditions
+    from mgap_cli.files import ensure_outputs_allowed
     from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.distributed import writing
     from mgap_cli.training.restore import open_trained
 
     sink = Sink(json, quiet)
+    checkpoints = _chosen(_present(checkpoints), sink)
     flags = {"runtime.device": device}
     resolved = configuration.resolve(configuration.Config(), file=config, sets=sets or (), flags=flags)
+    outputs = _outputs(checkpoints, plot, robustness)
+    ensure_outputs_allowed(outputs, [*checkpoints, *([config] if config else [])])
     chosen = choose_scoring_device(resolved.runtime.device, sink)
     size = resolved.runtime.eval_batch_size
-    models = (open_trained(path, chosen, store, size) for path in _present(checkpoints))
+    models = (open_trained(path, chosen, store, size) for path in checkpoints)
     passes = len(checkpoints) * (1 + robustness * len(conditions(resolved.evaluate)))
-    with sink.progress("evaluate", passes, "passes") as progress:
+    with ExitStack() as stack:
+        for folder in dict.fromkeys(path.parent for path in outputs):
+            stack.enter_context(writing(folder, resolved.runtime.device, sink))
+        progress = stack.enter_context(sink.progress("evaluate", passes, "passes"))
         done = iter(range(1, passes + 1))
         document, shown = judge(
             models,
@@ -95,9 +105,9 @@ def judge(
     """Evaluate models; leave evaluate.json beside the last, and return the document and the tables."""
     from mgap_cli.evaluation.evaluate import evaluate
     from mgap_cli.evaluation.runs import compare_checkpoints, grouped, over_seeds, several_seeds
+    from mgap_cli.files import write_json
     from mgap_cli.report import evaluation_tables as tables
     from mgap_cli.report.document import evaluation_document
-    from mgap_cli.rundir import write_json
     from mgap_cli.training.restore import file_digest
 
     sink = sink or Sink()
@@ -111,7 +121,7 @@ def judge(
     by_seed = over_seeds(groups, evaluations) if several else []
     document = evaluation_document(judged, comparisons, groups, by_seed)
     document["sha256"] = {str(j.path): file_digest(j.path) for j in judged}  # tells whether it is outdated
-    write_json(judged[-1].path.parent / "evaluate.json", document)
+    write_json(_document_path(judged[-1].path), document)
     _draw(judged, groups, plot, robustness, sink)
 
     shown = [tables.group_table(groups, evaluations)] if several else []
@@ -125,6 +135,46 @@ def judge(
     if robustness:
         shown.append(tables.robustness_table(judged, groups))
     return document, shown
+
+
+def _chosen(checkpoints: Sequence[Path], sink: Sink) -> list[Path]:
+    """Return the checkpoints without the working files of stages whose own checkpoint is among them.
+
+    A shell's RUN/*.pt gives RUN/adapt-last.pt, from which training resumes, before RUN/adapt.pt.
+    """
+    given = {path.resolve() for path in checkpoints}
+    kept = []
+    for path in checkpoints:
+        stage = path.stem.removesuffix("-last").removesuffix("-best")
+        own = path.with_name(f"{stage}{path.suffix}")
+        if own.name != path.name and own.resolve() in given:
+            sink.log(f"left out {path}: {own.name} is given too, and is the epoch that the stage chose")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _document_path(last: Path) -> Path:
+    return last.with_name("evaluate.json")
+
+
+def _plot_paths(checkpoint: Path) -> tuple[Path, Path]:
+    """Return where a checkpoint's confusion matrices and its reliability are drawn."""
+    stem = f"evaluate-{checkpoint.stem}"
+    return checkpoint.with_name(f"{stem}-confusion.png"), checkpoint.with_name(f"{stem}-calibration.png")
+
+
+def _robustness_path(last: Path) -> Path:
+    return last.with_name("evaluate-robustness.png")
+
+
+def _outputs(checkpoints: Sequence[Path], plot: bool, robustness: bool) -> list[Path]:
+    """Return every file that the command will write."""
+    last = checkpoints[-1]
+    outputs = [_document_path(last), *([_robustness_path(last)] if robustness else [])]
+    for path in {path.resolve(): path for path in checkpoints}.values() if plot else ():
+        outputs += _plot_paths(path)
+    return outputs
 
 
 def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
@@ -145,9 +195,9 @@ def _draw(
     from mgap_cli.report.plots import write_png
 
     for j in {j.path.resolve(): j for j in judged}.values() if plot else ():
-        stem = f"evaluate-{j.path.stem}"
-        write_png(plots.confusion_figure(j.evaluation), j.path.with_name(f"{stem}-confusion.png"), sink)
-        write_png(plots.reliability_figure(j.evaluation), j.path.with_name(f"{stem}-calibration.png"), sink)
+        confusion, calibration = _plot_paths(j.path)
+        write_png(plots.confusion_figure(j.evaluation), confusion, sink)
+        write_png(plots.reliability_figure(j.evaluation), calibration, sink)
     if robustness:
         curves = plots.robustness_figure(contenders(judged, groups))
-        write_png(curves, judged[-1].path.with_name("evaluate-robustness.png"), sink)
+        write_png(curves, _robustness_path(judged[-1].path), sink)

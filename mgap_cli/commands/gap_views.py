@@ -24,7 +24,10 @@ Exported = Literal["balanced", "imbalanced"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks to see; see the options of `analyze-gap`."""
+    """What the command line asks to see; see the options of `analyze-gap`.
+
+    inputs: the files that the command line names for reading.
+    """
 
     top: int
     plot: bool
@@ -36,6 +39,12 @@ class Request:
     human: Path | None
     measures: bool = False
     unimodal: Sequence[str] = ()
+    inputs: Sequence[Path] = ()
+
+    def outputs(self, human_png: Path) -> list[Path]:
+        """Return the files that the command line asks to write; `human_png` is the scatter plot's."""
+        drawn = human_png if self.human and self.plot else None
+        return [path for path in (self.csv, self.export, drawn) if path is not None]
 
     @property
     def columns(self) -> set[str]:
@@ -160,8 +169,8 @@ def _export(
     """Write the samples that are balanced for every fit, or imbalanced for one; return what was written."""
     import numpy as np
 
+    from mgap_cli.files import write_text
     from mgap_cli.report.document import list_csv
-    from mgap_cli.rundir import write_text
 
     imbalanced = np.any([fit.imbalanced for fit in fits], axis=0)
     rows = np.flatnonzero(chosen & (imbalanced if request.exported == "imbalanced" else ~imbalanced))

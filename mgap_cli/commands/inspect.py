@@ -37,6 +37,7 @@ def inspect(
     from mgap_cli.data.store import open_store
     from mgap_cli.data.summary import summarise
     from mgap_cli.data.verification import require_intact
+    from mgap_cli.files import ensure_output_allowed
     from mgap_cli.report import store_tables as tables
     from mgap_cli.report.document import store_document
     from mgap_cli.report.layout import size
@@ -45,13 +46,15 @@ def inspect(
     sink = Sink(json, quiet)
     if png is not None and (not plot or png.suffix.lower() != ".png"):
         raise UsageError(f"{png}: inspect takes one store, and with --plot the name of a .png file.")
+    if plot:
+        png = png or Path(f"{store.resolve().name}-clips.png")
+        ensure_output_allowed(png)
     opened = open_store(store)
     summary = summarise(opened)
     if verify:
         sink.log(f"reading {size(sum(summary.bytes.values()))} ...")
         require_intact(opened)
-    if plot:
-        png = png or Path(f"{store.resolve().name}-clips.png")
+    if png is not None:
         draw(opened, png, sink)
     sink.result(
         store_document(summary, verify, png),

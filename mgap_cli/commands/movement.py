@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mgap_cli.config import Config
@@ -14,11 +15,15 @@ def history(run: Path, *, plot: bool, sink: Sink) -> None:
 
     Raises UsageError for what is no folder, UnfitError for a folder in which nothing was trained.
     """
+    from mgap_cli.files import MALFORMED, damaged, ensure_output_allowed
     from mgap_cli.report.movement_tables import history_tables
-    from mgap_cli.rundir import damaged, read_metrics
+    from mgap_cli.rundir import read_metrics
 
     if run.is_file():
         raise UsageError(f"{run}: --history takes a run folder.", f"mgap analyze-gap {run.parent} --history")
+    png = run / "history.png"
+    if plot:
+        ensure_output_allowed(png)
     entries = read_metrics(run)
     if not entries:
         what = "nothing was trained in it" if run.is_dir() else "no such run folder"
@@ -26,14 +31,17 @@ def history(run: Path, *, plot: bool, sink: Sink) -> None:
             f"{run}: {what}, there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
         )
     try:
-        shown = history_tables(entries)
+        shown, drawn = history_tables(entries), None
         if plot:
             from mgap_cli.report.history_plot import history_figure
-            from mgap_cli.report.plots import write_png
 
-            write_png(history_figure(entries, run.resolve().name), run / "history.png", sink)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise damaged(run / "metrics.jsonl", f"{type(error).__name__}: {error}") from error
+            drawn = history_figure(entries, run.resolve().name)
+    except MALFORMED as error:
+        raise damaged(run / "metrics.jsonl", error) from error
+    if drawn is not None:
+        from mgap_cli.report.plots import write_png
+
+        write_png(drawn, png, sink)
     sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *shown)
 
 
@@ -47,19 +55,25 @@ def movement(
     plot: bool,
     sink: Sink,
     csv: Path | None = None,
+    inputs: Sequence[Path] = (),
 ) -> None:
     """Show which samples moved from imbalanced to balanced, and which did not.
 
-    config: the first checkpoint's, with what the command line sets laid over it. Leaves movement.json and
-    movement.csv (or `csv`) beside the last checkpoint. UnfitError unless all were trained on one store.
+    config: the first checkpoint's, with what the command line sets laid over it. inputs: every file that
+    the command reads. Writes movement.json and movement.csv (or `csv`) beside the last checkpoint.
+    UnfitError unless all were trained on one store.
     """
     from mgap_cli.evaluation.movement import movement_of
+    from mgap_cli.files import ensure_outputs_allowed, write_json, write_text
     from mgap_cli.report.document import movement_csv
     from mgap_cli.report.movement_tables import movement_tables
-    from mgap_cli.rundir import write_json, write_text
     from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.distributed import writing
     from mgap_cli.training.restore import open_trained
 
+    folder = checkpoints[-1].parent
+    table, document, png = csv or folder / "movement.csv", folder / "movement.json", folder / "movement.png"
+    ensure_outputs_allowed([table, document, *([png] if plot else [])], inputs)
     device = choose_scoring_device(config.runtime.device, sink)
     models = [open_trained(path, device, store, config.runtime.eval_batch_size) for path in checkpoints]
     first = models[0]
@@ -70,20 +84,20 @@ def movement(
                 f"({first.store.name}): what moved cannot be told.",
                 "Give checkpoints that were trained on one store.",
             )
-    found = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
-    for name, fit in zip(found.names, found.fits, strict=True):
-        for warning in fit.warnings:
-            sink.warn(f"{name}: {warning}")
-    folder = checkpoints[-1].parent
-    digests = {str(model.path): model.digest for model in models}
-    summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
-    write_text(csv or folder / "movement.csv", movement_csv(found))
-    write_json(folder / "movement.json", summary)
-    if plot:
-        from mgap_cli.report.movement_plot import movement_figure
-        from mgap_cli.report.plots import write_png
+    with writing(folder, config.runtime.device, sink):
+        found = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
+        for name, fit in zip(found.names, found.fits, strict=True):
+            for warning in fit.warnings:
+                sink.warn(f"{name}: {warning}")
+        digests = {str(model.path): model.digest for model in models}
+        summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
+        write_text(table, movement_csv(found))
+        write_json(document, summary)
+        if plot:
+            from mgap_cli.report.movement_plot import movement_figure
+            from mgap_cli.report.plots import write_png
 
-        write_png(movement_figure(found), folder / "movement.png", sink)
+            write_png(movement_figure(found), png, sink)
     sink.result(summary, *movement_tables(found, top))
 
 

@@ -26,17 +26,19 @@ def report(
     """Write a run as one HTML file, with everything inside; prints its path.
 
     It shows what the commands left in the folder, and says which command makes what is not there: no
-    network is run again.
+    network is run again. It may show a run while it is in progress.
     """
+    from mgap_cli.files import ensure_output_allowed, write_text
     from mgap_cli.report.document import path_document
     from mgap_cli.report.run_folder import RunFolder
     from mgap_cli.report.run_page import RunReport
-    from mgap_cli.rundir import write_text
 
     sink = Sink(json, quiet)
-    made = RunReport(RunFolder(run, store))
-    html = made.html()
+    folder = RunFolder(run, store)
     path = output or run / "report.html"
+    ensure_output_allowed(path, (file for file in run.iterdir() if file.suffix != ".html"))
+    made = RunReport(folder)
+    html = made.html()
     write_text(path, html)
     for section in made.missing:
         sink.log(f"not in the report: {section} (it says why)")

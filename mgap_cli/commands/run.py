@@ -56,6 +56,8 @@ def run(
     from mgap_cli.data.build import build_store
     from mgap_cli.data.sources import load_dataset
     from mgap_cli.data.store import is_store, open_store
+    from mgap_cli.rundir import require_run_folder
+    from mgap_cli.training.distributed import writing
 
     sink = Sink(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
@@ -75,6 +77,8 @@ def run(
         },
     )
     target = folder or default_run(Path(dataset), resolved)
+    require_run_folder(target)
+    loaded = None
     if prepared is None:
         refuse_many("run DATASET", f"First `mgap prepare {dataset}`, then run the store that it prints.")
         loaded = load_dataset(
@@ -87,16 +91,19 @@ def run(
             keep_leaks=keep_leaks,
             strict=strict,
         )
-        prepared = build_store(
-            loaded,
-            resolved.data,
-            target / "store",
-            sink,
-            workers=workers,
-            force=force,
-            allow_skips=allow_skips,
-        )
-    document, shown = _train_and_judge(prepared, resolved, target, sink, force)
+    with writing(target, resolved.runtime.device, sink):
+        if loaded is not None:
+            prepared = build_store(
+                loaded,
+                resolved.data,
+                target / "store",
+                sink,
+                workers=workers,
+                force=force,
+                allow_skips=allow_skips,
+            )
+        assert prepared is not None
+        document, shown = _train_and_judge(prepared, resolved, target, sink, force)
     sink.result(document, *shown)
 
 

@@ -52,7 +52,7 @@ from mgap_cli.data.store import (
 )
 from mgap_cli.data.workers import Job, Results, Task, run_watched, usable_cores
 from mgap_cli.errors import MgapError, UnfitError
-from mgap_cli.rundir import write_json, write_text
+from mgap_cli.files import write_json, write_text
 
 SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
 CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgap_cli.console import Sink
-from mgap_cli.rundir import atomic_write
+from mgap_cli.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

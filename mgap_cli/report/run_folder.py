@@ -13,12 +13,15 @@ import yaml
 
 from mgap_cli.data.store import Store, is_store, open_store
 from mgap_cli.errors import MgapError, UnfitError
-from mgap_cli.rundir import damaged, read_json, read_metrics
+from mgap_cli.files import MALFORMED, damaged, read_json, read_record
+from mgap_cli.rundir import STAGES, read_metrics
 from mgap_cli.training.checkpoint import load_checkpoint
 from mgap_cli.training.restore import file_digest, matching_store
 
-STAGES = ("warmup", "adapt")
-MARKS = ("config.yaml", "status.json", "metrics.jsonl", "evaluate.json", "gap.json", "movement.json")
+MARKS = (
+    *("config.yaml", "status.json", "metrics.jsonl", "evaluate.json", "movement.json"),
+    *(f"gap-{stage}.json" for stage in STAGES),
+)
 
 
 @dataclass
@@ -61,19 +64,22 @@ class RunFolder:
 
     @cached_property
     def config_text(self) -> str:
-        path = self.path / "config.yaml"
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        return read_record(self.path / "config.yaml") or ""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """{section.key: value} of config.yaml."""
+        """{section.key: value} of config.yaml; a value is a scalar or a list of scalars."""
         try:
             tree = yaml.safe_load(self.config_text) or {}
-            return {
+            flat = {
                 f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()
             }
-        except (yaml.YAMLError, AttributeError) as error:
-            raise damaged(self.path / "config.yaml", " ".join(str(error).split())) from error
+            for key, value in flat.items():
+                if any(isinstance(v, list | dict) for v in (value if isinstance(value, list) else [value])):
+                    raise ValueError(f"{key[:40]} is not a value or a list of values")
+        except (yaml.YAMLError, *MALFORMED) as error:
+            raise damaged(self.path / "config.yaml", error) from error
+        return flat
 
     @cached_property
     def checkpoints(self) -> dict[str, dict[str, Any]]:

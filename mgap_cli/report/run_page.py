@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import struct
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from mgap_cli.data.store import Store
 from mgap_cli.data.summary import summarise
 from mgap_cli.errors import MgapError
 from mgap_cli.evaluation.groups import breakdown, usual_columns
+from mgap_cli.files import MALFORMED, damaged
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.saved import saved_fit
 from mgap_cli.report import gap_tables, run_tables, store_tables, tables
@@ -26,11 +29,9 @@ from mgap_cli.report.layout import p_value, printable
 from mgap_cli.report.movement_tables import history_tables
 from mgap_cli.report.plots import gap_figure, png_bytes
 from mgap_cli.report.run_folder import RunFolder
-from mgap_cli.rundir import damaged
+from mgap_cli.rundir import STAGES, gap_path
 
 TOP = 20  # samples that are listed
-# What a document that lacks something, or has it in another form, raises.
-_UNFIT = (KeyError, TypeError, ValueError, IndexError, AttributeError, StopIteration, ZeroDivisionError)
 
 PLOTS = {  # the endings of the PNG files that evaluate writes: what they show
     "-confusion": "Confusion matrices",
@@ -58,7 +59,7 @@ class RunReport:
             unavailable = f"The data cannot be shown: {error.message} {error.hint}".strip()
         sections = [
             self._built("run", "What was run", self._what_was_run, "metrics.jsonl"),
-            self._built("gap", "Modality gap", self._gap, "gap.json"),
+            self._gaps(),
             self._built("evaluation", "Evaluation", self._evaluation, "evaluate.json"),
             self._built("time", "Over time", self._over_time, "metrics.jsonl"),
             self._built("moves", "Which samples moved", self._moves, "movement.json"),
@@ -78,11 +79,14 @@ class RunReport:
 
     def _built(self, key: str, title: str, build: Callable[[Section], None], file: str) -> Section:
         section = Section(key, title)
+        self._fill(section, build, file)
+        return section
+
+    def _fill(self, section: Section, build: Callable[[Section], None], file: str) -> None:
         try:
             build(section)
-        except _UNFIT as error:
-            raise damaged(self.run.path / file, f"{type(error).__name__}: {error}") from error
-        return section
+        except (*MALFORMED, struct.error) as error:  # the latter: of a PNG that is cut short
+            raise damaged(self.run.path / file, error) from error
 
     def _lacks(self, section: Section, what: str, command: str) -> None:
         self.missing.append(section.key)
@@ -120,18 +124,24 @@ class RunReport:
         facts["seed"] = str(run.settings.get("train.seed", "-"))
         section.blocks.append(pairs_html("Run", facts))
 
-    def _gap(self, section: Section) -> None:
-        stage = (
-            "adapt.pt"
-            if "adapt" in self.run.checkpoints and "warmup" not in self.run.checkpoints
-            else "warmup.pt"
-        )
-        document = self._current(section, "gap.json", self.run.command("analyze-gap", stage))
+    def _gaps(self) -> Section:
+        """Show what analyze-gap found for each stage; the warm-up alone must have been analysed."""
+        section = Section("gap", "Modality gap")
+        needed = "adapt" if [*self.run.checkpoints] == ["adapt"] else "warmup"
+        for stage in STAGES:
+            document = gap_path(self.run.path / f"{stage}.pt", ".json")
+            if stage == needed or document.is_file():
+                self._fill(section, partial(self._gap, stage), document.name)
+        return section
+
+    def _gap(self, stage: str, section: Section) -> None:
+        checkpoint = f"{stage}.pt"
+        command = self.run.command("analyze-gap", checkpoint)
+        csv, json = (gap_path(self.run.path / checkpoint, suffix) for suffix in (".csv", ".json"))
+        document = self._current(section, json.name, command)
         if document is None:
             return
         split = document["split"]
-        checkpoint = Path(document["checkpoint"]).name
-        csv = self.run.path / "gap.csv"
         columns = {}
         if self.store is not None:
             columns = {
@@ -141,12 +151,11 @@ class RunReport:
         section.say(f"Of `{checkpoint}`, on the {split} split.")
         fit = saved_fit(csv, document["fits"][split], columns) if csv.is_file() else None
         if fit is None or len(fit.scores) != document["fits"][split]["n"]:
-            self._lacks(
-                section, "gap.csv, of this split, is not there.", self.run.command("analyze-gap", checkpoint)
-            )
+            self._lacks(section, f"There is no {csv.name} of this split.", command)
             section.add(run_tables.split_table(document))
             return
-        self.fit = fit
+        if self.fit is None:
+            self.fit = fit
         if fit.bimodality:
             self.verdict.append(f"Gaps of {checkpoint} on {split}: {fit.bimodality.sentence.rstrip('.')}.")
             section.add(gap_tables.verdict_table(fit, split))
@@ -262,7 +271,7 @@ class RunReport:
         order = np.lexsort((-np.abs(fit.scores.gap), -fit.posterior))[:CLIPS].tolist()
         order = [i for i in order if fit.scores.ids[i] in place]
         if not order:
-            section.say("None of the samples of gap.csv is in the store.", missing=True)
+            section.say("None of the samples that were analysed is in the store.", missing=True)
             return section
         rows = [place[fit.scores.ids[i]] for i in order]
         section.say(

@@ -17,7 +17,8 @@ from mgap_cli.report.layout import (
     verbatim,
 )
 from mgap_cli.report.movement_tables import measured_split
-from mgap_cli.report.run_folder import STAGES, RunFolder
+from mgap_cli.report.run_folder import RunFolder
+from mgap_cli.rundir import STAGES
 
 Document = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ def stage_table(run: RunFolder) -> RenderableType:
 
 
 def split_table(document: Document) -> RenderableType:
-    """The fits of gap.json, split by split."""
+    """The fits of a document of analyze-gap, split by split."""
     fits = document["fits"]
     first = next(iter(fits.values()))["modalities"][0]
     table = new_table()

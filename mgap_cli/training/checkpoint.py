@@ -29,7 +29,7 @@ import torch
 from mgap_cli import __version__
 from mgap_cli.config import Config, from_dict
 from mgap_cli.errors import MgapError, UnfitError, UsageError
-from mgap_cli.rundir import atomic_write
+from mgap_cli.files import atomic_write
 
 FORMAT = "mgap-checkpoint"
 VERSION = 1

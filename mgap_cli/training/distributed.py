@@ -11,11 +11,12 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,10 +28,13 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.nn.parallel import DistributedDataParallel
 
 from mgap_cli import launch
+from mgap_cli.console import Sink
 from mgap_cli.data.loader import Loader
 from mgap_cli.errors import ExitCode, MgapError, UsageError
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.runlock import run_lock
+from mgap_cli.training.device import choose_device
 from mgap_cli.training.signals import ignore_signals
 
 IntArray = npt.NDArray[np.int64]
@@ -134,6 +138,30 @@ def join(device: torch.device) -> World:
     atexit.register(dist.destroy_process_group)
     _watch_for_failures()
     return World(launch.rank(), launch.size())
+
+
+@contextmanager
+def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
+    """Hold the lock of a run folder for a command that writes there; see `runlock.run_lock`.
+
+    device: the setting `runtime.device`. Of several processes the main one takes the lock. If it cannot, it
+    raises that error and the others leave with its exit code.
+    """
+    world = World()
+    if launch.size() > 1:
+        world = join(choose_device(device, Sink(quiet=True)))
+    with ExitStack() as stack:
+        refused = None
+        try:
+            stack.enter_context(run_lock(run, sink))
+        except MgapError as error:
+            refused = error
+        code = world.max(refused.exit_code if refused else 0)
+        if refused:
+            raise refused
+        if code:
+            sys.exit(code)
+        yield
 
 
 def share_gradients(module: nn.Module, idle: bool, world: World) -> nn.Module:

@@ -17,12 +17,13 @@ from mgap_cli.data.lists import listed_samples
 from mgap_cli.data.loader import training_steps
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import same_file, write_text
 from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.objectives import build_objective
-from mgap_cli.rundir import write_environment, write_status, write_text
+from mgap_cli.rundir import require_run_folder, write_environment, write_status
 from mgap_cli.training.checkpoint import config_of, load_checkpoint
 from mgap_cli.training.device import be_deterministic, choose_device, choose_float32
-from mgap_cli.training.distributed import join
+from mgap_cli.training.distributed import join, writing
 from mgap_cli.training.loggers import package
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.restore import matching_store, open_trained
@@ -65,7 +66,11 @@ class Plan:
 
 
 def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
-    """Plan joint training from fresh weights. UsageError for an objective that needs a warm-up first."""
+    """Plan joint training from fresh weights.
+
+    Raises UsageError for an objective that needs a warm-up first, and for a folder that holds other files.
+    """
+    require_run_folder(run)
     if config.warmup.objective == "adaptive":
         raise UsageError(
             "warmup cannot use the adaptive objective: there is no mixture to start from.",
@@ -81,9 +86,15 @@ def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: 
     """Plan training that goes on from a checkpoint's network.
 
     It has the rest of the budget after the epoch that the checkpoint holds, or `adapt.epochs`. Raises
-    UsageError if nothing is left, or if `config` changes the network; UnfitError if the checkpoint
-    trained one branch only.
+    UsageError if nothing is left, if `config` changes the network, or if the folder holds other files;
+    UnfitError if the checkpoint trained one branch only.
     """
+    require_run_folder(run)
+    if any(same_file(checkpoint, path) for path in _checkpoints(run, "adapt")):
+        raise UsageError(
+            f"{checkpoint}: adapt would replace the checkpoint that it starts from.",
+            "Choose another folder with -o.",
+        )
     changed = differing_keys(config_of(content, checkpoint), config, ("model",))
     if changed:
         raise UsageError(
@@ -120,11 +131,16 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
     """Run a stage to its end and return its checkpoint; a finished one is returned at once.
 
     Raises UsageError, naming the keys, if the folder holds the stage under another configuration;
-    `force` starts it anew instead.
+    `force` trains the stage again instead. Raises MgapError if another process writes in the folder.
     """
+    with writing(plan.run, plan.config.runtime.device, sink):
+        return _execute(plan, sink, force)
+
+
+def _execute(plan: Plan, sink: Sink, force: bool) -> Path:
     check_selection(plan.config, plan.store)
     name, run = plan.stage.name, plan.run
-    final, last, best = (run / f"{name}{suffix}.pt" for suffix in ("", "-last", "-best"))
+    final, last, best = _checkpoints(run, name)
     for path in (final, last):
         if path.exists() and not force:
             _refuse_other_configuration(path, plan)
@@ -158,6 +174,11 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
     }
     write_environment(run, chosen)
     return trainer.fit()
+
+
+def _checkpoints(run: Path, stage: str) -> tuple[Path, Path, Path]:
+    """Return where a stage keeps its result, its latest state and, while it trains, its best epoch."""
+    return run / f"{stage}.pt", run / f"{stage}-last.pt", run / f"{stage}-best.pt"
 
 
 def _subset(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray | None:

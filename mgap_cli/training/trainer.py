@@ -24,10 +24,11 @@ from mgap_cli.data.loader import Batch, Loader, generator_for
 from mgap_cli.data.placement import place_samples
 from mgap_cli.data.store import Store
 from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
+from mgap_cli.files import write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import HEADS
-from mgap_cli.rundir import write_status, write_text
+from mgap_cli.rundir import write_status
 from mgap_cli.training.checkpoint import load_checkpoint, save_checkpoint
 from mgap_cli.training.compiling import compiled, compiler_errors
 from mgap_cli.training.diagnosis import Place, StepGuard, explained
