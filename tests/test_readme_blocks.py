@@ -137,7 +137,7 @@ def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
         run = tmp_path / "runs" / f"digits-{seed}"
         assert status(run) == {"state": "done", "stage": "adapt", "epoch": 1, "step": 0}
         assert json.loads((run / "analysis.json").read_text())["schema"] == "mgap.analyze-gap/1"
-        assert (run / "gap.png").stat().st_size > 10_000
+        assert (run / "gap-warmup.png").stat().st_size > 10_000
         assert [e["epoch"] for e in metrics(run)] == [1, 2, 3]
 
 

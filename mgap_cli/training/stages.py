@@ -163,8 +163,7 @@ def _execute(plan: Plan, sink: Sink, force: bool) -> Path:
     precision = choose_precision(plan.config.runtime.precision, device, plan.config, sink)
     float32 = choose_float32(plan.config.runtime.float32, precision.name, device, sink)
     samples = _subset(plan, precision, sink) if name == "adapt" else None
-    initial = plan.initial[1] if plan.initial else None
-    trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, initial)
+    trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, plan.initial)
     write_text(run / "config.yaml", plan.config.to_yaml())
     chosen = {
         "device": str(device),

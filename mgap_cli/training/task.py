@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from mgap_cli.config import Config
-from mgap_cli.errors import UnfitError
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import MALFORMED
 from mgap_cli.model.network import AudioVisualNetwork, Outputs
 from mgap_cli.objectives import build_objective
 from mgap_cli.training.distributed import World
@@ -57,11 +59,23 @@ def build_task(config: Config, objective: str, classes: int, samples: int, world
 
 
 def network_from(content: dict[str, Any], config: Config, path: object) -> AudioVisualNetwork:
-    """Return the network of a checkpoint; UnfitError if its tensors do not fit its own configuration."""
-    network = AudioVisualNetwork(config.model, len(content["classes"]))
+    """Return the network of a checkpoint; UnfitError if its tensors do not fit its own configuration.
+
+    The network is first built without memory, so that a configuration of a huge network takes none.
+    """
+    # Pretrained weights were where training started: the checkpoint's own replace them.
+    model = dataclasses.replace(config.model, audio_weights="", visual_weights="")
+    classes = len(content["classes"])
     state = {k.removeprefix("network."): v for k, v in content["model"].items() if k.startswith("network.")}
     try:
+        with torch.device("meta"):
+            wanted = AudioVisualNetwork(model, classes).state_dict()
+        if {k: (v.shape, v.dtype) for k, v in wanted.items()} != {
+            k: (v.shape, v.dtype) for k, v in state.items()
+        }:
+            raise ValueError("other names, shapes or types")
+        network = AudioVisualNetwork(model, classes)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, UsageError, *MALFORMED) as error:
         raise UnfitError(f"{path}: its tensors do not fit its own configuration.") from error
     return network

@@ -24,12 +24,12 @@ from mgap_cli.data.loader import Batch, Loader, generator_for
 from mgap_cli.data.placement import place_samples
 from mgap_cli.data.store import Store
 from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
-from mgap_cli.files import write_text
+from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import HEADS
-from mgap_cli.rundir import write_status
-from mgap_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from mgap_cli.rundir import read_metrics, write_status
+from mgap_cli.training.checkpoint import config_of, load_checkpoint, save_checkpoint
 from mgap_cli.training.compiling import compiled, compiler_errors
 from mgap_cli.training.diagnosis import Place, StepGuard, explained
 from mgap_cli.training.distributed import (
@@ -39,6 +39,7 @@ from mgap_cli.training.distributed import (
     share_batch_norm,
     share_gradients,
 )
+from mgap_cli.training.fitting import require_alike, require_fitting_memory
 from mgap_cli.training.loggers import open_logger
 from mgap_cli.training.precision import Precision
 from mgap_cli.training.signals import StopFlag, ignore_signals, stop_on_signal
@@ -65,8 +66,8 @@ class Trainer:
     """Trains one stage in one run folder.
 
     `samples` are the positions in the store to train on (default: the whole training split). `initial`
-    is the content of the checkpoint whose network the stage starts from, and whose optimizer's memory it
-    keeps where the optimizer is the same.
+    is the path and the content of the checkpoint whose network the stage starts from, and whose
+    optimizer's memory it keeps where the optimizer is the same.
     """
 
     def __init__(
@@ -78,13 +79,13 @@ class Trainer:
         sink: Sink,
         precision: Precision,
         samples: np.ndarray | None = None,
-        initial: dict[str, Any] | None = None,
+        initial: tuple[Path, dict[str, Any]] | None = None,
     ) -> None:
         self.stage, self.config, self.store, self.run, self.sink = stage, config, store, run, sink
         self.precision, self.device = precision, precision.device
         self.world = join(self.device)
         torch.manual_seed(config.train.seed)  # PyTorch's own is random, and every checkpoint holds the state
-        self.task = self._initial_task(initial)
+        self.task = self._initial_task(initial[1] if initial else None)
         module = compiled(self.task) if config.runtime.compile else self.task
         self.model = share_gradients(module, set(self.task.objective.heads) != set(HEADS), self.world)
         self.train_indices = store.indices("train")
@@ -97,10 +98,8 @@ class Trainer:
         self.placed = place_samples(store, self.device, config.runtime, sink)
         self.loader = self._loader(samples, config.train.batch_size, self.world)
         self.optimizer = _optimizer(self.task, config, self.device)
-        if initial is not None and initial["config"]["train"]["optimizer"] == config.train.optimizer:
-            groups = self.optimizer.state_dict()["param_groups"]
-            memory = initial["loop"]["optimizer"]["state"]
-            self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+        if initial is not None:
+            self._keep_memory(*initial)
         self.scheduler = _scheduler(self.optimizer, config, stage)
         self.scaler = precision.scaler()
         self.guard = StepGuard(self.task.network, config.train.max_bad_steps)
@@ -155,6 +154,11 @@ class Trainer:
         if self.world.is_main and self.best_path.exists():
             self.best_path.replace(self.final_path)
         self.world.barrier()
+        if not self.final_path.exists():
+            raise UnfitError(
+                f"{self.last_path}: the stage is finished, but {self.final_path.name} is gone.",
+                "Take a copy of it, or give --force to train the stage again.",
+            )
         self._write_status("done")
         return self.final_path
 
@@ -276,15 +280,20 @@ class Trainer:
 
     def _is_best(self, entry: dict[str, Any]) -> bool:
         """Higher accuracy on the selecting split wins, then the lower loss, then the earlier epoch."""
-        select = self.config.train.select
-        if select == "last" or not self.best:
-            return True
-        head = self.task.objective.heads[0]
+        best = self._best_entry()
+        return best is None or self._rank(entry) > self._rank(best)
 
-        def rank(of: dict[str, Any]) -> tuple[float, float]:
-            return of[select][head], -of[select]["loss"]
+    def _best_entry(self) -> dict[str, Any] | None:
+        """Return the history's entry of the best epoch; None where there is none, or the last is chosen."""
+        number = self.best.get("epoch", 0)
+        if self.config.train.select == "last" or not 0 < number <= len(self.history):
+            return None
+        entry: dict[str, Any] = self.history[number - 1]
+        return entry
 
-        return rank(entry) > rank(self.history[self.best["epoch"] - 1])
+    def _rank(self, entry: dict[str, Any]) -> tuple[float, float]:
+        figures = entry[self.config.train.select]
+        return float(figures[self.task.objective.heads[0]]), -float(figures["loss"])
 
     def _score_training_split(self) -> tuple[Scores, np.ndarray]:
         self.world.max(1)  # calls the others to the pass
@@ -343,19 +352,47 @@ class Trainer:
             },
         }
 
+    def _keep_memory(self, path: Path, content: dict[str, Any]) -> None:
+        """Take the optimizer's memory from the checkpoint of another stage, if the optimizer is the same."""
+        if config_of(content, path).train.optimizer != self.config.train.optimizer:
+            return
+        groups = self.optimizer.state_dict()["param_groups"]
+        try:
+            memory = content["loop"]["optimizer"]["state"]
+            self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
+            require_fitting_memory(self.optimizer)
+        except (RuntimeError, *MALFORMED) as error:
+            raise UnfitError(
+                f"{path}: loop.optimizer does not fit its own configuration.",
+                "Take an intact copy, or run `mgap warmup` again.",
+            ) from error
+
     def _restore(self, content: dict[str, Any]) -> None:
         try:
             self._take_up(content)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (RuntimeError, *MALFORMED) as error:
             raise UnfitError(
                 f"{self.last_path}: its state does not fit its own configuration.",
-                "Take an intact copy, or give --force to train the stage anew.",
+                "Take an intact copy, or give --force to train the stage again.",
             ) from error
 
     def _take_up(self, content: dict[str, Any]) -> None:
-        loop = content["loop"]
+        loop, best = content["loop"], content["selected"]
+        if content["epoch"] > self.stage.epochs or content["step"] >= self.loader.steps:
+            raise ValueError("it is beyond the end of the stage")
+        own = self.optimizer.state_dict()["param_groups"]
+        for saved, expected in (
+            (loop["scheduler"], self.scheduler.state_dict()),
+            (loop["scaler"], self.scaler.state_dict()),
+            (loop["sums"], self.sums.cpu()),
+            (loop["optimizer"]["param_groups"], own),
+        ):
+            require_alike(saved, expected)
+        # Another version of PyTorch may know more options of the optimizer than the one that saved it.
+        groups = [{**o, **s} for o, s in zip(own, loop["optimizer"]["param_groups"], strict=True)]
         self.task.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(loop["optimizer"])
+        self.optimizer.load_state_dict({"state": loop["optimizer"]["state"], "param_groups": groups})
+        require_fitting_memory(self.optimizer)
         self.scheduler.load_state_dict(loop["scheduler"])
         self.scaler.load_state_dict(loop["scaler"])
         self.sums = loop["sums"].to(self.device)
@@ -363,7 +400,10 @@ class Trainer:
         self.guard.remember()
         torch.set_rng_state(loop["rng"])
         self.epoch, self.step = content["epoch"], content["step"]
-        self.history, self.best = content["history"], content["selected"]
+        self.history, self.best = content["history"], best
+        earlier = self._best_entry()
+        if earlier:
+            self._rank(earlier)
 
     def _save_and_leave(self, stop: StopFlag) -> None:
         self._save()
@@ -376,15 +416,9 @@ class Trainer:
 
     def _append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl; an epoch done again after a kill replaces its first line."""
-        path = self.run / "metrics.jsonl"
-        try:
-            old = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        except ValueError as error:
-            raise UnfitError(
-                f"{path}: damaged ({error}).", "Move it away and run the same line again: it goes on."
-            ) from error
+        old = read_metrics(self.run)
         kept = [e for e in old if e["stage"] != entry["stage"] or e["epoch"] < entry["epoch"]]
-        write_text(path, "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
+        write_text(self.run / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
 
     def _write_status(self, state: str) -> None:
         write_status(self.run, state, self.stage.name, self.epoch, self.step)

@@ -155,7 +155,7 @@ class Run:
     ) -> None:
         folder.mkdir(parents=True)
         self.folder, self.store, self.config, self.precision = folder, store, config, precision
-        self.initial = load_checkpoint(warm) if warm else None
+        self.initial = (warm, load_checkpoint(warm)) if warm else None
         self.name = "adapt" if warm else "warmup"
         self.epochs = 0
 

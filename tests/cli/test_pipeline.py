@@ -85,11 +85,19 @@ def test_run_digits(digits_run):
     assert set(document["gap"]["fits"]) == {"train", "val"}
     expected = {
         *("config.yaml", "env.json", "status.json", "metrics.jsonl", "warmup.pt", "warmup-last.pt"),
-        *("adapt.pt", "adapt-last.pt", "gap.csv", "gap.png", "gap.json", "evaluate.json", "store"),
+        *(
+            "adapt.pt",
+            "adapt-last.pt",
+            "gap-warmup.csv",
+            "gap-warmup.png",
+            "gap-warmup.json",
+            "evaluate.json",
+            "store",
+        ),
     }
     assert {p.name for p in run.iterdir()} == expected
     assert json.loads((run / "evaluate.json").read_text()) == document["evaluation"]
-    gap = json.loads((run / "gap.json").read_text())
+    gap = json.loads((run / "gap-warmup.json").read_text())
     assert gap.pop("sha256") and gap == document["gap"]
     assert status(run) == {"state": "done", "stage": "adapt", "epoch": 2, "step": 0}
 
@@ -154,7 +162,7 @@ def test_the_default_run_folder_names_store_and_seed(store, tmp_path):
 
 def test_gap_csv_is_complete_and_says_what_json_says(store, run):
     document = mgap("analyze-gap", run / "warmup.pt", "--json", "--split", "test").json()
-    table = rows(run / "gap.csv")
+    table = rows(run / "gap-warmup.csv")
     assert {r["id"] for r in table} == {r["id"] for r in rows(store / "clips.csv") if r["split"] == "test"}
     assert len(table) == len(document["samples"]) == document["fits"]["test"]["n"]
     truth = {r["id"]: r["label"] for r in rows(store / "clips.csv")}
@@ -168,7 +176,7 @@ def test_gap_csv_is_complete_and_says_what_json_says(store, run):
         assert 0 <= sample["posterior"] <= 1
     posterior = [sample["posterior"] for sample in document["samples"]]
     assert posterior == sorted(posterior, reverse=True)
-    summary = json.loads((run / "gap.json").read_text())
+    summary = json.loads((run / "gap-warmup.json").read_text())
     assert list(summary.pop("sha256")) == [str(run / "warmup.pt")]
     assert summary == {name: document[name] for name in summary} and "fits" in summary
 
@@ -179,7 +187,7 @@ def test_analyze_gap_elsewhere(run, tmp_path):
         "analyze-gap", run / "warmup.pt", "--csv", csv_path, "--plot", "--top", 3, env={"COLUMNS": "160"}
     )
     assert done.code == 0, done.err
-    assert len(rows(csv_path)) > 3 and (run / "gap.png").read_bytes().startswith(b"\x89PNG")
+    assert len(rows(csv_path)) > 3 and (run / "gap-warmup.png").read_bytes().startswith(b"\x89PNG")
     signed = mgap(
         "analyze-gap", run / "warmup.pt", "--gap-kind", "signed", "--components", 3, "--json"
     ).json()

@@ -118,7 +118,7 @@ def test_figures_are_those_of_the_documents(judged, drawn_fast):
         for head in e["heads"].values():
             low, high = head["accuracy_interval"]
             assert f"{100 * head['accuracy']:.1f} {100 * low:.1f}-{100 * high:.1f}" in page.said
-    _, _, p, q, *_ = (judged / "gap.csv").read_text().splitlines()[1].split(",")
+    _, _, p, q, *_ = (judged / "gap-warmup.csv").read_text().splitlines()[1].split(",")
     assert f"p audio {float(p):.3f}, p visual {float(q):.3f}, gap {float(p) - float(q):+.3f}" in page.said
     assert "Skipped clips: none" in page.said and "Leakage between splits" in page.said
 
@@ -158,7 +158,7 @@ def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, d
         content = torch.load(path, weights_only=True)
         content["store"]["path"] = str(tmp_path / "gone")
         torch.save(content, path)
-    for name in ("gap.json", "evaluate.json", "movement.json"):
+    for name in ("gap-warmup.json", "evaluate.json", "movement.json"):
         document = json.loads((run / name).read_text())
         del document["sha256"]  # as earlier programs wrote them
         (run / name).write_text(json.dumps(document))
@@ -170,14 +170,14 @@ def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, d
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("gap.json", "{"),
-        ("gap.json", '{"fits": {}}'),
+        ("gap-warmup.json", "{"),
+        ("gap-warmup.json", '{"fits": {}}'),
         ("evaluate.json", '{"evaluations": []}'),
         ("evaluate.json", "[]"),
         ("movement.json", '{"since_first": []}'),
         ("metrics.jsonl", '{"stage": "adapt", "epoch": 1, "mixture": 1}\n'),
         ("config.yaml", "train: ["),
-        ("gap.csv", "id,label\n"),
+        ("gap-warmup.csv", "id,label\n"),
     ],
 )
 def test_damaged_files_are_named(judged, tmp_path, name, content, drawn_fast):

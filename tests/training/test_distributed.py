@@ -184,7 +184,7 @@ def test_metrics_are_those_of_one_process(alone, together):
 def test_gaps_agree_in_order_and_in_value(store, alone, together):
     tables = []
     for folder in (alone, together):
-        with (folder / "heads/gap.csv").open() as file:
+        with (folder / "heads/gap-warmup.csv").open() as file:
             tables.append(list(csv.DictReader(file)))
     one, two = tables
     opened = open_store(store)

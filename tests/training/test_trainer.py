@@ -99,7 +99,7 @@ def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, mon
     from mgap_cli.training.trainer import Trainer
 
     assert mgap("analyze-gap", run / "warmup.pt").code == 0
-    with (run / "gap.csv").open() as file:
+    with (run / "gap-warmup.csv").open() as file:
         balanced = {row["id"] for row in csv.DictReader(file) if float(row["posterior"]) < 0.5}
     assert 0 < len(balanced) < len(metrics(run)) * 1000
 
