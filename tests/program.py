@@ -59,7 +59,7 @@ class Done:
         assert self.out == ""
         message = self.err[self.err.index("error: ") :]
         assert len(message.splitlines()) <= 3 and "Traceback" not in self.err, self.err
-        assert "defect of mgap" not in message, self.err
+        assert "internal error" not in message, self.err
         for word in words:
             assert word in message, message
 

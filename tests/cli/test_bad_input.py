@@ -337,7 +337,7 @@ def test_a_full_disk_below_stdout(run, tmp_path):
             text=True,
         )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert "defect of mgap" not in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_ctrl_c(store, tmp_path):
