@@ -111,7 +111,7 @@ def _fail(code: int, message: str = "", hint: str = "", error: Exception | None 
 
 def _tell(message: str, hint: str, error: Exception | None) -> None:
     # A process that does not speak has /dev/null for stderr, but may be the one that knows what failed.
-    stream = sys.__stderr__ if launch.size() > 1 else sys.stderr
+    stream = sys.stderr if launch.is_main() else sys.__stderr__
     with suppress(BrokenPipeError):  # nobody reads it
         if error is not None and ("--debug" in sys.argv or os.environ.get("MGAP_DEBUG", "").lower() in _YES):
             import traceback

@@ -30,7 +30,7 @@ def check() -> None:
             ("LOCAL_WORLD_SIZE", value["WORLD_SIZE"] + 1),
             ("MASTER_PORT", _PORTS),
         )
-        wrong = ["WORLD_SIZE"] if value["WORLD_SIZE"] < 1 else []
+        wrong = [name for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if value[name] < 1]
         wrong += [name for name, limit in limits if value[name] >= limit]
     if wrong:
         told = ", ".join(f"{name} is {_shown(name)}" for name in wrong)
@@ -92,4 +92,4 @@ def _number(name: str, default: int) -> int:
 
 
 def _shown(name: str) -> str:
-    return os.environ.get(name, "not set")[:40]
+    return (os.environ.get(name) or "not set")[:40]

@@ -74,7 +74,7 @@ def analyse_scores(
     from mgap_cli.report.document import gap_csv, gap_document
     from mgap_cli.rundir import write_text
 
-    names = [name.strip() for name in modalities.split(",")] if modalities else []
+    names = _names(modalities) if modalities else []
     table = read_scores(path, names, {"split", config.analysis.truth, *request.columns})
     if split:
         table = table.of_split(split)
@@ -97,3 +97,13 @@ def analyse_scores(
     measured, tables = score_measures(fits, config) if request.measures else ({}, [])
     document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}
     sink.result(document, *overview(fits), *tables, *shown)
+
+
+def _names(modalities: str) -> list[str]:
+    """Return the names in --modalities. UsageError where one is empty or is given twice."""
+    names = [name.strip() for name in modalities.split(",")]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if "" in names or twice is not None:
+        wrong = "a name is empty" if "" in names else f"{twice} is given twice"
+        raise UsageError(f"--modalities {modalities}: {wrong}.", "For example: --modalities audio,visual")
+    return names
