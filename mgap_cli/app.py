@@ -72,13 +72,15 @@ for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, report, 
 def start() -> int:
     """Run the command that the command line names, and return its exit code.
 
-    Raises UsageError for a wrong command line, KeyboardInterrupt for Ctrl-C at a prompt, and what the
-    command raises.
+    Raises UsageError for a wrong command line, KeyboardInterrupt for Ctrl-C, and what the command raises.
     """
     if not os.environ.get("TERMINAL_WIDTH", "80").isdecimal():  # Typer reads it
         raise UsageError("environment: TERMINAL_WIDTH must be a number of columns.", "Unset it.")
     try:
-        return int(app(prog_name="mgap", standalone_mode=False) or ExitCode.DONE)
+        code = int(app(prog_name="mgap", standalone_mode=False) or ExitCode.DONE)
+        if code == ExitCode.INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except typer.Abort:
         raise KeyboardInterrupt from None
     except _CommandLineError as error:
