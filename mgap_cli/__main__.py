@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from mgap_cli import launch
+from mgap_cli.console import open_missing_streams, printable_lines, say
 from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError, UsageError
+
+_YES = ("1", "true", "t", "yes", "y", "on")  # as Typer reads them
+# Packages that are installed under another name than they are imported under.
+_INSTALLED_AS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 
 
 class _Stopped(BaseException):
@@ -19,31 +25,36 @@ class _Stopped(BaseException):
 
 def main() -> NoReturn:
     """Run `mgap`. Never returns, and never shows a traceback unless asked to with `--debug`."""
+    open_missing_streams()
+    os.environ["MPLBACKEND"] = "agg"  # plots go to files: the user's window system must not matter
     try:
         launch.check()
     except UsageError as error:  # there is no launcher's store through which to end together
         _tell(error.message, error.hint, error)
         sys.exit(error.exit_code)
+    code: int = ExitCode.DONE
     try:
         if not launch.is_main():  # of several processes one speaks; of a failure, the one that has it
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         for number in STOP_SIGNALS:  # training and preparing have handlers of their own
             signal.signal(number, _leave)
-        from mgap_cli.app import app
+        from mgap_cli.app import start
 
-        app(prog_name="mgap")
+        code = start()
     except MgapError as error:
         _fail(error.exit_code, error.message, error.hint, error)
     except _Stopped as stop:
         _fail(ExitCode.PREEMPTED, f"stopped by {stop}.", "Run the same line again.")
     except KeyboardInterrupt:
         _fail(ExitCode.INTERRUPTED, "interrupted.")
-    except SystemExit as end:  # Typer turns Ctrl-C into its exit code, without a word
-        if end.code == ExitCode.INTERRUPTED:
-            _fail(ExitCode.INTERRUPTED, "interrupted.")
+    except SystemExit as end:
         if end.code and launch.size() > 1:
             _fail(ExitCode.FAILED if isinstance(end.code, str) else end.code)
         raise
+    except ImportError as error:
+        _fail(ExitCode.FAILED, *_cannot_import(error), error)
+    except MemoryError as error:
+        _fail(ExitCode.FAILED, "out of memory.", "Use a machine with more memory, or smaller data.", error)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of our pipe has left, as `| head` does
             where = f"{error.filename}: " if error.filename else ""
@@ -58,8 +69,10 @@ def main() -> NoReturn:
             if left := lost(error):
                 _fail(left.exit_code, left.message, left.hint, error)
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        hint = "This is a defect of mgap: please report it with `mgap --debug ...`."
-        _fail(ExitCode.FAILED, f"unexpected: {what}", hint, error)
+        hint = "This is a bug in mgap. Run the command again as `mgap --debug ...` and report what it prints."
+        _fail(ExitCode.FAILED, f"internal error: {what}", hint, error)
+    if code:
+        _fail(code)
     sys.exit(ExitCode.DONE)
 
 
@@ -68,26 +81,46 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise _Stopped(signal.Signals(number).name)
 
 
+def _cannot_import(error: ImportError) -> tuple[str, str]:
+    """Return the message and the hint for a package that is missing or does not load."""
+    package = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package not in ("", "mgap_cli"):
+        name = _INSTALLED_AS.get(package, package)
+        return (
+            f"the Python package {name} is not installed.",
+            f"Install it with `python -m pip install {name}`.",
+        )
+    what = f"the Python package {package}" if package else "a Python package"
+    return (
+        f"{what} cannot be loaded ({' '.join(str(error).split())}).",
+        "Install mgap and its packages again: `python -m pip install --force-reinstall mgap`.",
+    )
+
+
 def _fail(code: int, message: str = "", hint: str = "", error: Exception | None = None) -> NoReturn:
     """Tell why, once for all processes of a run, and exit; no message: it was told."""
     if launch.size() > 1:
-        from mgap_cli.training.distributed import end_together
+        with suppress(ImportError):  # a broken installation: each process says so
+            from mgap_cli.training.distributed import end_together
 
-        end_together((lambda: _tell(message, hint, error)) if message else None, code)
+            end_together((lambda: _tell(message, hint, error)) if message else None, code)
     if message:
         _tell(message, hint, error)
     sys.exit(code)
 
 
 def _tell(message: str, hint: str, error: Exception | None) -> None:
-    sys.stderr = sys.__stderr__
-    if error is not None and ("--debug" in sys.argv or os.environ.get("MGAP_DEBUG", "") not in ("", "0")):
-        import traceback
+    # A process that does not speak has /dev/null for stderr, but may be the one that knows what failed.
+    stream = sys.stderr if launch.is_main() else sys.__stderr__
+    with suppress(BrokenPipeError):  # nobody reads it
+        if error is not None and ("--debug" in sys.argv or os.environ.get("MGAP_DEBUG", "").lower() in _YES):
+            import traceback
 
-        traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
-    if hint:
-        print(f"  {hint}", file=sys.stderr)
+            lines = "".join(traceback.format_exception(error))
+            print(printable_lines(lines.rstrip("\n")), file=stream)
+        say(f"error: {message}", stream)
+        if hint:
+            say(f"  {hint}", stream)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""The Typer app: commands registered, no logic."""
+"""The Typer app: the commands, and how a wrong command line is reported."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import re
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mgap_cli import __version__
 from mgap_cli.commands.adapt import adapt
@@ -15,6 +18,25 @@ from mgap_cli.commands.prepare import prepare
 from mgap_cli.commands.report import report
 from mgap_cli.commands.run import run
 from mgap_cli.commands.warmup import warmup
+from mgap_cli.errors import ExitCode, UsageError
+
+# The base of what Typer raises for a wrong command line. Only its subclasses are public.
+_CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+class _Command(TyperCommand):
+    """A command that refuses empty words: an empty path would otherwise be the working folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for i, word in enumerate(args):
+            if word == "" or re.fullmatch("--[a-z-]+=", word):
+                option = word[:-1] or (args[i - 1] if i and args[i - 1].startswith("-") else "")
+                raise UsageError(
+                    f"{option or 'an argument of ' + ctx.command_path}: the value is empty.",
+                    "Give a value, or leave it out. Is a variable of your shell script not set?",
+                )
+        return list(super().parse_args(ctx, args))
+
 
 app = typer.Typer(
     name="mgap",
@@ -44,4 +66,27 @@ def mgap(
 
 
 for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, report, run):
-    app.command()(command)
+    app.command(cls=_Command)(command)
+
+
+def start() -> int:
+    """Run the command that the command line names, and return its exit code.
+
+    Raises UsageError for a wrong command line, KeyboardInterrupt for Ctrl-C, and what the command raises.
+    """
+    if not os.environ.get("TERMINAL_WIDTH", "80").isdecimal():  # Typer reads it
+        raise UsageError("environment: TERMINAL_WIDTH must be a number of columns.", "Unset it.")
+    try:
+        code = int(app(prog_name="mgap", standalone_mode=False) or ExitCode.DONE)
+        if code == ExitCode.INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except _CommandLineError as error:
+        message = " ".join(error.format_message().split())
+        if not message:  # without a command: the help has been printed
+            return int(error.exit_code)
+        context = getattr(error, "ctx", None)
+        hint = f"See `{context.command_path} --help`." if context else ""
+        raise UsageError(message if message.endswith((".", ")", "?")) else f"{message}.", hint) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,8 +21,14 @@ from typing import Any, Literal
 import yaml
 
 from mgap_cli.errors import UsageError
+from mgap_cli.files import require_regular_file
+from mgap_cli.yaml_reader import parse_yaml, shown
 
 ENVIRONMENT_PREFIX = "MGAP_"
+LARGEST_FILE = 1_000_000  # bytes of a settings file: far more than all settings take
+LARGEST_COUNT = 2**31 - 1
+LARGEST_NUMBER = 1e30  # its products are still float32 numbers
+_KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 EncoderName = Literal["resnet18", "resnet10"]
 FusionName = Literal["concat", "sum", "film", "gated"]
@@ -49,19 +54,18 @@ class _Range:
 
     def holds(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high and math.isfinite(value)  # NaN compares false
+        return above and value <= self.high  # NaN compares false
 
     def __str__(self) -> str:
-        text = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return text if math.isinf(self.high) else f"{text} and at most {self.high:g}"
+        return f"{'above' if self.open_low else 'at least'} {self.low:.10g} and at most {self.high:.10g}"
 
 
-def _range(default: float, low: float, high: float = math.inf, open_low: bool = False) -> Any:
+def _range(default: float, low: float, high: float = LARGEST_NUMBER, open_low: bool = False) -> Any:
     return field(default=default, metadata={"range": _Range(low, high, open_low)})
 
 
-def _count(default: int) -> Any:
-    return _range(default, 1)
+def _count(default: int, high: int = LARGEST_COUNT) -> Any:
+    return _range(default, 1, high)
 
 
 def _seed(default: int) -> Any:
@@ -76,7 +80,7 @@ def _at_least_zero(default: float) -> Any:
     return _range(default, 0)
 
 
-def _levels(*default: float, low: float = 0, high: float = math.inf, open_low: bool = True) -> Any:
+def _levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_low: bool = True) -> Any:
     levels = tuple(map(float, default))  # as read from YAML, so that checkpoints do not differ in bytes
     return field(default=levels, metadata={"range": _Range(low, high, open_low)})
 
@@ -89,12 +93,12 @@ def _share(default: float) -> Any:
 class DataConfig:
     """What `prepare` stores of a clip. Defaults: CREMA-D's protocol in the literature."""
 
-    frames: int = _count(1)  # frames a clip, at uniform positions in time
-    frame_size: int = _count(256)  # stored height and width, pixels
-    sample_rate: int = _count(22_050)  # Hz, mono
-    seconds: float = _positive(3.0)  # audio is tiled or cut to this
-    n_fft: int = _count(512)
-    hop: int = _count(353)  # samples between spectrogram columns: 257 x 188 at the defaults
+    frames: int = _count(1, 10_000)  # frames a clip, at uniform positions in time
+    frame_size: int = _count(256, 16_384)  # stored height and width, pixels
+    sample_rate: int = _count(22_050, 1_000_000)  # Hz, mono
+    seconds: float = _range(3.0, 0, 86_400, open_low=True)  # audio is tiled or cut to this
+    n_fft: int = _count(512, 2**20)
+    hop: int = _count(353, 2**20)  # samples between spectrogram columns: 257 x 188 at the defaults
     val_share: float = _range(0.1, 0, 0.9)  # of train, where the data set has no validation split
     seed: int = _seed(0)  # of the splits that we draw, and of the embedded data
 
@@ -102,7 +106,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     encoder: EncoderName = "resnet18"
-    width: int = _count(64)  # channels of the first stage; 64 is torchvision's
+    width: int = _count(64, 16_384)  # channels of the first stage; 64 is torchvision's
     fusion: FusionName = "concat"
     unimodal: UnimodalLogits = "heads"  # where a modality's own logits come from
     audio_weights: str = ""  # a local torchvision state dict to start from
@@ -111,7 +115,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    image_size: int = _count(224)  # what the network sees, pixels
+    image_size: int = _count(224, 16_384)  # what the network sees, pixels
     scale_min: float = _share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
     flip: bool = True
     audio_mask: float = _range(0.0, 0, 1)  # SpecAugment's largest masks, share of each axis; 0: none
@@ -121,7 +125,7 @@ class AugmentConfig:
 class TrainConfig:
     seed: int = _seed(0)
     epochs: int = _count(100)  # the budget of both stages together, which the schedule spans
-    batch_size: int = _range(64, 2)  # batch normalisation has no statistics of one sample
+    batch_size: int = _range(64, 2, LARGEST_COUNT)  # batch normalisation has no statistics of one sample
     optimizer: OptimizerName = "sgd"
     lr: float = _positive(1e-3)
     momentum: float = _at_least_zero(0.9)
@@ -145,7 +149,7 @@ class WarmupConfig:
 @dataclass(frozen=True)
 class AdaptConfig:
     objective: str = "adaptive"
-    epochs: int = _range(0, 0)  # 0: the rest of the budget
+    epochs: int = _range(0, 0, LARGEST_COUNT)  # 0: the rest of the budget
     only: str = "all"  # balanced: purification; or a file of ids
     threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
 
@@ -173,9 +177,9 @@ class OgmConfig:
 @dataclass(frozen=True)
 class GapConfig:
     kind: GapKind = "absolute"
-    components: int = _count(2)
-    n_init: int = _count(5)
-    sd_floor: float = _positive(1e-2)  # smallest standard deviation of a component, in units of the gap
+    components: int = _count(2, 1_000)
+    n_init: int = _count(5, 10_000)
+    sd_floor: float = _range(1e-2, 1e-4, 1)  # smallest standard deviation of a component, in units of the gap
     seed: int = _seed(0)
 
 
@@ -183,9 +187,9 @@ class GapConfig:
 class AnalysisConfig:
     """How `analyze-gap` asks whether the mixture is real, and who the imbalanced are."""
 
-    resamples: int = _count(199)  # of every bootstrap: 1 / 200 is the smallest p-value
+    resamples: int = _count(199, 1_000_000)  # of every bootstrap: 1 / 200 is the smallest p-value
     confidence: float = _range(0.95, 0.5, 0.999)  # of its intervals; 1 - it is the level of its tests
-    bins: int = _range(4, 2)  # quantile bins of a numeric column, such as the duration
+    bins: int = _range(4, 2, 10_000)  # quantile bins of a numeric column, such as the duration
     truth: str = ""  # column of clips.csv that says which samples are degraded, if that is known
     gradient_batches: int = _count(50)  # at most so many, of `--measures`' pass with gradients
     seed: int = _seed(0)
@@ -193,10 +197,10 @@ class AnalysisConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    bootstrap: int = _count(2_000)  # resamples
+    bootstrap: int = _count(2_000, 10_000_000)  # resamples
     confidence: float = _share(0.95)
     top_k: int = _count(5)  # left out where there are no more classes than that
-    bins: int = _count(15)  # equal-width bins of confidence, of the calibration error
+    bins: int = _count(15, 10_000)  # equal-width bins of confidence, of the calibration error
     snr_db: tuple[float, ...] = _levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
     frame_noise: tuple[float, ...] = _levels(0.05, 0.1, 0.2, 0.4)  # standard deviations; white is 1
     occlusion: tuple[float, ...] = _levels(0.1, 0.25, 0.5, 0.75, high=1)  # shares of the frame's area
@@ -257,7 +261,7 @@ class Config:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."
-                raise UsageError(f"{origin}: unknown setting {key!r}.", hint)
+                raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
             section, name = key.split(".")
             sections.setdefault(section, {})[name] = _coerced(key, value, _types(section)[name], origin)
         replaced = {s: dataclasses.replace(getattr(self, s), **kv) for s, kv in sections.items()}
@@ -304,17 +308,25 @@ def preset(name: str) -> Config:
     if name not in presets():
         return Config()
     text = (resources.files("mgap_cli") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return from_dict(yaml.safe_load(text), f"preset {name}")
+    return from_dict(parse_yaml(text, f"preset {name}"), f"preset {name}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; UsageError if it cannot be read or holds something else."""
+    """Return the mapping in a YAML file.
+
+    Raises UsageError where `path` is not a regular file of UTF-8 text and reasonable size, or does not hold
+    one mapping of plain values (see `yaml_reader`).
+    """
+    require_regular_file(path, "a settings file")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.open("rb").read(LARGEST_FILE + 1)
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UsageError(f"{path}: the settings file cannot be read ({reason}).") from error
+    if len(content) > LARGEST_FILE:
+        raise UsageError(f"{path}: too large for a settings file (more than {LARGEST_FILE:,} bytes).")
+    tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: expected a mapping of sections, such as `train: {{lr: 0.01}}`.")
     return tree
@@ -337,33 +349,34 @@ def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for section, keys in tree.items():
         if not isinstance(keys, Mapping):
-            raise UsageError(f"{origin}: {section!r} must hold a mapping of settings.")
-        flat.update({f"{section}.{key}": value for key, value in keys.items()})
+            raise UsageError(f"{origin}: {shown(section)} must hold a mapping of settings.")
+        for key, value in keys.items():
+            if not (isinstance(section, str) and isinstance(key, str)):
+                wrong = key if isinstance(section, str) else section
+                raise UsageError(f"{origin}: {shown(wrong)} is not the name of a setting.")
+            flat[f"{section}.{key}"] = value
     return flat
 
 
 def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
     # Only names with the double underscore are settings: MGAP_DEBUG and the like are not.
-    changes = {}
+    changes: dict[str, Any] = {}
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1)
-            changes[key] = _yaml_value(value, f"environment: {name}")
+            if key in changes:
+                raise UsageError(f"environment: {shown(name)} sets {key}, which another variable sets too.")
+            changes[key] = parse_yaml(value, f"environment: {name}")
     return changes
 
 
 def _parsed_set(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals:
-        raise UsageError(f"--set {word}: expected section.key=value.", "For example: --set train.lr=0.01")
-    return key.strip(), _yaml_value(value, f"--set {key}")
-
-
-def _yaml_value(text: str, origin: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{origin}: {text!r} is not valid YAML.") from error
+        raise UsageError(
+            f"--set {shown(word)}: expected section.key=value.", "For example: --set train.lr=0.01"
+        )
+    return key.strip(), parse_yaml(value, f"--set {shown(word)}")
 
 
 def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
@@ -371,7 +384,8 @@ def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
     if options:
         if value in options:
             return value
-        raise UsageError(f"{origin}: {key} is {value!r}; expected one of {', '.join(map(str, options))}.")
+        expected = f"one of {', '.join(map(str, options))}"
+        raise UsageError(f"{origin}: {key} is {shown(value)}; expected {expected}.")
     assert not isinstance(kind, UnionType), "settings have one type each"
     if typing.get_origin(kind) is tuple:
         return _coerced_list(key, value, typing.get_args(kind)[0], origin)
@@ -383,10 +397,12 @@ def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
         if kind is bool and isinstance(value, bool):
             return value
         if kind is str and isinstance(value, str | int | float | None):
-            return "" if value is None else str(value)
+            text = "" if value is None else str(value)
+            if "\0" not in text:  # no path has one
+                return text
     except (TypeError, ValueError, OverflowError):
         pass
-    raise UsageError(f"{origin}: {key} is {value!r}; expected {kind.__name__}.")
+    raise UsageError(f"{origin}: {key} is {shown(value)}; expected {_KIND_NAMES[kind]}.")
 
 
 def _coerced_list(key: str, value: Any, kind: Any, origin: str) -> tuple[Any, ...]:
@@ -395,7 +411,7 @@ def _coerced_list(key: str, value: Any, kind: Any, origin: str) -> tuple[Any, ..
         value = [word.strip() for word in value.split(",")]
     values = value if isinstance(value, list | tuple) else [value]
     if not values:
-        raise UsageError(f"{origin}: {key} is empty; expected at least one {kind.__name__}.")
+        raise UsageError(f"{origin}: {key} is empty; expected at least one value.")
     return tuple(_coerced(key, item, kind, origin) for item in values)
 
 
@@ -407,6 +423,5 @@ def _check_ranges(config: Config, origin: str) -> None:
             value = getattr(settings, setting.name)
             for number in value if isinstance(value, tuple) else (value,):
                 if bounds is not None and not bounds.holds(number):
-                    raise UsageError(
-                        f"{origin}: {section.name}.{setting.name} is {number}; it must be {bounds}."
-                    )
+                    name = f"{section.name}.{setting.name}"
+                    raise UsageError(f"{origin}: {name} is {shown(number)}; it must be {bounds}.")

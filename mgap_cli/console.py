@@ -1,21 +1,79 @@
-"""One sink for everything a command says: the result on stdout, all else on stderr."""
+"""One sink for everything a command says: the result on stdout, all else on stderr.
+
+Names from outside (labels, column names, paths, settings) may hold anything, escape sequences included.
+Whatever is printed passes `printable` or `printable_lines` here, and rich never reads it as markup, so that
+no caller can forget it.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 HEARTBEAT_SECONDS = 30.0
+LONGEST_MESSAGE = 4_000  # characters; a longer message is cut
+
+# Characters that steer a terminal or hide what is printed: controls (C0, DEL, C1), line and paragraph
+# separators, marks and overrides of the writing direction, invisible format characters, lone surrogates.
+# The joiners U+200C and U+200D stay: Persian and emoji are written with them.
+_STEERING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, with each character that steers a terminal as its escape, such as \\x1b."""
+    return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` as `printable` does, but keep its line breaks."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print one line of a message on stderr (or `stream`), whatever `text` holds."""
+    line = printable(text)
+    if len(line) > LONGEST_MESSAGE:
+        line = line[: LONGEST_MESSAGE - 3] + "..."
+    print(line, file=stream or sys.stderr, flush=True)
+
+
+def open_missing_streams() -> None:
+    """Connect standard streams that the caller has closed (`2>&-`) to the null device.
+
+    Otherwise Python prints to stdout what is meant for stderr, and the next file that is opened gets the
+    stream's number and with it what libraries write there. Characters that the terminal's encoding lacks
+    are printed as escapes from then on.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)  # inheritable, unlike what os.open returns
+            if null != number:
+                os.close(null)
+        if getattr(sys, name) is None:
+            stream = open(number, "r" if name == "stdin" else "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+    for written in (sys.stdout, sys.stderr):
+        if isinstance(written, io.TextIOWrapper):
+            written.reconfigure(errors="backslashreplace")
 
 
 class Ticker(Protocol):
@@ -32,27 +90,29 @@ class Sink:
     quiet: bool = False
 
     def result(self, document: dict[str, Any], *shown: RenderableType | Path) -> None:
-        """Print the command's result: the document with `--json`, else what is `shown`."""
-        if self.json:
-            print(json.dumps(document, indent=2, allow_nan=False))
-            return
-        from rich.console import Console
+        """Print the command's result: the document with `--json`, else what is `shown`.
 
-        console = Console(soft_wrap=False)
-        for item in shown:
+        A string is printed as it is, a path on one line, anything else as rich lays it out.
+        """
+        if self.json:
+            text = json.dumps(document, indent=2, allow_nan=False)
+            print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON does not escape
+        for item in () if self.json else shown:
             if isinstance(item, Path):
-                print(item)
+                print(printable(str(item)))
+            elif isinstance(item, str):
+                print(printable_lines(item))
             else:
-                console.print(item)
+                _print_rich(item)
         sys.stdout.flush()
 
     def log(self, message: str) -> None:
         """Tell the user something, unless `--quiet`."""
         if not self.quiet:
-            print(message, file=sys.stderr, flush=True)
+            say(message)
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        say(f"warning: {message}")
 
     @contextmanager
     def progress(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Ticker]:
@@ -85,26 +145,42 @@ class _Heartbeat:
         self.sink.log(f"{self.title}: {done}/{self.total} {self.unit}, {rate:.1f} {self.unit}/s{left}{extra}")
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that takes brackets and colons in text for brackets and colons."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def _print_rich(item: RenderableType) -> None:
+    """Print what rich lays out; escape the text, but not rich's own colours."""
+    from rich.segment import Segments
+
+    console = _console()
+    laid_out = console.render(item)
+    safe = (s if s.control else s._replace(text=printable_lines(s.text)) for s in laid_out)
+    console.print(Segments(safe), end="")
+
+
 @contextmanager
 def _bar(title: str, total: int, unit: str, first: int) -> Iterator[Ticker]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total, completed=first, rate="", note="")
+    with Progress(*columns, console=_console(stderr=True), transient=True) as progress:
+        task = progress.add_task(printable(title), total=total, completed=first, rate="", note="")
 
         def tick(done: int, note: str = "") -> None:
             rate = (done - first) / max(time.monotonic() - start, 1e-9)
-            progress.update(task, completed=done, rate=f"{rate:.1f} {unit}/s", note=note)
+            progress.update(task, completed=done, rate=f"{rate:.1f} {unit}/s", note=printable(note))
 
         yield tick
 

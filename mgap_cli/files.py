@@ -1,4 +1,4 @@
-"""Rules for every file that the program writes.
+"""Rules for every file that the program reads or writes.
 
 A file is written to a temporary neighbour, synced and renamed: it is whole or it is not there. A symbolic
 link is followed: the file that it points to is written, and the link stays. An output never replaces
@@ -33,6 +33,13 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration,
              TypeError, ValueError)  # fmt: skip
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -153,6 +160,23 @@ def sweep_temporaries(folder: Path) -> None:
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+def require_regular_file(path: Path, what: str) -> None:
+    """Raise UsageError unless `path` is a regular file, or a link to one.
+
+    what: the file that is expected, such as "a CSV file". A missing file, a folder, a pipe or a device is
+    refused before anything is opened, because reading a pipe or a device may never end.
+    """
+    hint = f"Give the path of {what}."
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{path}: no such file.", hint) from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+        raise UsageError(f"{path}: cannot be read ({reason_of(error)}).", hint) from error
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

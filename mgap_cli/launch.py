@@ -11,6 +11,8 @@ from itertools import pairwise
 from mgap_cli.errors import UsageError
 
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+_DIGITS = 9  # more would be no number of processes
+_PORTS = 65_536
 SMALLEST = 2  # rows of a share: batch norm cannot normalise one value by itself
 
 
@@ -18,11 +20,22 @@ def check() -> None:
     """Raise UsageError where the environment says that there are several processes, but not all of it."""
     if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         return
-    wrong = [name for name in _NUMBERS if not os.environ.get(name, "").isdecimal()]
-    if wrong or "MASTER_ADDR" not in os.environ:
-        told = ", ".join(f"{name} is {os.environ.get(name, 'not set')}" for name in wrong or ["MASTER_ADDR"])
+    wrong = [name for name in _NUMBERS if not _is_number(os.environ.get(name, ""))]
+    wrong += ["MASTER_ADDR"] if not os.environ.get("MASTER_ADDR") else []
+    if not wrong:
+        value = {name: _number(name, 0) for name in _NUMBERS}
+        limits = (  # what a variable must be less than
+            ("RANK", value["WORLD_SIZE"]),
+            ("LOCAL_RANK", value["LOCAL_WORLD_SIZE"]),
+            ("LOCAL_WORLD_SIZE", value["WORLD_SIZE"] + 1),
+            ("MASTER_PORT", _PORTS),
+        )
+        wrong = [name for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if value[name] < 1]
+        wrong += [name for name, limit in limits if value[name] >= limit]
+    if wrong:
+        told = ", ".join(f"{name} is {_shown(name)}" for name in wrong)
         raise UsageError(
-            f"environment: WORLD_SIZE is {os.environ['WORLD_SIZE']}, but not as torchrun sets it ({told}).",
+            f"environment: WORLD_SIZE is {_shown('WORLD_SIZE')}, but not as torchrun sets it ({told}).",
             "Start with torchrun, or unset WORLD_SIZE.",
         )
 
@@ -69,6 +82,14 @@ def refuse_many(command: str, hint: str) -> None:
         raise UsageError(f"{command} is not for torchrun ({size()} processes).", hint)
 
 
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _DIGITS
+
+
 def _number(name: str, default: int) -> int:
     word = os.environ.get(name, "")
-    return int(word) if word.isdecimal() else default
+    return int(word) if _is_number(word) else default
+
+
+def _shown(name: str) -> str:
+    return (os.environ.get(name) or "not set")[:40]

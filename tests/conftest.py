@@ -7,12 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mgap_cli.config import DataConfig
 from mgap_cli.console import Sink
 
 # Workers and tests share the machine: one thread each, and results that do not hang on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes depends on the machine's load: no property test fails because of it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

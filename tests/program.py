@@ -7,22 +7,27 @@ else differs from `python -m mgap_cli`, and `shim` makes a real `mgap` for shell
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
+
+from mgap_cli.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +38,10 @@ TINY = [
     *("model.width=4", "augment.image_size=8", "train.batch_size=16", "train.lr=0.003"),
     *("warmup.epochs=3", "adapt.epochs=3", "evaluate.bootstrap=50", "gap.n_init=1"),
 ]
+
+
+# What may move the cursor, change colours or the writing direction, or forge a line: none may be printed.
+STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def sets(*words: str) -> list[str]:
@@ -59,9 +68,18 @@ class Done:
         assert self.out == ""
         message = self.err[self.err.index("error: ") :]
         assert len(message.splitlines()) <= 3 and "Traceback" not in self.err, self.err
-        assert "defect of mgap" not in message, self.err
+        assert "internal error" not in message, self.err
         for word in words:
             assert word in message, message
+
+    def is_clean(self) -> None:
+        """Assert what holds for any input: exit code 0, 2 or 3, one or two lines, no control characters."""
+        assert self.code in (0, 2, 3), (self.code, self.err)
+        assert not STEERING.search(self.out + self.err), ascii(self.out + self.err)
+        if self.code:
+            assert self.out == ""
+            message = self.err[self.err.index("error: ") :]
+            assert len(message.splitlines()) <= 2, message
 
 
 class Running:
@@ -105,6 +123,26 @@ def start(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None 
 
 def mgap(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
     return start(*args, cwd=cwd, env=env).wait()
+
+
+def call(*args: object, env: Mapping[str, str] | None = None) -> Done:
+    """Run `mgap` in this process, for property tests: thousands of processes would take minutes."""
+    from mgap_cli.__main__ import main
+
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    words = ["mgap", *map(str, args)]
+    code = None
+    with patch.dict(os.environ, env or {}), patch.object(sys, "argv", words):
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert isinstance(code, int)
+    return Done(int(code), out.getvalue(), err.getvalue())
 
 
 def shim(folder: Path) -> Path:

@@ -15,9 +15,9 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "launch", "files", "config", "console", "rundir",
-    "runlock", "data", "model", "gap", "objectives",
-    "training", "evaluation", "report", "options", "commands", "app", "__main__",
+    "__init__", "errors", "launch", "files", "yaml_reader", "config", "console", "rundir", "runlock", "stats",
+    "data", "model", "gap", "objectives", "training", "evaluation", "report", "options", "commands", "app",
+    "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib", "decord", "PIL")
 COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run")

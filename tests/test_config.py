@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from program import STEERING, call, sets
 
-from mgap_cli.config import Config, differing_keys, from_dict, preset, presets, read_yaml, resolve
+from mgap_cli.config import (
+    LARGEST_FILE,
+    Config,
+    differing_keys,
+    from_dict,
+    preset,
+    presets,
+    read_yaml,
+    resolve,
+)
+from mgap_cli.console import printable
 from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.objectives import registry
 
@@ -188,7 +200,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     st.fixed_dictionaries(
         {
             "train.lr": st.floats(1e-30, 1e30),
-            "train.batch_size": st.integers(2, 2**40),
+            "train.batch_size": st.integers(2, 2**31 - 1),
             "augment.flip": st.booleans(),
             "model.audio_weights": st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
             "gap.kind": st.sampled_from(["absolute", "signed"]),
@@ -239,3 +251,154 @@ def test_a_configuration_cannot_be_changed_in_place():
 def test_an_environment_value_that_is_not_yaml_is_a_usage_error():
     with pytest.raises(UsageError, match="environment"):
         resolve(Config(), environment={"MGAP_TRAIN__LR": "["})
+
+
+# --- hostile and extreme input
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("train:\n  lr: 1\n  seed: 2\n  lr: 3\n", 4, "lr", 2),
+        ("train: {lr: 1}\ngap: {seed: 1}\ntrain: {lr: 2}\n", 3, "train", 1),
+        ("a:\n  b:\n    - c: 1\n      c: 1\n", 4, "c", 3),
+    ],
+)
+def test_a_duplicate_key_is_refused_with_file_line_and_key(text, line, key, first, file):
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        resolve(Config(), file=file, environment={})
+    said = f"line {line}: the key '{key}' is given twice, here and in line {first}"
+    assert caught.value.message == f"{file}: not valid YAML ({said})."
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 1000, "nested more than 20 levels deep"),
+        ("{" * 100_000, "nested more than 20 levels deep"),
+        ("- " * 1000, "nested more than 20 levels deep"),
+        ("a: &a [1]\nb: &b [*a, *a]\n", r"line 2: \*a repeats a list or a mapping"),
+        ("a: &a {lr: *a}", "repeats a list or a mapping"),
+        ("a: *nobody", "undefined alias"),
+        ("9" * 5000, "is not of type int"),
+        ("!!int x", "line 1: 'x' is not of type int"),
+        ("!!timestamp 2001-99-99", "constructor"),
+        ("'\\U00110000'".replace("'", '"'), "not valid YAML"),
+        (f"%YAML {'9' * 5000}\n--- a", "not valid YAML"),
+        ("a: 1\nb: \x1b[31m", "line 2: the character 0x1b is not allowed"),
+        ("? [a]\n: 1", "unhashable"),
+        ("--- 1\n--- 2", "another document"),
+        ("1: {lr: 2}", "1 is not the name of a setting"),
+        ("train: {2001-01-01: 2}", "unknown setting"),
+        (f"train:\n  ? 0x{'f' * 9999}\n  : 2", "is not the name of a setting"),
+        (f"train: {{seed: 0x{'f' * 9999}}}", "expected a whole number"),
+        ('model: {audio_weights: "a\\0b"}', "expected text"),
+        ("train: {lr: 2001-99-99}", "train.lr is '2001-99-99'; expected a number"),
+    ],
+)
+def test_hostile_yaml_is_refused_in_one_line(text, reason, file):
+    file.write_text(text)
+    with pytest.raises(UsageError, match=reason) as caught:
+        resolve(Config(), file=file, environment={})
+    assert caught.value.message.startswith(str(file))
+    assert "\n" not in caught.value.message and len(caught.value.message) < len(str(file)) + 300
+
+
+def test_one_number_may_be_repeated_by_an_alias(file):
+    file.write_text("train: {seed: &seed 7}\ngap: {seed: *seed}\n")
+    config = resolve(Config(), file=file, environment={})
+    assert (config.train.seed, config.gap.seed) == (7, 7)
+
+
+def test_only_a_regular_file_of_reasonable_size_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "large").write_text("#" * (LARGEST_FILE + 1))
+    for name, reason in (("pipe", "a pipe"), ("zero", "a device"), ("loop", "loop"), ("large", "too large")):
+        with pytest.raises(UsageError, match=reason):
+            read_yaml(tmp_path / name)
+        done = call("evaluate", "x.pt", "--config", tmp_path / name)
+        done.is_clean()
+        assert done.code == 2 and reason in done.err
+    (tmp_path / "file").write_text("train: {lr: 0.5}")
+    (tmp_path / "link").symlink_to("file")
+    assert read_yaml(tmp_path / "link") == {"train": {"lr": 0.5}}
+
+
+def test_two_variables_that_set_one_thing_are_refused():
+    with pytest.raises(UsageError, match=r"sets train\.lr, which another variable sets too"):
+        resolve(Config(), environment={"MGAP_TRAIN__LR": "1", "MGAP_train__lr": "2"})
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "1e-300", "9" * 400, ".inf", "[]", "{}", '"\\0"'])
+def test_an_extreme_value_is_taken_or_refused(value):
+    for setting in Config().flat():
+        try:
+            config = resolve(Config(), sets=[f"{setting}={value}"], environment={})
+        except UsageError as error:
+            assert setting in error.message and len(error.message) < 300
+        else:
+            numbers = [v for v in config.flat().values() if isinstance(v, int | float)]
+            assert all(abs(v) <= 1e30 for v in numbers)
+
+
+def test_a_floor_that_no_gap_can_have_is_refused():
+    with pytest.raises(UsageError, match=r"sd_floor is 1e\+300; it must be at least 0\.0001 and at most 1"):
+        resolve(Config(), sets=["gap.sd_floor=1e300"], environment={})
+
+
+# What hypothesis builds settings from: pieces of YAML, of names and numbers, and of escape sequences.
+PIECES = [
+    *("[", "]", "{", "}", ": ", ":", "\n", "\n  ", " ", "- ", "? ", "&a ", "*a", "<<: ", "'", '"', "\\", "#"),
+    *("!!int ", "!!float ", "!!timestamp ", "!!binary ", "!!set ", "!x ", "%YAML 1.1\n", "---\n", "|\n", ","),
+    *("train", "lr", "gap", "sd_floor", "1", "1e9", "-", ".inf", ".nan", "0x", "1:30", "2001-99-99", "~"),
+    *("\x1b[31m", "\x9b", "\u202e", "\u2028", "\r", "\t", "\ufeff", "9" * 5000, "[/x]", "yes", "...\n"),
+]
+YAML_TEXT = st.text() | st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
+SETTING = st.sampled_from(sorted(Config().flat()))
+SET = YAML_TEXT | st.builds("{}={}".format, SETTING | st.text(max_size=9), YAML_TEXT)
+
+
+def judged(**sources) -> None:
+    """Resolve settings: they are taken, or refused in one line that a terminal can show."""
+    try:
+        config = resolve(Config(), **{"environment": {}, **sources})
+    except UsageError as error:
+        for text in (error.message, error.hint):
+            assert not STEERING.search(printable(text)) and len(text) < 4_000
+        assert error.exit_code == ExitCode.USAGE
+    else:
+        assert from_dict(yaml.safe_load(config.to_yaml()), "again") == config
+
+
+@given(st.lists(SET, max_size=3))
+def test_any_set_is_taken_or_refused(words):
+    judged(sets=words)
+
+
+@given(st.dictionaries(SETTING.map(lambda s: "MGAP_" + s.replace(".", "__").upper()), YAML_TEXT, max_size=3))
+def test_any_environment_is_taken_or_refused(environment):
+    judged(environment=environment)
+
+
+@given(content=st.binary(max_size=99) | YAML_TEXT.map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_file_is_taken_or_refused(content, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content)
+    judged(file=path)
+
+
+@settings(max_examples=30)
+@given(
+    words=st.lists(SET.filter(lambda word: "\0" not in word), max_size=2),
+    content=st.none() | st.binary(max_size=50) | YAML_TEXT.map(str.encode),
+)
+def test_the_command_line_survives_any_settings(words, content, tmp_path_factory):
+    """In front of a checkpoint that is not there: what fails is a setting or the checkpoint."""
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_bytes(content or b"{}")
+    done = call("evaluate", "none.pt", "--config", path, *sets(*words))
+    done.is_clean()
+    assert done.code in (2, 3)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgap_cli.config import Config
-from mgap_cli.console import Sink
+from mgap_cli.console import Sink, printable
 
 if TYPE_CHECKING:
     from mgap_cli.training.stages import Plan
@@ -31,7 +31,7 @@ def run_stage(plan: Plan, sink: Sink, *, force: bool, dry_run: bool) -> None:
         float32 = choose_float32(runtime.float32, precision.name, device, sink)
         chosen = {"device": str(device), "precision": precision.name, "float32": float32}
         summary = {**plan.summary(), **chosen}
-        lines = "\n".join(f"# {key}: {value}" for key, value in summary.items())
+        lines = "\n".join(printable(f"# {key}: {value}") for key, value in summary.items())
         document = {"schema": "mgap.dry-run/1", **summary, "config": plan.config.to_dict()}
         sink.result(document, f"{lines}\n{plan.config.to_yaml()}")
         return

@@ -193,11 +193,11 @@ def _flat(item: RenderableType) -> Iterator[RenderableType]:
 
 
 def _cell(cell: object) -> str:
-    """Return a cell's text: ours may hold rich's markup, a user's name comes as Text or Cropped."""
+    """Return a cell's text as HTML; each of its lines is a line."""
     if isinstance(cell, Cropped):
         text = cell.text
     elif isinstance(cell, Text):
         text = cell.plain
     else:
-        text = Text.from_markup(str(cell)).plain
+        text = str(cell)
     return "<br>".join(escape(printable(line)) for line in text.split("\n"))

@@ -14,6 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from mgap_cli.console import printable as printable  # names in tables: escaped before they are measured
+
 
 def new_table(*, headed: bool = True) -> Table:
     """Return a table without columns yet; its only line is under the heading."""
@@ -55,11 +57,6 @@ def size(count: int) -> str:
         if count >= scale:
             return f"{count / scale:.3g} {unit}"
     return f"{count} B"
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, a question mark for whatever would not print."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def verbatim(text: str, style: str = "") -> Text:

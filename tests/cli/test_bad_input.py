@@ -286,6 +286,8 @@ def test_half_of_a_launchers_environment(store, tmp_path):
     mgap(*line, env={"WORLD_SIZE": "two"}).fails(2, "WORLD_SIZE is two", "torchrun")
     whole = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}
     mgap(*line, env=whole).fails(2, "MASTER_ADDR is not set")
+    whole = {**whole, "MASTER_ADDR": "localhost", "RANK": "2"}
+    mgap(*line, env=whole).fails(2, "RANK is 2", "torchrun")
     assert not (tmp_path / "run").exists()
 
 
@@ -337,7 +339,7 @@ def test_a_full_disk_below_stdout(run, tmp_path):
             text=True,
         )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert "defect of mgap" not in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_ctrl_c(store, tmp_path):

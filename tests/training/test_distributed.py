@@ -92,7 +92,7 @@ class Launched:
     def messages(self) -> list[str]:
         """Return what mgap itself complained of; a traceback of it is no message and fails."""
         text = self.err.read_text()
-        assert not re.search(r'File "[^"]*mgap_cli', text) and "defect of mgap" not in text, text
+        assert not re.search(r'File "[^"]*mgap_cli', text) and "internal error" not in text, text
         return [line for line in text.splitlines() if line.startswith("error: ")]
 
 
