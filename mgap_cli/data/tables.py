@@ -13,7 +13,7 @@ LARGEST = 1 << 30  # bytes; a table of samples is far smaller, and it is read in
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, UTF-8 with or without a byte order mark.
+    """Return the text of a file, UTF-8 with or without a byte order mark; every line ends with LF.
 
     UnfitError if it is missing, is larger than 1 GiB, is not text, or holds nothing; UsageError if it is a
     folder, a pipe or a device.
@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Return (line number, text) of each line that is not blank; a line ends with LF, CR LF or CR."""
-    lines = enumerate(StringIO(read_text(path), newline=None), 1)  # str.splitlines also breaks at U+2028
+    lines = enumerate(StringIO(read_text(path)), 1)  # str.splitlines also breaks at U+2028 and others
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
@@ -44,7 +44,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 
     UnfitError if it has no rows, a column twice, or a row of another length than the header.
     """
-    reader = csv.reader(StringIO(read_text(path), newline=""))
+    reader = csv.reader(StringIO(read_text(path)))
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [name.strip() for name in next(reader)]

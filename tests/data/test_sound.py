@@ -23,9 +23,9 @@ SIZE = (96, 64)
 def write_clip(
     path: Path, wave: np.ndarray, rate: int, audio_codec: str, *, audio_at: float = 0, video_at: float = 0
 ) -> Path:
-    """Write two seconds of video, whose frames grow red, with a sound; each stream begins when it is told to."""
+    """Write two seconds of video, whose frames grow red, with a sound; `_at`: when each stream begins."""
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("mpeg4", rate=25)
+        pictures = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = *SIZE, "yuv420p"
         sound = container.add_stream(audio_codec, rate=rate)
         sound.layout = "mono"
@@ -156,10 +156,10 @@ def test_a_program_stream_gives_its_first_frame_first(tmp_path, media_file, name
     for path in paths:
         with av.open(str(path)) as container:
             truth = [
-                f.to_ndarray(width=64, height=64, format="rgb24").astype(float)
+                f.to_ndarray(width=64, height=64, format="rgb24", interpolation="BICUBIC").astype(float)
                 for f in container.decode(video=0)
             ]
         # As many segments as frames: each frame is the one in the middle of its segment.
         config = DataConfig(frames=len(truth), frame_size=64, sample_rate=8000)
         frames, _ = read_media(Clip(path.stem, "x", "train", path), config)
-        assert np.abs(frames - np.stack(truth)).mean() < 1, path.name
+        assert np.abs(frames - np.stack(truth)).max() < 2, path.name

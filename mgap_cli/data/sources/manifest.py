@@ -23,6 +23,7 @@ SUMMARY = "any data set, from a CSV of id, path, split and a label column"
 OPTIONS = frozenset({"label"})
 
 REQUIRED = ("id", "path", "split")
+LONGEST_REASON = 300  # characters; a cell that is wrong may be very long
 KNOWN = (*REQUIRED, "audio_path", "start", "end", "group")
 
 
@@ -38,7 +39,9 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     header, rows = read_table(root)
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        raise UnfitError(f"{root}: no column {', '.join(missing)}.", f"It has: {', '.join(header)}.")
+        raise UnfitError(
+            f"{root}: no column {', '.join(missing)}.", f"It has: {', '.join(header)[:LONGEST_REASON]}."
+        )
     column = _label_column(root, header, options.label)
     folder = root.absolute().parent
     kept = _kept_columns(header, column)
@@ -50,7 +53,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
             if clip.id in lines:
                 raise ValueError(f"id {clip.id!r} is in line {lines[clip.id]} already")
         except ValueError as error:
-            raise UnfitError(f"{root}: line {line}: {error}.") from error
+            raise UnfitError(f"{root}: line {line}: {str(error)[:LONGEST_REASON]}.") from error
         lines[clip.id] = line
         clips.append(clip)
     if not any(clip.split == "train" for clip in clips):
@@ -63,10 +66,12 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
 
 def _label_column(path: Path, header: list[str], chosen: str | None) -> str:
     candidates = [name for name in header if name not in KNOWN]
-    names = ", ".join(candidates) or "none"
+    names = ", ".join(candidates)[:LONGEST_REASON] or "none"
     if chosen is not None:
         if chosen not in candidates:
-            raise UsageError(f"{path}: no label column {chosen!r}.", f"Columns that could be it: {names}.")
+            raise UsageError(
+                f"{path}: no label column {chosen[:80]!r}.", f"Columns that could be it: {names}."
+            )
         return chosen
     if not candidates:
         raise UnfitError(f"{path}: no label column: all of its columns have another meaning.")
