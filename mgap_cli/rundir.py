@@ -122,7 +122,7 @@ def _is_epoch(entry: object) -> bool:
 
 def write_environment(run: Path, chosen: dict[str, str]) -> None:
     """Write `env.json`: versions, the command line, and what was `chosen` for this machine."""
-    packages = ("mgap", "torch", "torchvision", "torchaudio", "numpy", "scikit-learn")
+    packages = ("mgap", "torch", "torchvision", "numpy", "scikit-learn")
     versions = {}
     for package in packages:
         with suppress(metadata.PackageNotFoundError):

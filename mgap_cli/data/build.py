@@ -1,10 +1,12 @@
 """From clips to a finished store: decoded in parallel, resumable, whole or not there.
 
-    STORE/.lock                     held while a prepare is at work
+    STORE/.lock                     held while a prepare is at work; its text marks the folder as mgap's
     STORE/.partial/plan.json        which clips and protocol this unfinished build is of
-                   journal.jsonl    a line a clip that is done or skipped
-                   frames.npy, audio.npy      a row a clip, skipped ones included
-                   sealed.json      everything is ready: what remains is to rename
+                   journal.jsonl    one line per clip that is done or skipped
+                   frames.npy, audio.npy      one row per clip, skipped ones included
+                   sealed.json      everything is ready: only the renames are left
+
+A store goes only into a folder that is new, empty or already mgap's, so that no other file is replaced.
 
 A clip's row depends on nothing but the clip and the protocol, and has its place from the start, so the
 store is the same whatever the number of workers and however often the build was killed.
@@ -19,7 +21,6 @@ import fcntl
 import importlib
 import json
 import shutil
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,29 +36,36 @@ from mgap_cli.config import DataConfig
 from mgap_cli.console import Sink
 from mgap_cli.data import decode
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
-from mgap_cli.data.features import RESAMPLING, log_spectrogram, spectrogram_shape
+from mgap_cli.data.features import log_spectrogram, spectrogram_shape
 from mgap_cli.data.rows import RowFile
 from mgap_cli.data.sources import flag
 from mgap_cli.data.stop import leave_on_signal
 from mgap_cli.data.store import (
     ARRAYS,
+    CONTENT,
+    PARTS,
     SCHEMA,
+    SCHEMA_FAMILY,
+    SKIPPED_COLUMNS,
     Store,
-    content_fingerprint,
+    content_hashes,
+    fingerprint_of,
     frame_shape,
     is_store,
+    meta_defect,
     open_store,
     read_meta,
     table_text,
 )
 from mgap_cli.data.workers import Job, Results, Task, run_watched, usable_cores
-from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.files import write_json, write_text
 
 SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
 CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
-PACKAGES = ("mgap_cli.data.build", "scipy.fft", "scipy.io.wavfile")  # what every clip needs
+PACKAGES = ("mgap_cli.data.build", "av", "scipy.fft", "scipy.io.wavfile", "soxr")  # what reading clips needs
 DISK_RESERVE = 1 << 20  # bytes, for the small files
+LOCK_TEXT = "mgap-store\n"  # content of .lock: mgap made this folder, or found it empty
 
 
 def build_store(
@@ -76,16 +84,16 @@ def build_store(
     A finished store of the same clips and protocol is returned at once; another one is refused unless
     `force`. `workers`: processes that decode, all cores by default. `clip_seconds`: limit for one clip.
 
-    Raises UnfitError where more than 5 % of the clips cannot be read (unless `allow_skips`) or another
-    store stands in `out`; MgapError if another prepare is at work there, the disk is too small, or SIGTERM
-    or SIGUSR1 comes (exit 75).
+    Raises UsageError if `out` has files that are not mgap's, or if the store would replace an input;
+    UnfitError where more than 5 % of the clips cannot be read (unless `allow_skips`) or another store is in
+    `out`; MgapError if another prepare is at work there, the disk is too small, or SIGTERM or SIGUSR1 comes
+    (exit 75).
     """
-    if out.exists() and not out.is_dir():
-        raise UnfitError(f"{out}: a file stands where the store is to be.", "Choose another folder with -o.")
+    _require_own_folder(out, dataset)
     with leave_on_signal(out), _locked(out):
         build = _Build(dataset, config, out, sink)
-        if build.sealed.exists():
-            build.commit()
+        if (sealed := build.read_sealed()) is not None:
+            build.commit(sealed)
         if is_store(out) and not force:
             _require_same(out, dataset, config)
             shutil.rmtree(build.staging, ignore_errors=True)
@@ -133,8 +141,7 @@ class _Build:
         self.skips.update(obstacles)
         self._decode(workers, clip_seconds)
         self._judge_skips(allow_skips)
-        self._seal()
-        self.commit()
+        self.commit(self._seal())
         self._summary()
 
     def _obstacles(self) -> dict[int, str]:
@@ -207,16 +214,13 @@ class _Build:
     def _replay(self, journal: Path) -> None:
         """Believe each whole line whose files are unchanged and whose row has the bytes it had."""
         self.seconds, self.skips = {}, {}
-        lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+        lines = journal.read_bytes().splitlines() if journal.exists() else []
         believed = []
         for line in lines:
-            try:
-                entry = json.loads(line)
-                row, files = entry["row"], entry["files"]
-            except (ValueError, KeyError, TypeError):
-                continue  # killed while it wrote this line
-            if files != _signature(self.dataset.clips[row]):
+            entry = _journal_entry(line, len(self.dataset.clips))
+            if entry is None or entry["files"] != _signature(self.dataset.clips[entry["row"]]):
                 continue
+            row = entry["row"]
             if "skip" in entry:
                 self.skips[row] = entry["skip"]
             elif entry["crc"] == _checksum(self.frames.read(row), self.audio.read(row)):
@@ -235,11 +239,9 @@ class _Build:
         if self.dataset.reader:  # nothing that could crash, and less work than starting a process
             results = _inline(make_job(*arguments, self.dataset.reader), tasks)
         else:
-            # Sound in a file of its own mostly has another rate; what decord reads, it resamples itself.
-            packages = [*PACKAGES, *([RESAMPLING] if any(clip.audio for clip in clips) else [])]
             count = min(workers, len(rows))
             results = run_watched(
-                make_worker_job, (*arguments, packages), tasks, count, clip_seconds, packages
+                make_worker_job, (*arguments, PACKAGES), tasks, count, clip_seconds, PACKAGES
             )
         try:
             self._gather(results, len(clips) - len(rows))
@@ -269,8 +271,8 @@ class _Build:
                 journal.flush()
                 tick(done, f"{len(self.skips)} skipped" if self.skips else "")
 
-    def _seal(self) -> None:
-        """Lay out the final files beside the partial ones, then write sealed.json: from there on, commit."""
+    def _seal(self) -> dict[str, Any]:
+        """Lay out the final files beside the partial ones, then write sealed.json and return its content."""
         clips = self.dataset.clips
         kept = [row for row in range(len(clips)) if row not in self.skips]
         moves = {array: array for array in ARRAYS}
@@ -295,30 +297,45 @@ class _Build:
         if self.skips:
             self._write_skipped(self.staging / "skipped.csv")
             moves["skipped.csv"] = "skipped.csv"
-        content = [self.staging / moves[file] for file in (*ARRAYS, "clips.csv")]
-        document = self._document(kept, content_fingerprint(content))
-        write_json(self.sealed, {"moves": moves, "store": document})
+        contents = content_hashes({name: self.staging / moves[name] for name in CONTENT})
+        sealed = {"moves": moves, "store": self._document(kept, contents)}
+        write_json(self.sealed, sealed)
+        return sealed
 
-    def _document(self, kept: list[int], fingerprint: str) -> dict[str, Any]:
+    def _document(self, kept: list[int], contents: dict[str, str]) -> dict[str, Any]:
         clips, data = self.dataset.clips, self.dataset
         counts = Counter(clips[row].split for row in kept)
+        protocol = dataclasses.asdict(self.config)
         return {
             "schema": SCHEMA,
             "name": data.name,
             "classes": list(data.classes),
-            "protocol": dataclasses.asdict(self.config),
+            "protocol": protocol,
             "source": {"root": str(data.root or ""), "options": dict(data.options)},
             "counts": {split: counts[split] for split in SPLITS if counts[split]},
             "skipped": self._skipped_rows(),
             "notes": list(data.notes),
             "clips": self.digest,
-            "fingerprint": fingerprint,
+            "contents": contents,
+            "fingerprint": fingerprint_of(data.classes, protocol, contents),
             "version": __version__,
         }
 
-    def commit(self) -> None:
+    def read_sealed(self) -> dict[str, Any] | None:
+        """Return the content of sealed.json; None if there is none, or if this version cannot use it."""
+        sealed = _read_json(self.sealed)
+        if not isinstance(sealed, dict):
+            return None
+        moves, store = sealed.get("moves"), sealed.get("store")
+        if not isinstance(moves, dict) or not isinstance(store, dict) or store.get("schema") != SCHEMA:
+            return None
+        origins = {*PARTS, *(f"kept-{array}" for array in ARRAYS)}
+        if not moves.keys() <= {*PARTS} or not all(origin in origins for origin in moves.values()):
+            return None
+        return None if meta_defect(store) else sealed
+
+    def commit(self, sealed: dict[str, Any]) -> None:
         """Rename what is sealed into place. Killed at any moment and called again, it ends the same."""
-        sealed = json.loads(self.sealed.read_text(encoding="utf-8"))
         (self.out / "store.json").unlink(missing_ok=True)
         for name, origin in sealed["moves"].items():
             if (self.staging / origin).exists():
@@ -336,7 +353,7 @@ class _Build:
         ]
 
     def _write_skipped(self, path: Path) -> None:
-        write_text(path, table_text(self._skipped_rows(), ("id", "split", "label", "reason")))
+        write_text(path, table_text(self._skipped_rows(), SKIPPED_COLUMNS))
 
     def _summary(self) -> None:
         counts = Counter(self.dataset.clips[row].split for row in self.seconds)
@@ -376,8 +393,6 @@ def make_worker_job(config: DataConfig, frames: RowFile, audio: RowFile, package
     """Return `make_job`'s function in a process of its own, with everything imported that it may need."""
     for package in packages:  # before the clock of the first clip starts
         importlib.import_module(package)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # the processes are the parallelism
     return make_job(config, frames, audio)
 
 
@@ -409,20 +424,58 @@ def _require_same(out: Path, dataset: Dataset, config: DataConfig) -> None:
         )
 
 
+def _require_own_folder(out: Path, dataset: Dataset) -> None:
+    """Refuse a folder in which the store would replace files that are not mgap's, or its own input."""
+    try:
+        if not out.exists():
+            return
+        if not out.is_dir():
+            raise UsageError(f"{out}: is not a folder.", "Choose another folder for the store with -o.")
+        entries = {path.name for path in out.iterdir()}
+        for path in dataset.inputs:
+            if any((out / part).exists() and (out / part).samefile(path) for part in (*PARTS, ".lock")):
+                raise UsageError(
+                    f"{path}: the store in {out} would replace this input.",
+                    "Choose another folder for the store with -o.",
+                )
+        lock = out / ".lock"
+        marked = lock.is_file() and lock.read_bytes()[: len(LOCK_TEXT)] == LOCK_TEXT.encode()
+        only_lock = entries <= {".lock"} and (not entries or (lock.is_file() and not lock.stat().st_size))
+    except OSError as error:
+        raise _no_folder(out, error) from error
+    if marked or only_lock:
+        return
+    meta = _read_json(out / "store.json")
+    schema = meta.get("schema") if isinstance(meta, dict) else None
+    if not (isinstance(schema, str) and schema.startswith(SCHEMA_FAMILY)):
+        foreign = sorted(entries)
+        raise UsageError(
+            f"{out}: has files that are not a store of mgap ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}).",
+            "Choose a folder that is new or empty with -o.",
+        )
+
+
+def _no_folder(out: Path, error: OSError) -> MgapError:
+    return MgapError(f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o.")
+
+
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, and mark the folder as mgap's; MgapError if another prepare holds the lock."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("w")
+        file = (out / ".lock").open("ab", buffering=0)
     except OSError as error:
-        raise MgapError(
-            f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o."
-        ) from error
+        raise _no_folder(out, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise MgapError(f"{out}: another prepare is at work in this folder.", "Wait for it.") from error
+        with contextlib.suppress(OSError):  # on a full disk the mark is missing, and the build fails next
+            file.truncate(0)
+            file.write(LOCK_TEXT.encode())
         yield
 
 
@@ -441,10 +494,23 @@ def _checksum(frames: bytes, audio: bytes) -> int:
 
 
 def _read_json(path: Path) -> Any:
+    """Return a JSON document; None if there is no such regular file or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _journal_entry(line: bytes, clips: int) -> dict[str, Any] | None:
+    """Return a line of the journal; None if it is not whole, as after a kill, or not of this build."""
+    try:
+        entry = json.loads(line)
+        row, skip = entry["row"], entry.get("skip")
+        done = skip is None and isinstance(entry["seconds"], float) and isinstance(entry["crc"], int)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    valid = type(row) is int and 0 <= row < clips and "files" in entry and (done or isinstance(skip, str))
+    return entry if valid else None
 
 
 def _tally(reasons: Iterable[str]) -> str:

@@ -57,6 +57,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what the user should be told
     options: Mapping[str, Any] = field(default_factory=dict)  # how the source was asked; plain values
     root: Path | None = None  # paths are recorded relative to it
+    inputs: tuple[Path, ...] = ()  # the tables and lists that the clips were read from; never overwritten
     reader: Reader | None = None
 
     def recorded(self, path: Path | None) -> str:

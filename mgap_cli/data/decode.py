@@ -1,8 +1,10 @@
-"""Media files to frames and a waveform. The only module that knows decord.
+"""Media files to frames and a waveform. The only module that imports decord.
 
-decord reads FLV, MP4, AVI, MPEG and more, video and audio; plain WAV goes through scipy, which takes
-0.1 ms, and a folder of frames through Pillow. Frames are chosen by their time stamps, never by a frame
-rate that a header claims: the one shown at the centre of each of T equal segments.
+decord reads the frames of FLV, MP4, AVI and more; PyAV reads their sound, and MPEG program streams whole;
+plain WAV goes through scipy, which takes 0.1 ms, and a folder of frames through Pillow. Frames are chosen by
+their time stamps, never by a frame rate that a header claims: the one shown at the centre of each of T equal
+segments. Time 0 of a clip is its first frame; sound from the video's own file keeps its place on that clock,
+and silence fills what is missing before it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from mgap_cli.config import DataConfig
 from mgap_cli.data.claims import without_false_claims
 from mgap_cli.data.clips import Clip, Reader, Undecodable
 from mgap_cli.data.features import resample
+from mgap_cli.data.streams import Sound, read_frames, read_sound, read_times
 from mgap_cli.errors import MgapError
 
 LFS_POINTER = "Git LFS pointer in place of the file"
@@ -90,13 +93,18 @@ def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
     factor = -(-_SAFE_SIZE // config.frame_size)
     size = factor * config.frame_size
     mended = without_false_claims(path)
+    if _is_program_stream(path):
+        source = path if mended is None else BytesIO(mended)
+        times = read_times(source)
+        chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
+        return read_frames(source, chosen.tolist(), config.frame_size)
     media = os.fspath(path.absolute()) if mended is None else BytesIO(mended)
     reader = _decord().VideoReader(media, width=size, height=size, num_threads=1)
     if len(reader) == 0:
         raise Undecodable("video has no frames")
     times, usable = _frame_times(reader)
     chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
-    if usable and not _is_program_stream(path):
+    if usable:
         batch: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
     else:
         batch = _read_in_order(reader, chosen.tolist())
@@ -120,28 +128,16 @@ def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
 
 
 def _read_in_order(reader: Any, chosen: list[int]) -> np.ndarray:
-    """Read frames without seeking, as MPEG program streams need: decord's seeks there are inexact.
-
-    Even its first frame can be that of the second group of pictures. What it then lacks in front it makes
-    up for by repeating the last frame as often, which is how the delay is recognised and undone; frames
-    of the first group are then out of reach, and the nearest one stands in for them.
-    """
-    keys = reader.get_key_indices()
-    group = keys[1] - keys[0] if len(keys) > 1 else 0
-    wanted = {*chosen, *(max(0, i - group) for i in chosen)}
+    """Read frames without seeking, because decord seeks by time stamps, and these are missing."""
     kept: dict[int, np.ndarray] = {}
-    last, repeats = None, 0
-    for i in range(len(reader)):
+    for i in range(max(chosen) + 1):
         try:
             frame = reader.next().asnumpy()
         except StopIteration as error:
             raise Undecodable(f"video ends after {i} of {len(reader)} frames") from error
-        repeats = repeats + 1 if last is not None and np.array_equal(frame, last) else 0
-        last = frame
-        if i in wanted:
+        if i in chosen:
             kept[i] = frame
-    delay = group if repeats == group else 0
-    return np.stack([kept[max(0, i - delay)] for i in chosen])
+    return np.stack([kept[i] for i in chosen])
 
 
 def _is_program_stream(path: Path) -> bool:
@@ -210,27 +206,20 @@ def _natural(path: Path) -> tuple[int, str]:
 
 
 def _waveform(path: Path, clip: Clip, rate: int) -> np.ndarray:
-    if _is_wav(path):
-        wave, own_rate = _read_wav(path)
-    else:
-        # decord's multi-channel output is uninitialised memory, so the mono mix is its own, which adds
-        # stereo channels at 3 dB down: loud clips pass full scale and are brought back, not cut off.
-        reader = _decord().AudioReader(os.fspath(path.absolute()), sample_rate=rate, mono=True)
-        # Its indexing goes sample by sample and takes longer than decoding: its array is read instead.
-        samples = getattr(reader, "_array", None)
-        wave = np.array((reader[:].asnumpy() if samples is None else samples)[0], np.float32)
-        own_rate = rate
-        wave /= max(1.0, float(np.abs(wave).max(initial=0)))
-    first = round((clip.start or 0.0) * own_rate)
-    last = None if clip.end is None else round(clip.end * own_rate)
-    wave = wave[first:last]
+    sound = _read_wav(path) if _is_wav(path) else read_sound(path)
+    # A file of sound alone has a clock of its own, which begins at its first sample.
+    begin = round(sound.start * sound.rate) if path == clip.video else 0
+    first = round((clip.start or 0.0) * sound.rate) - begin
+    last = sound.wave.size if clip.end is None else min(round(clip.end * sound.rate) - begin, sound.wave.size)
+    wave = sound.wave[max(0, first) : max(0, last)]
     if wave.size == 0:
         raise Undecodable("no audio in the clip")
-    return resample(np.ascontiguousarray(wave), own_rate, rate)
+    wave = np.pad(wave, (max(0, -first), 0))  # the sound begins after the clip
+    return resample(np.ascontiguousarray(wave), sound.rate, rate)
 
 
-def _read_wav(path: Path) -> tuple[np.ndarray, int]:
-    """Return the channels' mean in [-1, 1] as (n,) float32, and the file's rate in Hz."""
+def _read_wav(path: Path) -> Sound:
+    """Return a WAV file's sound, in [-1, 1]; Undecodable for a rate that cannot be."""
     import warnings
 
     from scipy.io import wavfile
@@ -246,7 +235,7 @@ def _read_wav(path: Path) -> tuple[np.ndarray, int]:
         scaled = data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
     else:
         scaled = data.astype(np.float32)
-    return (scaled.mean(axis=1) if scaled.ndim > 1 else scaled), int(rate)
+    return Sound(scaled.mean(axis=1) if scaled.ndim > 1 else scaled, int(rate), 0.0)
 
 
 @cache
@@ -270,6 +259,6 @@ def _reason(error: Exception) -> str:
         return "no audio stream"
     if "find video stream" in text:
         return "no video stream"
-    if text.startswith("[") or "Error reading" in text:
+    if text.startswith("[") or "Error reading" in text or "Invalid data" in text:
         return "damaged, cut short, or not media"
     return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,6 +1,6 @@
-"""From a waveform to what the audio branch sees. The only module that imports torchaudio.
+"""From a waveform to what the audio branch sees. The only module that imports soxr.
 
-Spectrograms are numpy's and scipy's work: torch takes seconds to import, in every process, and has no
+numpy and scipy compute the spectrograms: torch takes seconds to import, in every process, and has no
 advantage on one short waveform at a time.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mgap_cli.config import DataConfig
 
-RESAMPLING = "torchaudio.functional"  # the module that `resample` imports, which takes seconds
+RESAMPLING = "HQ"  # soxr's recipe, which is librosa's default ("soxr_hq")
 LOG_FLOOR = 1e-7  # added before the logarithm, as the literature's scripts do
 
 
@@ -49,13 +49,15 @@ def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Return the waveform (n,) float32 resampled from `rate` to `new_rate` Hz (windowed sinc)."""
+    """Return the waveform (n,) float32 resampled from `rate` to `new_rate` Hz by soxr, as librosa does.
+
+    Raises ValueError or RuntimeError for rates that soxr does not convert.
+    """
     if rate == new_rate:
         return wave
-    import torch
-    from torchaudio.functional import resample as torchaudio_resample
+    import soxr
 
-    resampled: np.ndarray = torchaudio_resample(torch.from_numpy(wave), rate, new_rate).numpy()
+    resampled: np.ndarray = soxr.resample(wave, rate, new_rate, quality=RESAMPLING)
     return resampled
 
 

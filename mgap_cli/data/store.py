@@ -1,21 +1,29 @@
-"""The store, `prepare`'s output:
+"""The store, which `prepare` writes:
 
     STORE/
-      clips.csv      a row a sample, in the order of the arrays: id, split, label, paths, duration, group ...
+      clips.csv      one row per sample, in the order of the arrays: id, split, label, paths, duration ...
       frames.npy     (N, T, H, W, 3) uint8
       audio.npy      (N, F, L) float16, log-spectrograms
-      skipped.csv    id, split, label, reason: where something was skipped
-      store.json     written last: schema, classes, protocol, counts, fingerprint
+      skipped.csv    id, split, label, reason: only if clips were skipped
+      store.json     written last: schema, classes, protocol, counts, hashes of the files, fingerprint
+      .lock          held while a `prepare` writes here; its text says that the folder is mgap's
 
-A folder without a valid store.json is no store yet, whatever else lies in it.
+A folder without a valid store.json is not a store yet, whatever else is in it.
+
+The fingerprint is a hash of the schema, the classes in their order, the protocol, and the hashes of
+clips.csv and the arrays. Opening a store computes it again from store.json, which costs nothing and finds
+an edited class or protocol; `verify` also reads the files.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -24,13 +32,19 @@ from typing import Any
 import numpy as np
 
 from mgap_cli.config import DataConfig, from_dict
-from mgap_cli.data.clips import SPLITS
+from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS
 from mgap_cli.data.features import spectrogram_shape
-from mgap_cli.errors import MgapError, UnfitError
+from mgap_cli.errors import UnfitError
+from mgap_cli.files import require_regular_file
 
-SCHEMA = "mgap-store/1"
+SCHEMA_FAMILY = "mgap-store/"
+SCHEMA = f"{SCHEMA_FAMILY}2"  # 2: sound is resampled by soxr and follows the video's clock; see CHANGELOG
 ARRAYS = ("frames.npy", "audio.npy")
+CONTENT = (*ARRAYS, "clips.csv")  # what the fingerprint covers beside store.json
+PARTS = (*CONTENT, "skipped.csv", "store.json")
+SKIPPED_COLUMNS = ("id", "split", "label", "reason")
 _CHUNK = 1 << 22  # bytes
+_TEXTS = ("name", "clips", "fingerprint", "version")
 
 
 @dataclass(frozen=True)
@@ -70,28 +84,30 @@ def is_store(path: Path) -> bool:
 def open_store(path: Path) -> Store:
     """Open a finished store, its arrays memory-mapped.
 
-    UnfitError if the folder is missing or unfinished, or its parts are damaged or do not fit together.
+    UnfitError if the folder is missing or unfinished, if an earlier version of mgap made it, or if its parts
+    are damaged or do not fit together.
     """
     meta = read_meta(path)
     try:
         config = from_dict({"data": meta["protocol"]}, str(path / "store.json")).data
-        classes, name, fingerprint = tuple(meta["classes"]), str(meta["name"]), str(meta["fingerprint"])
         columns = _read_columns(path / "clips.csv")
-        frames, audio = (np.load(path / array, mmap_mode="r") for array in ARRAYS)
+        classes = tuple(meta["classes"])
         position = {label: i for i, label in enumerate(classes)}
         labels = np.array([position[label] for label in columns["label"]], np.int64)
         ids, splits = columns["id"], np.array(columns["split"], dtype=np.str_)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, MgapError) as error:
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
-    shapes = (len(ids), *frame_shape(config)), (len(ids), *spectrogram_shape(config))
-    for array, shape, dtype, file in zip((frames, audio), shapes, ("u1", "f2"), ARRAYS, strict=True):
-        if array.shape != shape or array.dtype != np.dtype(dtype):
-            raise damaged(path, f"{file} is {array.dtype} {array.shape}, expected {dtype} {shape}")
+        frames = _open_array(path / ARRAYS[0], (len(ids), *frame_shape(config)), "u1")
+        audio = _open_array(path / ARRAYS[1], (len(ids), *spectrogram_shape(config)), "<f2")
+    except Exception as error:  # whatever a damaged file can raise, MemoryError and RecursionError included
+        raise damaged(path, _detail(error)) from error
+    name, fingerprint = meta["name"], meta["fingerprint"]
     return Store(path, name, classes, ids, labels, splits, columns, frames, audio, fingerprint, config, meta)
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """Return a finished store's store.json; UnfitError if there is none, or not one of ours."""
+    """Return a finished store's store.json, its fields checked.
+
+    UnfitError if there is none, if it is damaged or was edited, or if its schema is not this version's.
+    """
     if not path.exists():
         raise UnfitError(f"{path}: no such store.", "Make one with: mgap prepare")
     if not path.is_dir():
@@ -104,12 +120,47 @@ def read_meta(path: Path) -> dict[str, Any]:
         )
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise damaged(path, f"store.json cannot be read: {error}") from error
-    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
-        found = meta.get("schema") if isinstance(meta, dict) else None
-        raise UnfitError(f"{file}: schema {found!r}, expected {SCHEMA!r}.", "Prepare the store anew.")
-    return meta
+    except Exception as error:  # RecursionError and MemoryError included
+        raise damaged(path, f"store.json cannot be read: {_detail(error)}") from error
+    schema = meta.get("schema") if isinstance(meta, dict) else None
+    if schema != SCHEMA:
+        known = isinstance(schema, str) and schema.startswith(SCHEMA_FAMILY)
+        reason = "made by another version of mgap" if known else "not a store of mgap"
+        raise UnfitError(
+            f"{file}: {reason} (schema {str(schema)[:40]!r}; this version reads {SCHEMA!r}).",
+            f"Prepare the data set again: mgap prepare ... -o {path} --force" if known else "",
+        )
+    if defect := meta_defect(meta):
+        raise damaged(path, f"store.json: {defect}")
+    return dict(meta)
+
+
+def meta_defect(meta: Mapping[str, Any]) -> str:
+    """Return what is wrong with a store.json (a field's type, or the fingerprint), or "" if nothing is."""
+    for name in _TEXTS:
+        if not isinstance(meta.get(name), str):
+            return f"{name!r} is not a text"
+    classes, protocol, contents = (meta.get(name) for name in ("classes", "protocol", "contents"))
+    if not _is_texts(classes) or not classes or len(set(classes)) < len(classes):
+        return "'classes' is not a list of different names"
+    if not isinstance(protocol, dict) or protocol.keys() != {f.name for f in dataclasses.fields(DataConfig)}:
+        return "'protocol' does not have exactly the settings of the section data"
+    if not isinstance(contents, dict) or contents.keys() != {*CONTENT} or not _is_texts([*contents.values()]):
+        return "'contents' is not a hash for each file"
+    source, counts, skipped = (meta.get(name) for name in ("source", "counts", "skipped"))
+    if not isinstance(source, dict) or not isinstance(source.get("root"), str):
+        return "'source' has no root"
+    if not isinstance(source.get("options"), dict):
+        return "'source' has no options"
+    if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
+        return "'counts' is not a number for each split"
+    if not isinstance(skipped, list) or not all(_is_skip(row) for row in skipped):
+        return f"'skipped' is not a list of {', '.join(SKIPPED_COLUMNS)}"
+    if not _is_texts(meta.get("notes")):
+        return "'notes' is not a list of texts"
+    if fingerprint_of(classes, protocol, contents) != meta["fingerprint"]:
+        return "classes, protocol or hashes were edited (the fingerprint differs)"
+    return ""
 
 
 def frame_shape(config: DataConfig) -> tuple[int, int, int, int]:
@@ -126,31 +177,96 @@ def table_text(rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> str
     return text.getvalue()
 
 
-def content_fingerprint(files: Iterable[Path]) -> str:
-    """Return the SHA-256 of the files' contents, in order: frames.npy, audio.npy, clips.csv."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
+def content_hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return {name in the store: SHA-256 of the file}, in hexadecimal. OSError if one cannot be read."""
+    return {name: _file_hash(path) for name, path in files.items()}
+
+
+def fingerprint_of(classes: Sequence[str], protocol: Mapping[str, Any], contents: Mapping[str, str]) -> str:
+    """Return the fingerprint (SHA-256, hexadecimal) for these classes, protocol and file hashes."""
+    document = {"schema": SCHEMA, "classes": list(classes), "protocol": protocol, "contents": contents}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def changed_files(store: Store) -> list[str]:
+    """Read all of a store; return the names of the files whose content is not what `prepare` wrote.
+
+    UnfitError if a file cannot be read.
+    """
+    try:
+        found = content_hashes({name: store.path / name for name in CONTENT})
+    except OSError as error:
+        raise damaged(store.path, _detail(error)) from error
+    return [name for name in CONTENT if found[name] != store.meta["contents"][name]]
 
 
 def verify(store: Store) -> bool:
-    """Say whether the files still have the content that they had when the store was made."""
-    return content_fingerprint(store.path / f for f in (*ARRAYS, "clips.csv")) == store.fingerprint
+    """Return whether the files still have the content that `prepare` wrote. It reads all of them."""
+    return not changed_files(store)
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _read_columns(path: Path) -> dict[str, list[str]]:
+    require_regular_file(path, "a table")
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         rows = list(reader)
+    if len(set(header)) < len(header):
+        raise ValueError("clips.csv has a column twice")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("clips.csv has rows of unequal length")
-    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    if lacking := [name for name in MEDIA_COLUMNS if name not in columns]:
+        raise ValueError(f"clips.csv has no column {', '.join(lacking)}")
+    return columns
+
+
+def _open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Return a .npy file's array as a read-only memory map, after its header and size are seen to be right.
+
+    The header is only compared with what is expected: a false one cannot make the program map or reserve
+    anything. Raises ValueError, or what numpy raises for a header that is not one.
+    """
+    require_regular_file(path, "an array")
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{path.name} has .npy format {version}, expected (1, 0)")
+        found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+        offset, size = file.tell(), os.fstat(file.fileno()).st_size
+    wanted = np.dtype(dtype)
+    if (found, fortran, kind) != (shape, False, wanted):
+        raise ValueError(f"{path.name} is {kind} {str(found)[:80]}, expected {wanted} {shape}")
+    expected = offset + math.prod(shape) * wanted.itemsize
+    if size != expected:
+        raise ValueError(f"{path.name} has {size} bytes, expected {expected}")
+    if not shape[0]:
+        return np.empty(shape, wanted)  # an empty file cannot be mapped
+    return np.memmap(path, wanted, "r", offset, shape)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_skip(row: Any) -> bool:
+    return isinstance(row, dict) and row.keys() == {*SKIPPED_COLUMNS} and _is_texts([*row.values()])
+
+
+def _detail(error: BaseException) -> str:
+    """Return an error on one line, short enough for a message."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def damaged(path: Path, detail: str) -> UnfitError:
-    """Return the error of a store whose parts are missing, cut short or contradictory."""
-    return UnfitError(f"{path}: damaged store ({detail}).", "Run mgap prepare with --force to build it anew.")
+    """Return the error for a store whose parts are missing, cut short or contradictory."""
+    return UnfitError(f"{path}: damaged store ({detail}).", "Build it again: run mgap prepare with --force.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from mgap_cli.data.clips import SPLITS
-from mgap_cli.data.store import ARRAYS, Store, damaged
-
-FILES = (*ARRAYS, "clips.csv", "skipped.csv", "store.json")
+from mgap_cli.data.store import PARTS, Store, damaged
 
 Counts = dict[str, int]  # clips by split, in the order of SPLITS; a split without any is left out
 
@@ -97,7 +96,7 @@ def summarise(store: Store) -> Summary:
             skipped=[Skip(**row) for row in store.meta["skipped"]],
             notes=[str(note) for note in store.meta["notes"]],
             bytes={
-                file: (store.path / file).stat().st_size for file in FILES if (store.path / file).exists()
+                file: (store.path / file).stat().st_size for file in PARTS if (store.path / file).exists()
             },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -146,5 +145,8 @@ def _durations(columns: Mapping[str, list[str]]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for split, text in zip(columns["split"], columns["duration"], strict=True):
         if text:
-            found.setdefault(split, []).append(float(text))
+            seconds = float(text)
+            if not math.isfinite(seconds):
+                raise ValueError(f"clips.csv has the duration {text!r}")
+            found.setdefault(split, []).append(seconds)
     return {split: sorted(values) for split, values in found.items()}

@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import csv
+from io import StringIO
 from pathlib import Path
 
 from mgap_cli.errors import UnfitError
+from mgap_cli.files import require_regular_file
+
+LARGEST = 1 << 30  # bytes; a table of samples is far smaller, and it is read into memory
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, UTF-8 with or without a byte order mark.
+    """Return the text of a file, UTF-8 with or without a byte order mark; every line ends with LF.
 
-    UnfitError if it is missing, is not text, or holds nothing.
+    UnfitError if it is missing, is larger than 1 GiB, is not text, or holds nothing; UsageError if it is a
+    folder, a pipe or a device.
     """
     try:
+        if path.exists():  # a missing list is a fault of the data set, not of the command line
+            require_regular_file(path, "a table or a list")
+        if path.stat().st_size > LARGEST:
+            raise UnfitError(f"{path}: larger than {LARGEST >> 30} GiB: not a table or a list.")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UnfitError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnfitError(f"{path}: cannot be read as text ({error}).") from error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: not UTF-8, or a NUL in the path
+        raise UnfitError(f"{path}: cannot be read as text ({str(error)[:200]}).") from error
     if not text.strip():
         raise UnfitError(f"{path}: empty file.")
     return text
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (line number, text) of each line that is not blank."""
-    lines = enumerate(read_text(path).splitlines(), 1)
+    """Return (line number, text) of each line that is not blank; a line ends with LF, CR LF or CR."""
+    lines = enumerate(StringIO(read_text(path)), 1)  # str.splitlines also breaks at U+2028 and others
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
@@ -35,12 +44,12 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 
     UnfitError if it has no rows, a column twice, or a row of another length than the header.
     """
-    reader = csv.reader(read_text(path).splitlines(keepends=True))
+    reader = csv.reader(StringIO(read_text(path)))
     rows: list[tuple[int, dict[str, str]]] = []
     try:
         header = [name.strip() for name in next(reader)]
         if len(set(header)) < len(header):
-            raise UnfitError(f"{path}: a column stands twice in the header ({', '.join(header)}).")
+            raise UnfitError(f"{path}: a column is twice in the header ({', '.join(header)[:200]}).")
         for row in reader:
             if not row:
                 continue

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mgap_cli.data.clips import SPLITS
-from mgap_cli.data.store import Store, verify
+from mgap_cli.data.store import Store, changed_files
 from mgap_cli.errors import UnfitError
 
 CHUNK = 256  # clips whose spectrograms are looked at together: memory does not grow with the store
@@ -27,8 +27,8 @@ def require_intact(store: Store) -> None:
 
 
 def _defects(store: Store) -> Iterator[str]:
-    if not verify(store):
-        yield "the content of frames.npy, audio.npy or clips.csv has changed (fingerprint differs)"
+    if changed := changed_files(store):
+        yield f"the content of {', '.join(changed)} has changed (its fingerprint differs)"
     splits = store.columns["split"]
     if unknown := sorted({*splits} - {*SPLITS}):
         yield f"clips.csv has unknown splits ({', '.join(unknown)})"

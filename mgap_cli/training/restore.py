@@ -107,4 +107,9 @@ def matching_store(content: dict[str, Any], path: Path, store: Path | None) -> S
             f"{path}: trained on another data set ({recorded['name']}) than {folder} holds ({opened.name}).",
             "Give the store it was trained on with --store FOLDER.",
         )
+    if content["classes"] != list(opened.classes):
+        raise UnfitError(
+            f"{path}: its class names, or their order, are not those of the store {folder}.",
+            "The predictions would be counted for the wrong classes. Train on this store again.",
+        )
     return opened

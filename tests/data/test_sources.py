@@ -182,7 +182,7 @@ def test_manifest_takes_the_one_column_that_can_be_the_label(tmp_path):
         ("id,split,word\na,train,x\n", "no column path"),
         ("id,path,split\na,a.mp4,train\n", "no label column"),
         ("id,path,split,word\na,a.mp4,training,x\n", "line 2: split 'training'; expected train, val, test"),
-        ("id,path,split,word\na,a.mp4,train,x\na,b.mp4,test,y\n", "line 3: id 'a' stands in line 2 already"),
+        ("id,path,split,word\na,a.mp4,train,x\na,b.mp4,test,y\n", "line 3: id 'a' is in line 2 already"),
         ("id,path,split,word\na,a.mp4,train,\n", "line 2: no label"),
         ("id,path,split,word\n,a.mp4,train,x\n", "line 2: no id"),
         ("id,path,split,word\na,,train,x\n", "line 2: no path"),
@@ -192,7 +192,7 @@ def test_manifest_takes_the_one_column_that_can_be_the_label(tmp_path):
         ("id,path,split,word,start\na,a.mp4,train,x,soon\n", "start is 'soon'"),
         ("id,path,split,word,start,end\na,a.mp4,train,x,3,2\n", "end 2 is not after start 3"),
         ("id,path,split,word\na,a.mp4,test,x\n", "no row of split train"),
-        ("id,id,path,split,word\na,a,a.mp4,train,x\n", "a column stands twice"),
+        ("id,id,path,split,word\na,a,a.mp4,train,x\n", "a column is twice in the header"),
     ],
 )
 def test_manifest_that_is_unfit_says_where(tmp_path, text, message):

@@ -78,6 +78,9 @@ def load_dataset(
         dataset: Dataset = module.load(root, config, options)
     except OSError as error:  # a folder without permission, a name too long, a disk that fails
         raise UnfitError(f"{error.filename or root}: cannot be read ({error.strerror}).") from error
+    except (ValueError, MemoryError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UnfitError(f"{root}: cannot be read ({type(error).__name__}: {reason}).") from error
     if not dataset.clips:
         raise UnfitError(f"{root}: no clips of {name} found.")
     return dataset

@@ -7,6 +7,7 @@ once, and 18 training videos are in the validation or test list too: those are t
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     clips = carve_validation(clips, config.val_share, config.seed)
     recorded = {"segment": options.segment or "clip", "keep_leaks": options.keep_leaks}
     classes = tuple(sorted({row.category for row in rows}))
-    return Dataset("ave", clips, classes, tuple(notes), recorded, folder)
+    lists = tuple(folder / name for name in LISTS.values())
+    return Dataset("ave", clips, classes, tuple(notes), recorded, folder, lists)
 
 
 def _clip(row: _Row, media: Path, event: bool, occurrence: int) -> Clip:
@@ -87,7 +89,7 @@ def _read(path: Path, split: str) -> list[_Row]:
         fields = [field.strip() for field in line.split("&")]
         try:
             category, video, _, start, end = fields
-            rows.append(_Row(category, video, float(start), float(end), split))
+            rows.append(_Row(category, video, _seconds(start), _seconds(end), split))
         except ValueError as error:
             if index == 0 and fields[0].lower() == "category":
                 continue  # the published zip's header
@@ -95,6 +97,14 @@ def _read(path: Path, split: str) -> list[_Row]:
                 f"{path}: line {number} is not Category&VideoID&Quality&Start&End: {line[:80]!r}."
             ) from error
     return rows
+
+
+def _seconds(text: str) -> float:
+    """Return a time in seconds, 0 or more; ValueError if `text` is something else."""
+    seconds = float(text)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{text!r} is not a time")
+    return seconds
 
 
 def _require_annotated(rows: Sequence[_Row], annotations: Sequence[_Row], path: Path) -> None:

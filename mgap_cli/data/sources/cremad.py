@@ -63,7 +63,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
         notes.append(f"{len(shared)} speakers are in both train and test; --split speaker keeps them apart")
     actors = _sexes(splits) if options.split == "speaker" else None
     clips = carve_validation(clips, config.val_share, config.seed, groups=actors)
-    return Dataset("cremad", clips, CLASSES, tuple(notes), recorded, folder)
+    return Dataset("cremad", clips, CLASSES, tuple(notes), recorded, folder, options.split_files)
 
 
 def _clip(folder: Path, name: str, split: str, videos: dict[str, Path], sounds: dict[str, Path]) -> Clip:
@@ -102,17 +102,19 @@ def _listed(files: tuple[Path, ...]) -> dict[str, str]:
         split = next((s for s in ("train", "val", "test") if s in path.stem.lower()), None)
         if split is None:
             raise UsageError(f"{path}: the name says neither train, val nor test.")
-        lines = read_lines(path)
-        rows = [(number, next(csv.reader([line]))) for number, line in lines]
-        for index, (number, row) in enumerate(rows):
+        for index, (number, line) in enumerate(read_lines(path)):
+            try:
+                row = next(csv.reader([line]))
+            except csv.Error as error:
+                raise UnfitError(f"{path}: line {number} is not valid CSV ({error}).") from error
             name = row[0].strip().removesuffix(".flv").removesuffix(".wav")
             parts = _NAME.fullmatch(name)
             if parts is None and index == 0:
                 continue  # a header
             if parts is None or parts["label"] not in CLASSES:
-                raise UnfitError(f"{path}: line {number}: {name!r} is not the name of a CREMA-D clip.")
+                raise UnfitError(f"{path}: line {number}: {name[:80]!r} is not the name of a CREMA-D clip.")
             if len(row) > 1 and row[1].strip() != parts["label"]:
-                raise UnfitError(f"{path}: line {number}: label {row[1].strip()!r} contradicts {name}.")
+                raise UnfitError(f"{path}: line {number}: label {row[1].strip()[:80]!r} contradicts {name}.")
             if splits.get(name, split) != split:
                 raise UnfitError(f"{path}: line {number}: {name} is in {splits[name]} already.")
             splits[name] = split

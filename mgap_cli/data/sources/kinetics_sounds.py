@@ -86,16 +86,21 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     if shared := trained & {clip.group for clip in clips if clip.split == "test"}:
         notes.append(f"{len(shared)} videos are in both train and test: {', '.join(sorted(shared)[:5])}")
     clips = carve_validation(clips, config.val_share, config.seed)
-    return Dataset("kinetics-sounds", clips, CLASSES, tuple(notes), {"strict": options.strict}, folder)
+    lists = tuple(folder / name for name in LISTS.values())
+    recorded = {"strict": options.strict}
+    return Dataset("kinetics-sounds", clips, CLASSES, tuple(notes), recorded, folder, lists)
 
 
 def _read(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
     """Yield (id, split, class name); an id that is listed again counts once."""
+    labels = {str(number) for number in range(len(CLASSES))}
     seen: dict[str, str] = {}
     for number, line in read_lines(path):
         fields = line.rsplit(",", 2)
-        if len(fields) != 3 or not fields[2].strip().isdigit() or int(fields[2]) >= len(CLASSES):
-            raise UnfitError(f"{path}: line {number} is not `id,10,label` with a label of 0 to 30: {line!r}.")
+        if len(fields) != 3 or fields[2].strip() not in labels:
+            raise UnfitError(
+                f"{path}: line {number} is not `id,10,label` with a label of 0 to 30: {line[:80]!r}."
+            )
         name, label = fields[0].strip(), CLASSES[int(fields[2])]
         if seen.setdefault(name, label) != label:
             raise UnfitError(f"{path}: line {number}: {name} is listed as {seen[name]} already.")

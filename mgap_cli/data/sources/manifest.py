@@ -1,8 +1,9 @@
 """Any audio-visual data set, from a CSV: `id,path,split,<label column>` and what else is known.
 
 `audio_path` (default: the sound in the video), `start` and `end` in seconds, and `group` (a speaker, a
-source video) are understood; every other column is kept in clips.csv. Paths are relative to the CSV's
-folder and stay inside it.
+source video) are understood; every other column is kept in clips.csv, under its own name or, where
+clips.csv uses that name itself, with `source_` before it. Paths are relative to the CSV's folder and stay
+inside it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SUMMARY = "any data set, from a CSV of id, path, split and a label column"
 OPTIONS = frozenset({"label"})
 
 REQUIRED = ("id", "path", "split")
+LONGEST_REASON = 300  # characters; a cell that is wrong may be very long
 KNOWN = (*REQUIRED, "audio_path", "start", "end", "group")
 
 
@@ -37,18 +39,21 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     header, rows = read_table(root)
     missing = [name for name in REQUIRED if name not in header]
     if missing:
-        raise UnfitError(f"{root}: no column {', '.join(missing)}.", f"It has: {', '.join(header)}.")
+        raise UnfitError(
+            f"{root}: no column {', '.join(missing)}.", f"It has: {', '.join(header)[:LONGEST_REASON]}."
+        )
     column = _label_column(root, header, options.label)
     folder = root.absolute().parent
+    kept = _kept_columns(header, column)
     clips: list[Clip] = []
     lines: dict[str, int] = {}
     for line, row in rows:
         try:
-            clip = _clip(row, column, folder)
+            clip = _clip(row, column, kept, folder)
             if clip.id in lines:
-                raise ValueError(f"id {clip.id!r} stands in line {lines[clip.id]} already")
+                raise ValueError(f"id {clip.id!r} is in line {lines[clip.id]} already")
         except ValueError as error:
-            raise UnfitError(f"{root}: line {line}: {error}.") from error
+            raise UnfitError(f"{root}: line {line}: {str(error)[:LONGEST_REASON]}.") from error
         lines[clip.id] = line
         clips.append(clip)
     if not any(clip.split == "train" for clip in clips):
@@ -56,15 +61,17 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     classes = tuple(sorted({clip.label for clip in clips}))
     notes = (*_unseen_labels(clips), *_shared_groups(clips))
     clips = carve_validation(clips, config.val_share, config.seed)
-    return Dataset("manifest", clips, classes, notes, {"label": column}, folder)
+    return Dataset("manifest", clips, classes, notes, {"label": column}, folder, (root.absolute(),))
 
 
 def _label_column(path: Path, header: list[str], chosen: str | None) -> str:
     candidates = [name for name in header if name not in KNOWN]
-    names = ", ".join(candidates) or "none"
+    names = ", ".join(candidates)[:LONGEST_REASON] or "none"
     if chosen is not None:
         if chosen not in candidates:
-            raise UsageError(f"{path}: no label column {chosen!r}.", f"Columns that could be it: {names}.")
+            raise UsageError(
+                f"{path}: no label column {chosen[:80]!r}.", f"Columns that could be it: {names}."
+            )
         return chosen
     if not candidates:
         raise UnfitError(f"{path}: no label column: all of its columns have another meaning.")
@@ -75,8 +82,27 @@ def _label_column(path: Path, header: list[str], chosen: str | None) -> str:
     return candidates[0]
 
 
-def _clip(row: dict[str, str], column: str, folder: Path) -> Clip:
-    """Return the clip of a row; ValueError, for the user to read, where the row is unfit."""
+def _kept_columns(header: list[str], column: str) -> dict[str, str]:
+    """Return {column of the manifest: its name in clips.csv} for the columns that mgap does not interpret.
+
+    The names are all different, so that no column replaces another.
+    """
+    others = [name for name in header if name not in KNOWN and name != column]
+    names = {name: name for name in others if name not in MEDIA_COLUMNS}
+    for name in others:
+        if name in MEDIA_COLUMNS:
+            new = f"source_{name}"
+            while new in names.values():
+                new = f"source_{new}"
+            names[name] = new
+    return {name: names[name] for name in others}
+
+
+def _clip(row: dict[str, str], column: str, kept: dict[str, str], folder: Path) -> Clip:
+    """Return the clip of a row; `kept` as `_kept_columns` returns it.
+
+    ValueError, with a text for the user, if the row is unfit.
+    """
     if not row["id"]:
         raise ValueError("no id")
     if row["split"] not in SPLITS:
@@ -89,13 +115,7 @@ def _clip(row: dict[str, str], column: str, folder: Path) -> Clip:
     video = _inside(row["path"], folder)
     if video is None:
         raise ValueError("no path")
-    # What clips.csv has columns of its own for keeps its value under another name.
-    taken = {*KNOWN, column}
-    extra = {
-        (f"source_{name}" if name in MEDIA_COLUMNS else name): value
-        for name, value in row.items()
-        if name not in taken
-    }
+    extra = {new: row[name] for name, new in kept.items()}
     audio = _inside(row.get("audio_path", ""), folder)
     return Clip(row["id"], row[column], row["split"], video, audio, start, end, row.get("group", ""), extra)
 
