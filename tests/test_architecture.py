@@ -15,10 +15,21 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "launch", "config", "console", "rundir", "data", "model", "gap", "objectives",
-    "training", "evaluation", "report", "options", "commands", "app", "__main__",
+    "__init__", "errors", "files", "launch", "config", "console", "rundir", "data", "model", "gap",
+    "objectives", "training", "evaluation", "report", "options", "commands", "app", "__main__",
 ]  # fmt: skip
-HEAVY = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib", "decord", "PIL")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "decord",
+    "PIL",
+    "pyarrow",
+)
 COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run")
 
 
@@ -64,6 +75,7 @@ def test_imports_go_one_way(module):
 
 def test_packages_with_one_home():
     assert users("decord", "decord2") == {"data/decode.py"}
+    assert users("pyarrow") == {"gap/tabular.py"}
     assert users("torchaudio") == {"data/features.py"}
     drawing = ("contact_sheet", "evaluation_plots", "history_plot", "human_plot", "movement_plot", "plots")
     assert users("matplotlib") == {f"report/{name}.py" for name in drawing}

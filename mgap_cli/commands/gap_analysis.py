@@ -74,7 +74,7 @@ def analyse_scores(
     from mgap_cli.report.document import gap_csv, gap_document
     from mgap_cli.rundir import write_text
 
-    names = [name.strip() for name in modalities.split(",")] if modalities else []
+    names = [] if modalities is None else [name.strip() for name in modalities.split(",")]
     table = read_scores(path, names, {"split", config.analysis.truth, *request.columns})
     if split:
         table = table.of_split(split)
