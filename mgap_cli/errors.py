@@ -44,3 +44,10 @@ class UnfitError(MgapError):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint, ExitCode.UNFIT)
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return what another library's exception says, as one line of printable text for a message of ours."""
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= limit else f"{words[: limit - 3]}..."

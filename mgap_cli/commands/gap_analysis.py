@@ -83,7 +83,7 @@ def analyse_scores(
     from mgap_cli.gap.score_files import read_scores
     from mgap_cli.report.document import gap_csv, gap_document
 
-    names = _names(modalities) if modalities else []
+    names = [] if modalities is None else _names(modalities)
     human_png = path.with_name(f"{path.stem}-human.png")
     named = request.outputs(human_png)
     ensure_outputs_allowed(named, request.inputs)

@@ -1,8 +1,9 @@
-"""Lists of samples: what `analyze-gap --export` writes, or any file with an id a line."""
+"""Lists of samples: what `analyze-gap --export` writes, or any file with one id per line."""
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,36 +11,40 @@ import numpy as np
 from mgap_cli.data.store import Store
 from mgap_cli.data.tables import read_lines, read_table
 from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import require_regular_file
 
 
 def read_ids(path: Path) -> list[str]:
     """Return the column `id` of a .csv file, or the lines of any other.
 
-    Raises UnfitError for a file that cannot be read, is empty, lacks the column or names an id twice.
+    Raises UnfitError for a file that cannot be read, is empty, lacks the column or names an id twice;
+    UsageError for a folder, a pipe or a device.
     """
     if path.suffix.lower() == ".csv":
         header, rows = read_table(path)
         if "id" not in header:
-            raise UnfitError(f"{path}: no column id.", f"Its columns: {', '.join(header)}.")
+            raise UnfitError(f"{path}: no column 'id'.", f"Its columns: {', '.join(map(repr, header))}.")
         ids = [row["id"] for _, row in rows]
     else:
         ids = [line for _, line in read_lines(path)]
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise UnfitError(f"{path}: {len(ids) - len(set(ids))} ids stand twice, such as {twice!r}.")
+        (first, _), *_ = Counter(ids).most_common(1)
+        raise UnfitError(f"{path}: {len(ids) - len(set(ids))} ids are listed twice, such as {first!r}.")
     return ids
 
 
 def listed_samples(path: Path, store: Store) -> np.ndarray:
     """Return the positions (n,) int64, ascending, of the training samples that a list names.
 
-    Raises UsageError if there is no such file; UnfitError if the list names a sample that the store does
-    not have, or has outside its training split.
+    Raises UsageError if there is no such regular file; UnfitError if the list names a sample that the store
+    does not have, or has outside its training split.
     """
-    if not path.is_file():
+    try:
+        require_regular_file(path, "a list of ids")
+    except UsageError as error:
         words = difflib.get_close_matches(str(path), ["all", "balanced"], n=1)
         hint = f"Did you mean {words[0]}?" if words else "It takes all, balanced, or a list of ids."
-        raise UsageError(f"--only {path}: no such file.", hint)
+        raise UsageError(f"--only {error.message}", hint) from error
     position = {name: i for i, name in enumerate(store.ids)}
     ids = read_ids(path)
     for what, wrong in (

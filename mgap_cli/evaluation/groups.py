@@ -128,7 +128,7 @@ def grouping(scores: Scores, column: str, rows: Integers, bins: int) -> tuple[Se
     index = index[rows]
     held = len(np.unique(index))
     if held > TOO_MANY:
-        raise UsageError(f"--by {column}: {held} different values make no groups.")
+        raise UsageError(f"--by {column!r}: {held} different values make no groups.")
     return [name or NOTHING for name in names], index, bool(binned)
 
 
@@ -149,7 +149,7 @@ def values_of(scores: Scores, column: str) -> Sequence[str]:
         return scores.ids
     known = [CLASS, *columns]
     close = difflib.get_close_matches(column, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"Columns: {', '.join(known)}."
+    hint = f"Did you mean {close[0]!r}?" if close else f"Columns: {', '.join(map(repr, known))}."
     raise UsageError(f"no column {column!r} in clips.csv or the scores' file.", hint)
 
 
@@ -162,17 +162,17 @@ def where(fit: GapFit, conditions: Sequence[str]) -> Booleans:
     for condition in conditions:
         column, equals, value = condition.partition("=")
         if not equals:
-            raise UsageError(f"--where {condition}: expected COLUMN=VALUE.", "Such as --where class=happy")
+            raise UsageError(f"--where {condition!r}: expected COLUMN=VALUE.", "Such as --where class=happy")
         values = values_of(fit.scores, column.strip())
         match = np.fromiter((v == value.strip() for v in values), dtype=bool, count=len(values))
         if not match.any():
             close = difflib.get_close_matches(value, set(values), n=1)
-            some = ", ".join(sorted(set(values))[:8])
-            hint = f"Did you mean {close[0]}?" if close else f"Its values: {some}."
-            raise UsageError(f"--where {condition}: no sample has this value.", hint)
+            some = ", ".join(map(repr, sorted(set(values))[:8]))
+            hint = f"Did you mean {close[0]!r}?" if close else f"Its values: {some}."
+            raise UsageError(f"--where {condition!r}: no sample has this value.", hint)
         chosen &= match
     if not chosen.any():
-        raise UsageError(f"--where: no sample meets {' and '.join(conditions)}.")
+        raise UsageError(f"--where: no sample meets {' and '.join(map(repr, conditions))}.")
     return chosen
 
 
@@ -200,9 +200,10 @@ def _quantile_bins(names: list[str], index: Integers, bins: int) -> tuple[list[s
     of_name = np.full(len(names), np.nan)
     of_name[[bool(name) for name in names]] = numbers
     of_sample = of_name[index]
-    borders = np.unique(np.quantile(of_sample[~np.isnan(of_sample)], np.linspace(0, 1, bins + 1)))
+    with np.errstate(over="ignore", invalid="ignore"):  # the quantiles of huge numbers are not finite
+        borders = np.unique(np.quantile(of_sample[~np.isnan(of_sample)], np.linspace(0, 1, bins + 1)))
     last = len(borders) - 2
-    if last < 0:
+    if last < 0 or not np.isfinite(borders).all():
         return None
     place = np.clip(np.searchsorted(borders, of_name, side="right") - 1, 0, last)
     place[np.isnan(of_name)] = last + 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
 MODALITIES = ("audio", "visual")  # of our own networks; other models' are named freely
+
+_NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -59,6 +62,19 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def check_names(what: str, names: Iterable[str]) -> None:
+    """Raise UnfitError for an id or label that is empty, has a NUL or a line break, or is not Unicode text.
+
+    Names go into tables with one row per sample and into lists with one id per line.
+    """
+    every = list(names)
+    if "" in every:
+        raise UnfitError(f"sample {every.index('') + 1} has an empty {what}.")
+    if _NO_NAME.search("".join(every)):  # one search is ten times faster than one for each name
+        first = next(filter(_NO_NAME.search, every))
+        raise UnfitError(f"{what} {first!r} has a NUL, a line break or text that is not valid Unicode.")
 
 
 def check_unique(ids: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ number of classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -20,6 +21,7 @@ from mgap_cli.gap.scores import (
     IntArray,
     Scores,
     certainty_of,
+    check_names,
     check_probabilities,
     check_unique,
     true_class_probability,
@@ -28,6 +30,7 @@ from mgap_cli.gap.scores import (
 Kind = Literal["p", "logits"]
 FUSED = "fused"  # a head that is no modality: its predictions and its loss count
 SUM_TOLERANCE = 1e-3  # of a row of probabilities, which half precision may have rounded
+_EXACT = 2**53  # up to here float64 represents every whole number
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,14 @@ def table_of(
     given = np.asarray(labels)
     if given.ndim != 1:
         raise UnfitError(f"The labels have shape {given.shape}; expected one for each sample.")
-    if given.dtype.kind == "f" and (given == np.round(given)).all():  # indices that a data frame made floats
-        given = given.astype(np.int64)
-    if given.dtype.kind not in "iuUSb":
+    if given.dtype.kind == "f" and (given == np.round(given)).all() and (np.abs(given) <= _EXACT).all():
+        given = given.astype(np.int64)  # indices that a data frame made floats
+    if given.dtype.kind not in "iuUb":
         raise UnfitError(f"The labels are of type {given.dtype}.", "Labels are class indices or names.")
     names = [str(i) for i in range(len(given))] if ids is None else [str(i) for i in ids]
     if len(names) != len(given):
         raise UnfitError(f"{len(names)} ids, but {len(given)} labels.")
+    check_names("id", names)
     check_unique(names)
     scores = {name: (kind, np.asarray(values, dtype=np.float64)) for name, (kind, values) in heads.items()}
     widths = set()
@@ -145,7 +149,8 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
                 f"{bad.sum()} of {len(values)} rows of {name} logits have NaN or infinite values, "
                 f"such as that of {ids[int(np.argmax(bad))]!r}."
             )
-        shifted = values - values.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):  # the difference of two huge logits may be -inf, and its exp is 0
+            shifted = values - values.max(axis=1, keepdims=True)
         values = np.exp(shifted)
         values /= values.sum(axis=1, keepdims=True)
     else:
@@ -179,6 +184,9 @@ def _indexed(
     """Return class names, and (N,) indices into them, of labels that are indices or names."""
     if classes is not None and width is not None and len(classes) != width:
         raise UnfitError(f"{len(classes)} class names, but {width} scores for each sample.")
+    if classes is not None and len(set(map(str, classes))) < len(classes):
+        twice, _ = Counter(map(str, classes)).most_common(1)[0]
+        raise UnfitError(f"Two classes are named {twice!r}.", "Give each class its own name.")
     size = len(classes) if classes is not None else width
     if labels.dtype.kind in "iu" and size is not None:
         outside = (labels < 0) | (labels >= size)
@@ -189,6 +197,7 @@ def _indexed(
         return names, labels.astype(np.int64)
     present, inverse = np.unique(labels, return_inverse=True)
     found = [str(name) for name in present.tolist()]
+    check_names("label", found)
     if classes is None:
         if width is not None:
             raise UnfitError(

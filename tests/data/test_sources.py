@@ -188,11 +188,11 @@ def test_manifest_takes_the_one_column_that_can_be_the_label(tmp_path):
         ("id,path,split,word\na,,train,x\n", "line 2: no path"),
         ("id,path,split,word\na,../a.mp4,train,x\n", "leaves the manifest's folder"),
         ("id,path,split,word\na,/etc/passwd,train,x\n", "leaves the manifest's folder"),
-        ("id,path,split,word\na,a.mp4,train\n", "line 2 has 3 fields, the header 4"),
+        ("id,path,split,word\na,a.mp4,train\n", "line 2 has 3 fields, but the header has 4"),
         ("id,path,split,word,start\na,a.mp4,train,x,soon\n", "start is 'soon'"),
         ("id,path,split,word,start,end\na,a.mp4,train,x,3,2\n", "end 2 is not after start 3"),
         ("id,path,split,word\na,a.mp4,test,x\n", "no row of split train"),
-        ("id,id,path,split,word\na,a,a.mp4,train,x\n", "a column is twice in the header"),
+        ("id,id,path,split,word\na,a,a.mp4,train,x\n", "two columns are named 'id'"),
     ],
 )
 def test_manifest_that_is_unfit_says_where(tmp_path, text, message):

@@ -141,10 +141,10 @@ def test_ids_may_be_files_and_too_few_are_told():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.replace("fileName", "clip"), "no column fileName"),
-        (lambda t: t.replace('"100003"', '"7"'), "line 4 is no row of votes"),
-        (lambda t: t.replace('"100003"', '"200003"'), "stands twice"),
-        (lambda t: t.replace("_ANG_", "_XXX_", 1), "no row of votes"),
+        (lambda t: t.replace("fileName", "clip"), "no column 'fileName'"),
+        (lambda t: t.replace('"100003"', '"7"'), "line 4 is not a row of votes"),
+        (lambda t: t.replace('"100003"', '"200003"'), "has two rows for face"),
+        (lambda t: t.replace("_ANG_", "_XXX_", 1), "not a row of votes"),
         (lambda t: t.replace(",10,0.5", ",10", 1), "fields"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import csv
 import io
@@ -106,7 +105,7 @@ def test_every_form_says_the_same(name, tmp_path):
 def test_chunks_of_rows_do_not_matter(tmp_path, monkeypatch):
     path = write(tmp_path / "a.csv", plain(group=[f"g{i % 7}" for i in range(N)]))
     whole = read_scores(path)
-    monkeypatch.setattr("mgap_cli.gap.score_files._ROWS", 7)
+    monkeypatch.setattr("mgap_cli.gap.tabular._BLOCK", 300)
     parts = read_scores(path)
     assert whole.ids == parts.ids and dict(whole.columns) == dict(parts.columns)
     np.testing.assert_array_equal(whole.labels, parts.labels)
@@ -156,11 +155,11 @@ BAD = {
     "above 1": (changed("p_audio", 3, 1.2), "1 of 60 audio scores lie outside [0, 1], such as that of 'cl"),
     "below 0": (changed("p_visual", 3, -0.2), "1 of 60 visual scores lie outside [0, 1]"),
     "nan": (changed("p_audio", 9, "nan"), "1 of 60 audio scores are NaN or infinite, such as that of 'cl"),
-    "empty": (changed("p_audio", 9, ""), "row 10: column p_audio is empty"),
-    "text": (changed("p_audio", 9, "many"), "row 10: column p_audio holds 'many'"),
+    "empty": (changed("p_audio", 9, ""), "line 11: column 'p_audio' is empty"),
+    "text": (changed("p_audio", 9, "many"), "line 11: column 'p_audio' has 'many', which is not a number"),
     "duplicate": (changed("id", 9, "clip 3"), "1 of 60 samples have an id that another has, such as 'cl"),
-    "no id": (changed("id", 9, ""), "no id"),
-    "no label": (changed("label", 9, ""), "no label"),
+    "no id": (changed("id", 9, ""), "line 11: column 'id' is empty"),
+    "no label": (changed("label", 9, ""), "line 11: column 'label' is empty"),
     "column": ({k: v for k, v in plain().items() if k != "label"}, "no column 'label'"),
     "modality": ({k: v for k, v in plain().items() if k != "p_visual"}, "two modalities"),
     "sums": (
@@ -195,26 +194,11 @@ def test_damaged_files_are_unfit(suffix, content, tmp_path):
 def test_ragged_rows_are_counted(tmp_path):
     path = write(tmp_path / "a.csv", plain())
     path.write_text(path.read_text() + "x,0,0.5\n")
-    with pytest.raises(UnfitError, match="row 61 has 3 fields, the header 4"):
+    with pytest.raises(UnfitError, match="line 62 has 3 fields, but the header has 4"):
         read_scores(path)
-    path.write_text(path.read_text().replace("clip 2,", '"clip 2",'))
-    with pytest.raises(UnfitError, match="row 61 has 3 fields, the header 4"):
+    path.write_text(path.read_text().replace("clip 2,", '"clip 2",').replace("clip 9,", '\n\n"clip\t9",'))
+    with pytest.raises(UnfitError, match="line 64 has 3 fields, but the header has 4"):
         read_scores(path)
-
-
-def test_parquet_without_pyarrow_is_told(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UsageError, match="pyarrow, which is not installed") as caught:
-        read_scores(tmp_path / "a.parquet")
-    assert "mgap[parquet]" in caught.value.hint
 
 
 def three_lines(text: str) -> str:

@@ -1,0 +1,145 @@
+"""Reads scores from NPZ files: plain numbers and text, and nothing that needs pickle.
+
+A file is what `np.savez` writes, a zip archive of .npy arrays. Each array's type, shape and size are checked
+before its data are read, so that a header cannot ask for more memory than the archive says it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from mgap_cli.errors import UnfitError, one_line
+from mgap_cli.gap.heads import heads_of, is_score_column, require_columns
+from mgap_cli.gap.table import Kind, ScoreTable, table_of
+
+_SUFFIX = ".npy"
+# numpy's letters for types: b bool, i and u integers, f floats, U text.
+_NUMBERS, _NAMES, _ANY = "iuf", "iuU", "biufU"
+_WORDS = {_NUMBERS: "numbers", _NAMES: "whole numbers or text", _ANY: "numbers or text"}
+_LARGEST_FLOAT = 8  # bytes: float16, float32, float64
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One array of the archive, and what its header says."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def read_npz(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> ScoreTable:
+    """Read an NPZ file of scores; see `read_scores`."""
+    with _opened(path) as archive:
+        members = {member.name: member for member in _members(archive)}
+        require_columns(list(members), "label")
+        label = members["label"]
+
+        def load(name: str, kinds: str) -> np.ndarray[Any, Any]:
+            member = members[name]
+            _require_type(member, kinds)
+            with archive.open(name + _SUFFIX) as file:
+                return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+        def vector(name: str, kinds: str) -> np.ndarray[Any, Any]:
+            if len(members[name].shape) != 1:
+                raise UnfitError(f"array {name!r} has shape {members[name].shape}; expected one dimension.")
+            return load(name, kinds)
+
+        labels = vector("label", _NAMES)
+        scores: dict[str, tuple[Kind, Any]] = {}
+        for head in heads_of(list(members), modalities, whole=set(filter(is_score_column, members))):
+            (name,) = head.columns
+            shape = members[name].shape
+            allowed = (2,) if head.kind == "logits" else (1, 2)
+            if len(shape) not in allowed or shape[0] != len(labels):
+                expected = "(N, C)" if head.kind == "logits" else "(N,) or (N, C)"
+                raise UnfitError(
+                    f"array {name!r} has shape {shape}; expected {expected} with N = {len(labels)} labels."
+                )
+            scores[head.name] = (head.kind, load(name, _NUMBERS))
+        more = {
+            name: _text(name, load(name, _ANY))
+            for name, member in members.items()
+            if name not in ("id", "label", "classes")
+            and not is_score_column(name)
+            and member.shape == label.shape
+            and (columns is None or name in columns)
+        }
+        ids, classes = (
+            _text(name, vector(name, _NAMES)) if name in members else None for name in ("id", "classes")
+        )
+    return table_of(labels, scores, ids=ids, classes=classes, columns=more)
+
+
+def _opened(path: Path) -> ZipFile:
+    try:
+        return ZipFile(path)
+    except BadZipFile as error:
+        raise UnfitError(
+            "not an NPZ file, which is a zip archive of arrays.", "np.savez writes one."
+        ) from error
+
+
+def _members(archive: ZipFile) -> Iterator[_Member]:
+    """Yield the arrays of an archive; UnfitError for a name twice and for a header that cannot be true."""
+    names: set[str] = set()
+    for info in archive.infolist():
+        name = info.filename.removesuffix(_SUFFIX)
+        if name == info.filename:
+            continue
+        if name in names:
+            raise UnfitError(f"two arrays are named {name!r}.", "Give each array its own name.")
+        names.add(name)
+        try:
+            with archive.open(info) as file:
+                yield _member(name, file, info.file_size)
+        except UnfitError:
+            raise
+        except Exception as error:  # numpy evaluates the header as a Python literal: anything can go wrong
+            raise UnfitError(f"array {name!r} cannot be read ({one_line(error)}).") from error
+
+
+def _member(name: str, file: IO[bytes], size: int) -> _Member:
+    """Read the header of a .npy file of `size` bytes."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(file)
+    if version not in readers:  # 3.0 is for structured types alone
+        raise UnfitError(f"array {name!r} is of a structured type.", "Give each field its own array.")
+    shape, _, dtype = readers[version](file)
+    follow = size - file.tell()
+    true = min(shape, default=0) >= 0 and dtype.itemsize and math.prod(shape) * dtype.itemsize == follow
+    if not (true or dtype.hasobject):
+        raise UnfitError(
+            f"array {name!r} is damaged: its header says {dtype} {shape}, but {follow} bytes of data follow."
+        )
+    return _Member(name, shape, dtype)
+
+
+def _require_type(member: _Member, kinds: str) -> None:
+    kind, size = member.dtype.kind, member.dtype.itemsize
+    if kind not in kinds or (kind == "f" and size > _LARGEST_FLOAT):
+        raise UnfitError(
+            f"array {member.name!r} is of type {member.dtype}; expected {_WORDS[kinds]}.",
+            "Convert it before np.savez: astype(str), astype(int) or astype(float).",
+        )
+
+
+def _text(name: str, values: np.ndarray[Any, Any]) -> list[str]:
+    """Return the values of a one-dimensional array as text; UnfitError for text that is not Unicode."""
+    try:
+        texts = values.tolist() if values.dtype.kind == "U" else list(map(str, values))
+        "".join(texts).encode()
+    except ValueError as error:  # code points that do not exist, or halves of surrogate pairs
+        raise UnfitError(f"array {name!r} has text that is not valid Unicode.") from error
+    return texts
