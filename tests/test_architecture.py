@@ -15,8 +15,8 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "launch", "config", "console", "rundir", "data", "model", "gap", "objectives",
-    "training", "evaluation", "report", "options", "commands", "app", "__main__",
+    "__init__", "errors", "launch", "config", "console", "rundir", "stats", "data", "model", "gap",
+    "objectives", "training", "evaluation", "report", "options", "commands", "app", "__main__",
 ]  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib", "decord", "PIL")
 COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run")

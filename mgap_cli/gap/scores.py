@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.errors import UnfitError
+from mgap_cli.stats.arrays import FloatArray as FloatArray
+from mgap_cli.stats.arrays import IntArray as IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
 MODALITIES = ("audio", "visual")  # of our own networks; other models' are named freely
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
