@@ -188,12 +188,12 @@ class GapFit:
 
 
 def balanced_component(means: FloatArray, sds: FloatArray) -> IntArray:
-    """Return the index of the balanced component of each mixture, (...), for means and sds of shape (..., K).
+    """Return the index of the balanced component of each mixture, (...), for (..., K) means and sds.
 
-    It is the component whose mean is nearest to 0. In a near tie it is the narrowest: a component whose mean is
-    at most `NEAR_TIE` standard deviations of the nearest component farther from 0 than that
-    component's mean takes its place if it is narrower. Otherwise a wide component that lies over a narrow one,
-    a few thousandths nearer to 0, would be called balanced, and every sample imbalanced. The rule is ours.
+    It is the component whose mean is nearest to 0. In a near tie it is the narrowest: a narrower component
+    takes the place of the nearest one if its mean is farther from 0 by at most `NEAR_TIE` standard deviations
+    of the nearest one. Otherwise a wide component over a narrow one, a few thousandths nearer to 0, would
+    count as balanced, and every sample as imbalanced. The rule is ours.
     """
     distance = np.abs(means)
     nearest = distance.argmin(axis=-1)[..., None]
@@ -204,10 +204,9 @@ def balanced_component(means: FloatArray, sds: FloatArray) -> IntArray:
 def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]:
     """Fit `config.components` Gaussians to signed gaps (N,); return the mixture and what to warn of.
 
-    The fit is the maximum likelihood with no standard deviation under `config.sd_floor` that
-    `em.fit_sample` finds from its own starts and `config.n_init` or more random ones. Too few samples, or no spread
-    at all, give a single balanced component and a warning. Raises UnfitError for gaps that are not
-    finite, and for no gaps.
+    It is the mixture of maximum likelihood with no standard deviation under `config.sd_floor`, as
+    `em.fit_sample` finds it. Too few samples, or no spread at all, give a single balanced component and a
+    warning. Raises UnfitError for gaps that are not finite, and for no gaps.
     """
     bad = int(np.count_nonzero(~np.isfinite(gap)))
     if bad or not len(gap):

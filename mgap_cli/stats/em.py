@@ -3,27 +3,27 @@
 `fit_sample` fits one sample and searches for the best optimum. `fit` and `refine` fit many samples together,
 as a bootstrap needs it.
 
-**What is maximised.** The log-likelihood, under the constraint that no standard deviation is below `sd_floor`.
-Without the constraint there is no maximum: a component that shrinks onto one sample makes the likelihood
-infinite. With it there is one (Hathaway, Annals of Statistics 13, 1985). The M-step takes
-max(variance, sd_floor^2), which is the exact constrained maximum, because the expected log-likelihood has a
-single peak in each variance. EM (Dempster, Laird and Rubin, JRSS B 39, 1977) therefore never lowers the likelihood.
-A component may end at the floor and hold very few samples. Such a result is kept, because it is the maximum; it is
-the caller who knows how many samples make a population, and `gap/mixture.py` warns.
+**What is maximised.** The log-likelihood, under the constraint that no standard deviation is below
+`sd_floor`. Without the constraint there is no maximum: a component that shrinks onto one sample makes the
+likelihood infinite. With it there is one (Hathaway, Annals of Statistics 13, 1985). The M-step takes
+max(variance, sd_floor^2). This is the exact constrained maximum, because the expected log-likelihood has a
+single peak in each variance. EM (Dempster, Laird and Rubin, JRSS B 39, 1977) therefore never lowers the
+likelihood. A component may end at the floor and hold very few samples. Such a result is kept, because it is
+the maximum; `gap/mixture.py` decides how many samples make a population, and warns.
 
-**Samples of every size take the same path.** EM runs on points with counts: values that fall into one bin of
-`WIDTH` floors are replaced by their mean. A small sample keeps nearly every value as a point of its own, and a
-million values become at most a few thousand points. Bins lie at multiples of their width, so they do not
-depend on the sample. The variance that a bin hides is at most width^2 / 12 (Sheppard), 0.03 % of the smallest
-variance allowed.
+**Samples of every size take the same path.** EM runs on points with counts: values that fall into one bin
+of `WIDTH` floors are replaced by their mean. A small sample keeps nearly every value as a point of its own,
+and a million values become at most a few thousand points. Bins lie at multiples of their width, so they do
+not depend on the sample. The variance that a bin hides is about width^2 / 12 (Sheppard), 0.03 % of the
+smallest variance allowed.
 
-**Speed.** EM is slow where components overlap, so each cycle of two EM steps is followed by a SQUAREM
-extrapolation (Varadhan and Roland, Scandinavian Journal of Statistics 35, 2008, scheme S3) and one more EM step from there.
-An extrapolation that lowers the likelihood is dropped.
+**Speed.** EM is slow where components overlap. So each cycle of two EM steps is followed by a SQUAREM
+extrapolation (Varadhan and Roland, Scandinavian Journal of Statistics 35, 2008, scheme S3) and one more EM
+step from there. An extrapolation that lowers the likelihood is dropped.
 
 **Folded components** are |N(mu, sd^2)|, the folded normal distribution (Leone, Nelson and Nottingham,
-Technometrics 3, 1961): the distribution of |gap| where the gap is Gaussian. EM treats the lost sign as one more
-hidden variable.
+Technometrics 3, 1961): the distribution of |gap| where the gap is Gaussian. EM treats the lost sign as one
+more hidden variable.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ import numpy as np
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 WIDTH = 1 / 16  # of a bin, in floors, for the final fit
-SEARCH_WIDTH = 1 / 2  # of a bin, in floors, while starts are compared
-FINEST = 2.0**-15  # smallest width of a bin: values in [-1, 1] make at most 65,536 points
-SHORT = 8  # cycles after which `fit` continues with the best start only
-SEARCH = 20  # cycles of every start of `fit_sample`
-SEARCH_TOLERANCE = 1e-2  # as TOLERANCE, while starts are compared
-FINALISTS = 4  # starts of `fit_sample` that are refined to the end
+COARSE_WIDTH = 1 / 2  # of a bin, in floors, while starts are compared
+FINEST = 2.0**-15  # smallest width of a bin: values in [-1, 1] make at most 65,537 points
+SHORT = 8  # cycles after which only the best starts continue
+FINALISTS = 4  # starts that `fit_sample` continues
 MAX_CYCLES = 400
-TOLERANCE = 1e-5  # nats of the whole sample that one cycle must gain to be followed by another
+TOLERANCE = 1e-4  # nats of the whole sample that a cycle must gain to be followed by another
+SAME = 1e-2  # nats: two results whose likelihoods differ by less count as one
 
 # Starts of `fit_sample`. The sorted sample is cut at quantiles (k / K)^skew: of two components, the lower one
 # gets 95, 90, 76, 50, 25, 10 and 3 % of the samples.
@@ -113,20 +112,17 @@ def fit_sample(
       over the whole sample, for a narrow component inside a wide one;
     - random ones: means at random quantiles, and standard deviations from the floor to the sample's.
 
-    Every start runs `SEARCH` cycles on coarse bins. The `FINALISTS` best that differ are refined on the sample
-    itself, and the likeliest result is kept. On 99 hard samples (`tests/stats/test_em.py`) this comes within 0.1 nats
-    of the best of 40 random starts, or above it, in all; a single k-means start misses it in about one of five.
+    Every start runs `SHORT` cycles on coarse bins, and the `FINALISTS` best run until they converge. Those
+    that differ are refined on the sample itself, and the likeliest result is kept. On 99 hard samples and two
+    components (`tests/stats/test_em.py`) this is never more than 0.1 nats below the best of 60 random starts;
+    a single start from k-means is, in about one sample out of five.
     """
-    coarse = _binned(sample.x, sample.counts, max(SEARCH_WIDTH * sd_floor, FINEST))
-    start = _starts(coarse, components, sd_floor, random_starts, seed)
-    if components > 1:
-        counts = np.repeat(coarse.counts[None], len(start.weights), axis=0)
-        found, likelihood = refine(
-            coarse.x, counts, start, sd_floor, cycles=SEARCH, tolerance=SEARCH_TOLERANCE
-        )
-        start = found.at(_best_distinct(likelihood))
-    counts = np.repeat(sample.counts[None], len(start.weights), axis=0)
-    found, likelihood = refine(sample.x, counts, start, sd_floor)
+    coarse = _binned(sample.x, sample.counts, max(COARSE_WIDTH * sd_floor, FINEST))
+    found = _starts(coarse, components, sd_floor, random_starts, seed)
+    for cycles in (SHORT, MAX_CYCLES):
+        found, likelihood = refine(coarse.x, _repeated(coarse.counts, found), found, sd_floor, cycles=cycles)
+        found = found.at(_best_distinct(likelihood))
+    found, likelihood = refine(sample.x, _repeated(sample.counts, found), found, sd_floor)
     best = int(np.argmax(likelihood))
     return found.at(np.array([best])), float(likelihood[best])
 
@@ -168,7 +164,6 @@ def refine(
     *,
     folded: bool = False,
     cycles: int = MAX_CYCLES,
-    tolerance: float = TOLERANCE,
 ) -> tuple[Components, FloatArray]:
     """Run accelerated EM from `start` on each row of counts (B, M) until its log-likelihood stops growing.
 
@@ -190,7 +185,7 @@ def refine(
         for name in ("weights", "means", "sds"):
             chosen = np.where(better[:, None], getattr(fourth, name), getattr(third, name))
             getattr(now, name)[active] = chosen
-        active = active[reached - begin > tolerance]
+        active = active[reached - begin > TOLERANCE]
         if not len(active):
             break
     return now, likelihood
@@ -292,7 +287,7 @@ def _kmeans(sample: Points, components: int, sd_floor: float) -> Components:
 
 
 def _spike(sample: Points, components: int, share: float, sd_floor: float) -> Components:
-    """Return (1, K) components: one in the shortest interval that holds `share`, the others over everything."""
+    """Return (1, K) components: one in the shortest interval that holds `share`, the others over all."""
     x, counts = sample.x, sample.counts
     total = np.cumsum(counts)
     before = total - counts
@@ -318,11 +313,16 @@ def _random(
     return Components(np.full((starts, components), 1 / components), means, sds)
 
 
+def _repeated(counts: FloatArray, start: Components) -> FloatArray:
+    """Return the counts (M,) once for each start, (S, M)."""
+    return np.repeat(counts[None], len(start.weights), axis=0)
+
+
 def _best_distinct(likelihood: FloatArray) -> IntArray:
-    """Return the indices of the `FINALISTS` highest likelihoods that are not the same to 0.001 nats."""
+    """Return the indices of the `FINALISTS` highest likelihoods that differ."""
     order = np.argsort(-likelihood, kind="stable")
     ranked = likelihood[order]
-    differs = np.append(True, ranked[:-1] - ranked[1:] > 1e-3)
+    differs = np.append(True, ranked[:-1] - ranked[1:] > SAME)
     return np.asarray(order[differs][:FINALISTS])
 
 
@@ -330,8 +330,8 @@ def _binned(values: FloatArray, counts: FloatArray, width: float) -> Points:
     """Return the mean and the count of each bin of `width` that holds some of the weighted values."""
     index = np.floor(values / width).astype(np.int64)
     index -= index.min()
-    held = np.bincount(index, counts)
-    sums = np.bincount(index, counts * values)
+    held = np.bincount(index, counts).astype(np.float64)
+    sums = np.bincount(index, counts * values).astype(np.float64)
     some = held > 0
     return Points(sums[some] / held[some], held[some])
 
