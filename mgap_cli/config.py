@@ -174,7 +174,7 @@ class OgmConfig:
 class GapConfig:
     kind: GapKind = "absolute"
     components: int = _count(2)
-    n_init: int = _count(5)  # random starts of two components, beside 11 fixed ones; see stats/em.py
+    n_init: int = _count(20)  # random starts of two components, beside 11 fixed ones; see stats/em.py
     sd_floor: float = _positive(1e-2)  # smallest standard deviation of a component, in units of the gap
     seed: int = _seed(0)
 

@@ -103,7 +103,7 @@ def fit_sample(
     """Fit K Gaussians to a sample; return them as one row (1, K) and the log-likelihood in nats.
 
     The likelihood of a mixture has many local maxima, and EM finds the one above its start. So for K > 1 EM
-    starts 11 + `random_starts` (K - 1)^2 times, from starts that differ in kind, because each kind fails
+    starts 11 + `random_starts` (K - 1) times, from starts that differ in kind, because each kind fails
     somewhere:
 
     - 7 cuts of the sorted sample at quantiles, from even to very uneven, for components of unequal weight;
@@ -114,7 +114,7 @@ def fit_sample(
 
     Every start runs `SHORT` cycles on coarse bins, and the `FINALISTS` best run until they converge. Those
     that differ are refined on the sample itself, and the likeliest result is kept. On 99 hard samples and two
-    components (`tests/stats/test_em.py`) this is never more than 0.1 nats below the best of 60 random starts;
+    components (`tests/stats/test_em.py`) this is never more than 0.1 nats below the best of 30 other starts;
     a single start from k-means is, in about one sample out of five.
     """
     coarse = _binned(sample.x, sample.counts, max(COARSE_WIDTH * sd_floor, FINEST))
@@ -253,7 +253,7 @@ def _starts(sample: Points, components: int, sd_floor: float, random_starts: int
         return _cut(x, counts, 1, even, sd_floor)
     cut = [_cut(x, counts, components, even**skew, sd_floor) for skew in SKEWS]
     spikes = [_spike(sample, components, share, sd_floor) for share in SPIKES]
-    random_starts *= (components - 1) ** 2  # more components, more optima
+    random_starts *= components - 1  # more components, more optima
     drawn = _random(sample, components, sd_floor, random_starts, np.random.default_rng(seed))
     rows = [*cut, _kmeans(sample, components, sd_floor), *spikes, drawn]
     return Components(
