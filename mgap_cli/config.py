@@ -178,7 +178,7 @@ class OgmConfig:
 class GapConfig:
     kind: GapKind = "absolute"
     components: int = _count(2, 1_000)
-    n_init: int = _count(5, 10_000)
+    n_init: int = _count(20, 10_000)  # random starts of two components, beside 11 fixed ones; see stats/em.py
     sd_floor: float = _range(1e-2, 1e-4, 1)  # smallest standard deviation of a component, in units of the gap
     seed: int = _seed(0)
 

@@ -207,7 +207,6 @@ _PRELOADED = [
     "mgap_cli.data.build",
     "mgap_cli.report.document",
     "mgap_cli.evaluation.evaluate",
-    "sklearn.mixture",
     "scipy.optimize",
     "torch._dynamo",
     "program",

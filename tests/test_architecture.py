@@ -18,6 +18,11 @@ ORDER = [
     "__init__", "errors", "launch", "files", "yaml_reader", "config", "console", "rundir", "runlock", "stats",
     "data", "model", "gap", "objectives", "training", "evaluation", "report", "options", "commands", "app",
     "__main__",
+]  # fmt: skip
+HEAVY = (
+    *("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib"),
+    *("decord", "av", "soxr", "PIL", "pyarrow"),
+)
 COMMANDS = ("prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run")
 
 

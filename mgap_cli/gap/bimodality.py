@@ -16,7 +16,7 @@ import numpy as np
 from mgap_cli.config import AnalysisConfig, GapConfig
 from mgap_cli.gap import binned
 from mgap_cli.gap.dip import dip, dip_p_value
-from mgap_cli.gap.mixture import IMBALANCED, MIN_SAMPLES, GapFit, Mixture
+from mgap_cli.gap.mixture import IMBALANCED, MIN_SAMPLES, GapFit, Mixture, balanced_component
 from mgap_cli.gap.scores import FloatArray
 
 Range = tuple[float, float]
@@ -225,7 +225,7 @@ def _posterior(mixtures: binned.Components, x: FloatArray, absolute: bool) -> Fl
     """Return (B, M) posteriors of imbalance at x, ascending: `Mixture.posterior` on a grid, for many."""
     log_density = mixtures.log_density(x)
     rows = np.arange(len(log_density))
-    balanced = np.abs(mixtures.means).argmin(axis=1)
+    balanced = balanced_component(mixtures.means, mixtures.sds)
     own = log_density[rows, balanced].copy()
     log_density[rows, balanced] = -np.inf
     odds = np.logaddexp.reduce(log_density, axis=1) - own

@@ -6,19 +6,19 @@ rule) is that of arXiv 2510.21797; the details below are ours.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.config import GapConfig
 from mgap_cli.errors import UnfitError
-from mgap_cli.gap import binned
-from mgap_cli.gap.scores import MODALITIES, FloatArray, IntArray, Scores
+from mgap_cli.gap.scores import MODALITIES, Scores
+from mgap_cli.stats import em
+from mgap_cli.stats.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.gap.bimodality import Bimodality
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 IMBALANCED = 0.5  # posterior of imbalance from which a sample is called imbalanced
 MIN_SAMPLES = 10  # below this a two-component fit is noise
 MIN_WEIGHT = 0.01  # a component under this describes stray samples, not a population
+MIN_MEMBERS = 3  # likewise, in samples
+NEAR_TIE = (
+    0.5  # standard deviations: how much farther from 0 a narrower component may be and still be balanced
+)
 BIC_COMPONENTS = (1, 2, 3, 4)
-LARGE = 10_000  # samples from which EM runs on bins
-MANY = 2_000  # likewise for the fits that only BIC and ICL compare: on samples they take seconds
 _GRID = 1001  # brackets for the turning points of the posterior
 _HALVINGS = 45  # of a bracket: to the last bit
 
@@ -38,7 +40,7 @@ class Mixture:
     """A fitted 1-D Gaussian mixture, plain arrays only.
 
     kind: "absolute" (over u = |gap|) or "signed" (over g). weights, means, sds: (K,) float64 in units
-    of the gap, sorted by mean. balanced: the component whose mean is nearest to 0.
+    of the gap, sorted by mean. balanced: the index that `balanced_component` returns.
     """
 
     kind: str
@@ -185,29 +187,68 @@ class GapFit:
         return float(np.mean(~self.imbalanced))
 
 
+def balanced_component(means: FloatArray, sds: FloatArray) -> IntArray:
+    """Return the index of the balanced component of each mixture, (...), for (..., K) means and sds.
+
+    It is the component whose mean is nearest to 0. In a near tie it is the narrowest: a narrower component
+    takes the place of the nearest one if its mean is farther from 0 by at most `NEAR_TIE` standard deviations
+    of the nearest one. Otherwise a wide component over a narrow one, a few thousandths nearer to 0, would
+    count as balanced, and every sample as imbalanced. The rule is ours.
+    """
+    distance = np.abs(means)
+    nearest = distance.argmin(axis=-1)[..., None]
+    reach = np.take_along_axis(distance, nearest, -1) + NEAR_TIE * np.take_along_axis(sds, nearest, -1)
+    return np.asarray(np.where(distance <= reach, sds, np.inf).argmin(axis=-1))
+
+
 def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]:
     """Fit `config.components` Gaussians to signed gaps (N,); return the mixture and what to warn of.
 
-    Too few samples, or no spread at all, give a single balanced component and a warning.
-    Raises UnfitError for gaps that are not finite, and for no gaps.
+    It is the mixture of maximum likelihood with no standard deviation under `config.sd_floor`, as
+    `em.fit_sample` finds it. Too few samples, or no spread at all, give a single balanced component and a
+    warning. Raises UnfitError for gaps that are not finite, and for no gaps.
     """
     bad = int(np.count_nonzero(~np.isfinite(gap)))
     if bad or not len(gap):
         what = f"{bad} of {len(gap)} gaps are NaN or infinite." if bad else "there are no gaps to fit."
         raise UnfitError(f"The mixture cannot be fitted: {what}", "Check the scores that they come from.")
     values = np.abs(gap) if config.kind == "absolute" else np.asarray(gap, dtype=np.float64)
-    n, distinct = len(values), _distinct(values, config.components)
-    if n < MIN_SAMPLES or distinct < config.components:
-        why = f"only {n} samples" if n < MIN_SAMPLES else f"only {distinct} distinct gap(s)"
+    n, sample = len(values), em.points(values, config.sd_floor)
+    if n < MIN_SAMPLES or len(sample) < config.components:
+        why = f"only {n} samples" if n < MIN_SAMPLES else f"only {len(sample)} distinct gap(s)"
         sd = max(float(values.std()), config.sd_floor)
         single = Mixture(config.kind, np.ones(1), np.array([values.mean()]), np.array([sd]), 0)
         return single, [f"{why}: no mixture was fitted, and every sample counts as balanced."]
-    mixture = _fitted(_Sample(values), config.components, config, LARGE)
-    small = [f"{w:.1%}" for w in mixture.weights if w < MIN_WEIGHT]
-    warnings = (
-        [f"a component holds only {small[0]} of the weight: read it as stray samples."] if small else []
-    )
-    return mixture, warnings
+    mixture = _fitted(sample, config.components, config)
+    return mixture, [*_stray(mixture, n), *_nothing_balanced(mixture, sample)]
+
+
+def _stray(mixture: Mixture, n: int) -> list[str]:
+    """Return a warning if a component is too small to be a population."""
+    smallest = float(mixture.weights.min())
+    if smallest >= MIN_WEIGHT and smallest * n >= MIN_MEMBERS:
+        return []
+    return [
+        f"a component holds only {smallest:.1%} of the weight ({smallest * n:.1f} of {n} samples): "
+        "read it as stray samples."
+    ]
+
+
+def _nothing_balanced(mixture: Mixture, sample: em.Points) -> list[str]:
+    """Return a warning if no sample is balanced, or none would be at the balanced component's own mean."""
+    if len(mixture.weights) == 1:
+        return []
+    mean = mixture.means[mixture.balanced]
+    if (mixture.posterior(sample.x) >= IMBALANCED).all():
+        what = "no sample is balanced"
+    elif mixture.posterior(np.array([mean]))[0] >= IMBALANCED:
+        what = "a gap at the balanced component's own mean counts as imbalanced"
+    else:
+        return []
+    return [
+        f"{what}: another component is likelier at the mean of the balanced one ({mean:+.3f}). "
+        "The two overlap, so do not rely on the split into balanced and imbalanced."
+    ]
 
 
 def analyse(scores: Scores, config: GapConfig) -> GapFit:
@@ -215,10 +256,11 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     gap = scores.gap
     mixture, warnings = fit_mixture(gap, config)
     values = mixture.value(gap)
-    sample = _Sample(values)
-    fitted = {k: _fitted(sample, k, config, MANY) for k in _counts(values)}
-    if len(mixture.weights) in fitted:
-        fitted[len(mixture.weights)] = mixture
+    sample = em.points(values, config.sd_floor)
+    fitted = {
+        k: mixture if k == len(mixture.weights) else _fitted(sample, k, config)
+        for k in _counts(sample, len(gap))
+    }
     bic = _bic(values, fitted)
     # ICL = BIC - 2 sum_i sum_k t_ik log t_ik, with t_ik the probability of component k given sample i
     # (Biernacki, Celeux and Govaert, 2000): it asks for components that overlap little, BIC for a fit.
@@ -245,28 +287,9 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     )
 
 
-class _Sample:
-    """Values (N,) that are fitted several times, and their bins."""
-
-    def __init__(self, values: FloatArray) -> None:
-        self.values = values
-
-    def binned(self, sd_floor: float) -> tuple[FloatArray, FloatArray]:
-        """Return the means and the counts (M,) of bins that hold samples."""
-        if not hasattr(self, "_bins"):
-            borders = binned.edges(float(self.values.min()), float(self.values.max()), sd_floor)
-            counts, _ = np.histogram(self.values, borders)
-            sums, _ = np.histogram(self.values, borders, weights=self.values)
-            held = counts > 0
-            self._bins = sums[held] / counts[held], counts[held].astype(np.float64)
-        return self._bins
-
-
-def _counts(values: FloatArray) -> list[int]:
+def _counts(sample: em.Points, n: int) -> list[int]:
     """Return the numbers of components that there are distinct values for; [] for too few samples."""
-    if len(values) < MIN_SAMPLES:
-        return []
-    return [k for k in BIC_COMPONENTS if k <= _distinct(values, max(BIC_COMPONENTS))]
+    return [k for k in BIC_COMPONENTS if k <= len(sample)] if n >= MIN_SAMPLES else []
 
 
 def _bic(values: FloatArray, fitted: Mapping[int, Mixture]) -> dict[int, float]:
@@ -276,59 +299,22 @@ def _bic(values: FloatArray, fitted: Mapping[int, Mixture]) -> dict[int, float]:
 
 
 def _signed_bic(gap: FloatArray, config: GapConfig) -> dict[int, float]:
-    sample = _Sample(gap)
-    return _bic(gap, {k: _fitted(sample, k, config, MANY) for k in _counts(gap)})
+    sample = em.points(gap, config.sd_floor)
+    return _bic(gap, {k: _fitted(sample, k, config) for k in _counts(sample, len(gap))})
 
 
 def _best(criterion: dict[int, float]) -> int | None:
     return min(criterion, key=lambda k: criterion[k], default=None)
 
 
-def _distinct(values: FloatArray, enough: int) -> int:
-    """Return how many distinct values there are, at least as long as there are not `enough`."""
-    found = len(np.unique(values[: 100 * enough]))  # a million values need not be sorted to see five
-    return found if found >= enough else len(np.unique(values))
+def _fitted(sample: em.Points, components: int, config: GapConfig) -> Mixture:
+    """Fit Gaussians to a sample, and name the balanced one.
 
-
-def _fitted(sample: _Sample, components: int, config: GapConfig, large: int) -> Mixture:
-    """Fit Gaussians to a sample: scikit-learn's EM on its values, ours on bins if there are over `large`.
-
-    With thousands of samples a parameter's standard error is far larger than what bins of a quarter of
-    the floor move it by, and each bin stands at the mean of its values. Only EM sees bins: posteriors,
-    likelihoods, BIC and ICL are computed from every value.
+    Only EM sees points: posteriors, likelihoods, BIC and ICL are computed from every value.
     """
-    if len(sample.values) > large:
-        generator = np.random.default_rng(config.seed)
-        even = np.arange(1, components) / components
-        drawn = np.sort(generator.random((config.n_init - 1, components - 1)), axis=1)
-        x, counts = sample.binned(config.sd_floor)
-        cuts = [tuple(cut) for cut in [even, *drawn]]
-        found, _ = binned.fit(x, counts[None], components, config.sd_floor, cuts)
-        weights, means, sds = found.weights[0], found.means[0], found.sds[0]
-    else:
-        model = _gaussian_mixture(sample.values, components, config)
-        weights, means, sds = model.weights_, model.means_[:, 0], np.sqrt(model.covariances_[:, 0, 0])
-    order = np.argsort(means)
-    balanced = int(np.argmin(np.abs(means[order])))
-    return Mixture(config.kind, weights[order], means[order], sds[order], balanced)
-
-
-def _gaussian_mixture(values: FloatArray, components: int, config: GapConfig) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    # k-means, from which EM starts, splits absolute gaps in two the same way whatever the seed: on the gaps
-    # of our benchmarks more starts took 0.1 s a fit and ended alike. Elsewhere they differ.
-    starts = 1 if (config.kind, components) == ("absolute", 2) else config.n_init
-    # reg_covar is added to every variance, which makes it a floor.
-    model = GaussianMixture(
-        components,
-        n_init=starts,
-        random_state=config.seed,
-        reg_covar=config.sd_floor**2,
-        tol=1e-5,
-        max_iter=500,
+    found, _ = em.fit_sample(
+        sample, components, config.sd_floor, random_starts=config.n_init, seed=config.seed
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # components of one population never settle
-        return model.fit(values[:, None])
+    order = np.argsort(found.means[0])
+    weights, means, sds = found.weights[0, order], found.means[0, order], found.sds[0, order]
+    return Mixture(config.kind, weights, means, sds, int(balanced_component(means, sds)))

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.errors import UnfitError
+from mgap_cli.stats.arrays import FloatArray as FloatArray
+from mgap_cli.stats.arrays import IntArray as IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 MODALITIES = ("audio", "visual")  # of our own networks; other models' are named freely
 
 _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

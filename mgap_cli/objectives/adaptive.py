@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
+from mgap_cli.gap.mixture import IMBALANCED, Mixture, balanced_component, fit_mixture
 from mgap_cli.objectives.base import Objective, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Adaptive(Objective):
             return {}
         kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
         weights, means, sds = kept.T
-        mixture = Mixture(self.config.gap.kind, weights, means, sds, int(np.argmin(np.abs(means))))
+        mixture = Mixture(self.config.gap.kind, weights, means, sds, int(balanced_component(means, sds)))
         components = [
             {"role": mixture.role(k), "weight": weight, "mean": mean, "sd": sd}
             for k, (weight, mean, sd) in enumerate(kept.tolist())

@@ -166,3 +166,16 @@ def test_a_list_decides_what_adapt_trains_on(run, tmp_path):
     mgap(*args, "balancd").fails(2, "Did you mean balanced?")
     done = mgap("analyze-gap", run / "warmup.pt", "--split", "val", "--export", path, *FAST)
     mgap(*args, path).fails(3, "not in its training split")
+
+
+def test_a_split_that_calls_everyone_imbalanced_is_warned_of(tmp_path):
+    g = np.random.default_rng(1)
+    gap = np.clip(np.concatenate([g.normal(0, 0.3, 100), g.normal(0.25, 0.12, 400)]), -1, 1)
+    path = tmp_path / "overlap.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "p_audio", "p_visual"])
+        writer.writerows([i, "a", max(value, 0), max(-value, 0)] for i, value in enumerate(gap))
+    done = mgap("analyze-gap", path, "--gap-kind", "signed", *FAST, *sets("gap.components=2"))
+    assert done.code == 0
+    assert "no sample is balanced: another component is likelier" in " ".join(done.err.split())

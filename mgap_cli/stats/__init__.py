@@ -1,0 +1,1 @@
+"""Statistics on plain arrays. These modules know nothing of modalities, stores or networks."""
