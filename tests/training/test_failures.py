@@ -160,7 +160,7 @@ def spoil_after_the_first_epoch() -> None:
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(store, tmp_path):
     run = tmp_path / "run"
     line = [*WARMUP, store, "-o", run, "--optimizer", "sgd", "--epochs", 3, "--lr", 0.001]
-    line += sets("train.max_bad_steps=4")
+    line += ["--schedule", "constant", *sets("train.max_bad_steps=4")]
     done = mgap(*line, before=spoil_after_the_first_epoch)
     what = "the loss is nan for 4 steps in a row (epoch 2, step 4, lr 0.001"
     done.fails(1, what, "largest first", *MODULES, "--lr")
