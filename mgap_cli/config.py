@@ -171,7 +171,11 @@ class AdaptiveConfig:
 
 @dataclass(frozen=True)
 class OgmConfig:
-    alpha: float = _at_least_zero(0.8)  # modulation strength of OGM and OGM-GE
+    """Gradient modulation of OGM and OGM-GE; see `objectives/ogm.py` for its formula and its window."""
+
+    alpha: float = _at_least_zero(0.8)  # modulation strength
+    start: float = _range(0.0, 0, 1)  # where modulation starts, as a share of the epoch budget
+    end: float = _range(0.5, 0, 1)  # where it ends, inclusive; 0 and 0.5 are the published 0 and 50 of 100
 
 
 @dataclass(frozen=True)

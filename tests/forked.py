@@ -39,6 +39,7 @@ def call(path: str, words: list[str]) -> None:
 
 
 def serve(path: str) -> None:
+    import pausing
     import torch
     import torch._dynamo
 
@@ -76,6 +77,7 @@ def serve(path: str) -> None:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        pausing.install()
         sys.argv = ["mgap", *words]
         main()
 

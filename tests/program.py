@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pausing
 import pytest
 import torch
 
 from mgap_cli.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
+HANG = 600  # seconds: a process that takes longer hangs, on a machine however slow or busy
 
 # A protocol, a network and stages that train in a second.
 CLIPS = 180
@@ -90,7 +92,7 @@ class Running:
         self.pid: int = process.pid
 
     def wait(self) -> Done:
-        self.process.join(120)
+        self.process.join(HANG)
         assert self.process.exitcode is not None, "still running"
         out, err = ((self.folder / name).read_text() for name in ("out", "err"))
         return Done(self.process.exitcode, out, err)
@@ -108,21 +110,53 @@ class Running:
             time.sleep(0.001)
         return happened()
 
+    def until_paused(self) -> None:
+        """Wait until it has reached the step that `start` was asked to pause at."""
+        assert self.until(lambda: any(self.pauses.iterdir())), (self.folder / "err").read_text()
 
-def start(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Running:
+    def go_on(self) -> None:
+        """Let it go on after its pause."""
+        (self.pauses / pausing.GO).touch()
+
+    @property
+    def pauses(self) -> Path:
+        return self.folder / "pauses"
+
+
+def start(
+    *args: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    pause: tuple[int, int] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Running:
+    """Start `mgap`.
+
+    pause: epoch and step of the training, from 0, after which it waits for the test. before: a function of
+    a module, called in the new process before the program.
+    """
     folder = Path(tempfile.mkdtemp(prefix="mgap-test-"))
     for name in ("out", "err"):
         (folder / name).touch()
+    environment = dict(env or {})
+    if pause is not None:
+        (folder / "pauses").mkdir()
+        environment["PAUSE_AT"] = f"{pause[0]}:{pause[1]}:{folder / 'pauses'}"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", *_PRELOADED])
     words = [str(arg) for arg in args]
-    process = context.Process(target=_main, args=(words, folder, cwd or folder, dict(env or {})))
+    process = context.Process(target=_main, args=(words, folder, cwd or folder, environment, before))
     process.start()
     return Running(process, folder)
 
 
-def mgap(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-    return start(*args, cwd=cwd, env=env).wait()
+def mgap(
+    *args: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    before: Callable[[], None] | None = None,
+) -> Done:
+    return start(*args, cwd=cwd, env=env, before=before).wait()
 
 
 def call(*args: object, env: Mapping[str, str] | None = None) -> Done:
@@ -209,11 +243,14 @@ _PRELOADED = [
     "mgap_cli.evaluation.evaluate",
     "scipy.optimize",
     "torch._dynamo",
+    "pausing",
     "program",
 ]
 
 
-def _main(args: list[str], folder: Path, cwd: Path, env: dict[str, str]) -> None:
+def _main(
+    args: list[str], folder: Path, cwd: Path, env: dict[str, str], before: Callable[[], None] | None
+) -> None:
     from mgap_cli.__main__ import main
 
     for number, name in ((1, "out"), (2, "err")):
@@ -224,6 +261,9 @@ def _main(args: list[str], folder: Path, cwd: Path, env: dict[str, str]) -> None
     os.environ.update(env)
     os.chdir(cwd)
     torch.set_num_threads(1)
+    pausing.install()
+    if before is not None:
+        before()
     sys.argv = ["mgap", *args]
     main()
 

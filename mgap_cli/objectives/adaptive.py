@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mgap_cli.config import Config
     from mgap_cli.data.loader import Batch
     from mgap_cli.model.network import Outputs
-    from mgap_cli.objectives.base import ScorePass
+    from mgap_cli.objectives.base import BudgetEpoch, ScorePass
 
 
 class Adaptive(Objective):
@@ -83,10 +83,10 @@ class Adaptive(Objective):
         )
         return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
 
-    def epoch_record(self) -> dict[str, Any]:
+    def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
         """Return the mixture that steered the epoch, as it was fitted at the start of `fitted_epoch`."""
-        epoch, samples, balanced = self.fitted.tolist()
-        if not epoch:  # taken up from a checkpoint of a program that did not keep it
+        fitted_epoch, samples, balanced = self.fitted.tolist()
+        if not fitted_epoch:  # taken up from a checkpoint of a program that did not keep it
             return {}
         kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
         weights, means, sds = kept.T
@@ -96,7 +96,7 @@ class Adaptive(Objective):
             for k, (weight, mean, sd) in enumerate(kept.tolist())
         ]
         found = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
-        return {"mixture": {"fitted_epoch": epoch, "n": samples, **found}}
+        return {"mixture": {"fitted_epoch": fitted_epoch, "n": samples, **found}}
 
     def _remember(self, mixture: Mixture, epoch: int, posterior: np.ndarray) -> None:
         rows = torch.from_numpy(np.stack([mixture.weights, mixture.means, mixture.sds], axis=1))

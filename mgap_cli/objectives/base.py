@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch.nn.functional as F
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
     # Scores of the training split in eval mode, and the samples' positions in the store.
     ScorePass = Callable[[], tuple[Scores, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class BudgetEpoch:
+    """One epoch, seen in the whole budget of both stages together.
+
+    index: epochs of the budget before it, so the first epoch of the first stage has 0. budget: epochs
+    of the whole budget, which is also what the learning rate's schedule spans.
+    """
+
+    index: int
+    budget: int
 
 
 class Objective(nn.Module):
@@ -55,14 +68,17 @@ class Objective(nn.Module):
         """Prepare for epoch `epoch` (from 0); return lines for the log."""
         return []
 
-    def epoch_record(self) -> dict[str, Any]:
-        """Return plain values to keep of the epoch that ends; a resumed epoch must have the same."""
+    def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
+        """Return plain values to keep of `epoch`, which ends; a resumed epoch must have the same."""
         return {}
 
     def after_backward(
-        self, network: AudioVisualNetwork, outputs: Outputs, generator: torch.Generator
+        self, network: AudioVisualNetwork, outputs: Outputs, epoch: BudgetEpoch, generator: torch.Generator
     ) -> None:
-        """Change gradients between backward and the optimizer's step; `generator` is the step's own."""
+        """Change gradients between backward and the optimizer's step.
+
+        `epoch` is the one that the step belongs to; `generator` is the step's own.
+        """
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

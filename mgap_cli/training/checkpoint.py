@@ -41,6 +41,8 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("config", "store", "model", "loop"), dict),
     **dict.fromkeys(("classes", "history"), list),
 }
+# What settings were before they existed, by objective: a checkpoint without them was trained so.
+_EARLIER = {"ogm": {"ogm.end": 1.0}, "ogm-ge": {"ogm.end": 1.0}}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
 _PLAIN = (str, int, float, bool, type(None))
@@ -205,8 +207,13 @@ def _is_whole(value: object) -> bool:
 
 
 def config_of(content: dict[str, Any], path: Path) -> Config:
-    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours."""
+    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours.
+
+    A setting that the checkpoint does not have is newer than the checkpoint. It gets the value that stands
+    for what the program did at that time, where this is not today's default.
+    """
     try:
-        return from_dict(content["config"], str(path))
+        earlier = Config().updated(_EARLIER.get(content["objective"], {}), str(path))
+        return from_dict(content["config"], str(path), earlier)
     except UsageError as error:
         raise UnfitError(error.message, "It was written by another version of mgap, or changed.") from error

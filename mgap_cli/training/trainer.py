@@ -28,6 +28,7 @@ from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import HEADS
+from mgap_cli.objectives.base import BudgetEpoch
 from mgap_cli.rundir import read_metrics, write_status
 from mgap_cli.training.checkpoint import config_of, load_checkpoint, save_checkpoint
 from mgap_cli.training.compiling import compiled, compiler_errors
@@ -50,8 +51,9 @@ from mgap_cli.training.task import Task, build_task
 class Stage:
     """A part of the training budget.
 
-    name: "warmup" or "adapt". first: epochs of the budget spent before it. span: epochs that the
-    learning rate's schedule spans. origin: digest of the checkpoint it starts from ("": fresh weights).
+    name: "warmup" or "adapt". first: epochs of the budget spent before it. span: epochs of the whole
+    budget, to which the learning rate's schedule and OGM's window refer. origin: digest of the checkpoint
+    it starts from ("": fresh weights).
     """
 
     name: str
@@ -206,7 +208,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         good = self.guard.admit(loss)
         noise = generator_for(self.config.train.seed, self.epoch, self.step, 1)
-        self.task.objective.after_backward(self.task.network, outputs, noise)
+        self.task.objective.after_backward(self.task.network, outputs, self._budget_epoch(), noise)
         if self.config.train.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.config.train.clip_norm)
         self.guard.apply(self.optimizer, self.scaler, good)
@@ -219,6 +221,9 @@ class Trainer:
             ]
             counts = torch.stack([torch.full((), n, device=self.device), loss.detach() * n, *correct])
             self.sums += torch.where(good, counts, 0)
+
+    def _budget_epoch(self) -> BudgetEpoch:
+        return BudgetEpoch(self.stage.first + self.epoch, self.stage.span)
 
     def _place(self, step: int) -> Place:
         return Place(self.stage.name, self.epoch + 1, step, float(self.scheduler.get_last_lr()[0]))
@@ -242,7 +247,7 @@ class Trainer:
         if n:
             fused, audio, visual = (c / n for c in correct)
             entry["train"] = {"loss": loss / n, "fused": fused, "audio": audio, "visual": visual}
-        entry |= self.task.objective.epoch_record()
+        entry |= self.task.objective.epoch_record(self._budget_epoch())
         for split in self._validation_splits():
             entry[split] = self._validate(split)
         self.history.append(entry)

@@ -188,8 +188,8 @@ def test_a_file_that_is_no_checkpoint(finished, tmp_path, kind):
 def test_a_last_checkpoint_that_is_damaged(store, tmp_path):
     """The one that resuming reads."""
     run = tmp_path / "run"
-    running = start("warmup", store, "-o", run, *TRAIN, "--epochs", 50)
-    assert running.until(lambda: (run / "warmup-last.pt").exists())
+    running = start("warmup", store, "-o", run, *TRAIN, "--epochs", 50, pause=(1, 0))
+    running.until_paused()
     running.send(signal.SIGKILL)
     running.wait()
     (run / "warmup-last.pt").write_bytes((run / "warmup-last.pt").read_bytes()[:1000])
@@ -344,8 +344,8 @@ def test_a_full_disk_below_stdout(run, tmp_path):
 
 def test_ctrl_c(store, tmp_path):
     run = tmp_path / "run"
-    running = start("run", store, "-o", run, *TRAIN, *sets("warmup.epochs=200"))
-    assert running.until(lambda: (run / "metrics.jsonl").exists())
+    running = start("run", store, "-o", run, *TRAIN, *sets("warmup.epochs=200"), pause=(1, 0))
+    running.until_paused()
     running.send(signal.SIGINT)
     done = running.wait()
     assert done.code == 130 and done.out == ""

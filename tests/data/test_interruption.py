@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pausing
 import pytest
 from media import write_media
-from program import ROOT, Done, listing, mgap, sets, start
+from program import HANG, ROOT, Done, listing, mgap, sets, start
 
 from mgap_cli.config import DataConfig
 from mgap_cli.console import Sink
@@ -31,6 +32,7 @@ FAST = sets(
     *("data.frames=2", "data.frame_size=48", "data.sample_rate=8000", "data.seconds=0.5"),
     *("data.n_fft=128", "data.hop=64"),
 )
+PAUSED = "import pausing; pausing.install(); from mgap_cli.__main__ import main; main()"
 CLIPS = 150
 BROKEN = (17, 90)
 
@@ -50,6 +52,14 @@ def media(tmp_path_factory) -> Path:
         rows.append(f"{i},{path.name},train,{'ab'[i % 2]}")
     (folder / "manifest.csv").write_text("\n".join([*rows, ""]))
     return folder / "manifest.csv"
+
+
+@pytest.fixture
+def pauses(tmp_path) -> Path:
+    """An empty folder for the markers of `pausing`."""
+    folder = tmp_path / "pauses"
+    folder.mkdir()
+    return folder
 
 
 def line(media: Path, out: Path) -> list[object]:
@@ -78,14 +88,21 @@ def believed(done: Done) -> int:
 
 
 class Job:
-    """`mgap` as the leader of its own session, as a terminal or a Slurm step has it."""
+    """`mgap` as the leader of its own session, as a terminal or a Slurm step has it.
 
-    def __init__(self, *args: object) -> None:
-        words = [sys.executable, "-m", "mgap_cli", *map(str, args)]
+    pauses: an empty folder; it pauses there (see `pausing`) when six clips are in its journal.
+    """
+
+    def __init__(self, *args: object, pauses: Path | None = None) -> None:
+        words = [sys.executable, "-c", PAUSED, *map(str, args)]
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        if pauses is not None:
+            env["PAUSE_PREPARE"] = f"6:{pauses}"
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             words,
             cwd=ROOT,
+            env=env,
             stdout=pipe,
             stderr=pipe,
             text=True,
@@ -107,12 +124,12 @@ class Job:
         return found
 
     def wait(self) -> Done:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=HANG)
         return Done(self.process.returncode, out, err)
 
 
 def until(happened) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -127,16 +144,18 @@ def until(happened) -> None:
         (signal.SIGINT, True, 130),  # as Ctrl-C does those of a terminal
     ],
 )
-def test_a_polite_signal_loses_nothing_and_leaves_nobody(tmp_path, media, whole, number, everyone, code):
+def test_a_polite_signal_loses_nothing_and_leaves_nobody(
+    tmp_path, pauses, media, whole, number, everyone, code
+):
     out = tmp_path / "s"
-    job = Job(*line(media, out))
-    until(lambda: journal(out) > 5)
+    job = Job(*line(media, out), pauses=pauses)
+    until(lambda: any(pauses.iterdir()))
     (os.killpg if everyone else os.kill)(job.process.pid, number)
     done = job.wait()
     done.fails(code, "Run the same line again" if code == 75 else "interrupted")
     until(lambda: not job.members())
     kept = journal(out)
-    assert 5 < kept < CLIPS and b'"skip"' not in b"".join(
+    assert 6 <= kept < CLIPS and b'"skip"' not in b"".join(
         entry
         for entry in (out / ".partial" / "journal.jsonl").read_bytes().splitlines()
         if not any(f'"row": {row},'.encode() in entry for row in BROKEN)
@@ -155,22 +174,21 @@ def test_a_signal_before_the_workers_are_up(tmp_path, media):
     until(lambda: not job.members())
 
 
-def test_a_killed_parent_leaves_no_worker_behind(tmp_path, media):
+def test_a_killed_parent_leaves_no_worker_behind(tmp_path, pauses, media):
     out = tmp_path / "s"
-    job = Job(*line(media, out))
-    until(lambda: journal(out) > 5)
+    job = Job(*line(media, out), pauses=pauses)
+    until(lambda: any(pauses.iterdir()))
     job.process.kill()
     job.wait()
     until(lambda: not job.members())
 
 
-def test_a_second_prepare_is_refused_while_the_first_is_at_work(tmp_path, media, whole):
+def test_a_second_prepare_is_refused_while_the_first_is_at_work(tmp_path, pauses, media, whole):
     out = tmp_path / "s"
-    first = start(*line(media, out))
-    assert first.until(lambda: journal(out) > 0)
-    first.send(signal.SIGSTOP)  # at work, and not done before the second comes
+    first = start(*line(media, out), env={"PAUSE_PREPARE": f"1:{pauses}"})
+    assert first.until(lambda: any(pauses.iterdir()))
     mgap(*line(media, out)).fails(1, "another prepare is at work in this folder")
-    first.send(signal.SIGCONT)
+    (pauses / pausing.GO).touch()
     assert first.wait().code == 0
     assert listing(out) == whole
 

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from program import HANG
 
 from mgap_cli.config import AugmentConfig, DataConfig, RuntimeConfig
 from mgap_cli.console import Sink
@@ -73,7 +74,7 @@ def test_the_next_batches_are_gathered_meanwhile_and_no_more(store, monkeypatch)
     monkeypatch.setattr(samples, "_gathered", watched)
     drawn = samples.gather(np.array([i]) for i in range(20))
     next(drawn)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG
     while len(gathered) < 1 + AHEAD and time.monotonic() < deadline:
         time.sleep(0.01)
     assert gathered == list(range(1 + AHEAD))

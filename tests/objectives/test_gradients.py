@@ -13,9 +13,10 @@ from mgap_cli.data.loader import Batch
 from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.model.network import AudioVisualNetwork, Outputs
 from mgap_cli.objectives import build_objective
-from mgap_cli.objectives.base import Objective
+from mgap_cli.objectives.base import BudgetEpoch, Objective
 
 CLASSES, BATCH = 4, 6
+FIRST = BudgetEpoch(0, 100)
 
 
 def configured(**settings: object) -> Config:
@@ -87,7 +88,7 @@ def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fu
     network, objective, outputs, batch = forwarded(config, "ogm", leader)
     objective.loss(outputs, batch).backward()
     before = gradients(network)
-    objective.after_backward(network, outputs, torch.Generator())
+    objective.after_backward(network, outputs, FIRST, torch.Generator())
     rho = ratio64(outputs, batch.labels)
     rho = rho if leader == "audio" else 1 / rho
     assert rho > 1
@@ -107,7 +108,7 @@ def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
     network, objective, outputs, batch = forwarded(config, "ogm-ge")
     objective.loss(outputs, batch).backward()
     before = gradients(network)
-    objective.after_backward(network, outputs, torch.Generator().manual_seed(1))
+    objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(1))
     factor = 1 - np.tanh(config.ogm.alpha * ratio64(outputs, batch.labels))
     drawn = {"audio": [], "visual": []}
     for name, after in gradients(network).items():
@@ -131,10 +132,42 @@ def test_ge_is_reproducible_by_its_generator():
         network, objective, outputs, batch = forwarded(configured(), "ogm-ge")
         objective.loss(outputs, batch).backward()
         torch.manual_seed(len(found))  # the global generator has no say
-        objective.after_backward(network, outputs, torch.Generator().manual_seed(seed))
+        objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(seed))
         found.append(network.audio_encoder.conv1.weight.grad)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    ("window", "budget", "modulated"),
+    [
+        ({}, 100, range(51)),  # the published program's: 0 <= epoch <= 50
+        ({}, 18, range(10)),
+        ({}, 5, range(3)),
+        ({}, 1, range(1)),
+        ({"start": 0.25, "end": 0.75}, 8, range(2, 7)),
+        ({"start": 0.07, "end": 0.29}, 100, range(7, 30)),  # where 0.07 * 100 > 7 and 0.29 * 100 < 29
+        ({"end": 1}, 7, range(7)),
+        ({"end": 0}, 7, range(1)),
+        ({"start": 1, "end": 1}, 7, range(0)),
+    ],
+)
+@pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
+def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window, budget, modulated):
+    config = configured(**{f"ogm.{key}": value for key, value in window.items()})
+    network, objective, outputs, batch = forwarded(config, name)
+    objective.loss(outputs, batch).backward()
+    before = gradients(network)
+    changed = []
+    for index in range(budget):
+        epoch = BudgetEpoch(index, budget)
+        objective.after_backward(network, outputs, epoch, torch.Generator())
+        if any(not torch.equal(after, before[name]) for name, after in gradients(network).items()):
+            changed.append(index)
+        assert objective.epoch_record(epoch) == {"modulated": index in modulated}
+        for key, parameter in network.named_parameters():
+            parameter.grad = before[key].clone() if key in before else None
+    assert changed == list(modulated)
 
 
 @pytest.mark.parametrize("fusion", ["film", "gated"])

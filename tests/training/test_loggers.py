@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program import ROOT, TINY, assert_same_checkpoint, metrics, mgap, sets, start
+from program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, mgap, sets, start
 
 from mgap_cli.config import Config
 from mgap_cli.console import Sink
@@ -79,10 +79,10 @@ def test_tensorboard_holds_what_metrics_hold(store, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_tensorboard_after_a_stop(store, tmp_path, number):
     pytest.importorskip("tensorboard")
-    running = start(*warmup(store, tmp_path, "tensorboard"))
-    assert running.until(lambda: len(metrics(tmp_path)) >= 3)
+    running = start(*warmup(store, tmp_path, "tensorboard"), pause=(3, 2))
+    running.until_paused()
     running.send(number)
-    assert running.wait().code in (-number, 75)
+    assert running.wait().code == (75 if number == signal.SIGTERM else -number)
     assert mgap(*warmup(store, tmp_path, "tensorboard")).code == 0
     same(events(tmp_path), tmp_path)
 
@@ -129,8 +129,8 @@ def history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def test_wandb_offline_holds_what_metrics_hold_over_a_stop(store, tmp_path):
     pytest.importorskip("wandb")
     offline = {"WANDB_MODE": "offline"}
-    running = start(*warmup(store, tmp_path, "wandb"), env=offline)
-    assert running.until(lambda: len(metrics(tmp_path)) >= 3)
+    running = start(*warmup(store, tmp_path, "wandb"), env=offline, pause=(3, 2))
+    running.until_paused()
     running.send(signal.SIGTERM)
     assert running.wait().code == 75
     done = mgap(*warmup(store, tmp_path, "wandb"), env=offline)
@@ -161,8 +161,8 @@ def test_trackio_holds_what_metrics_hold_over_a_stop(store, tmp_path):
     pytest.importorskip("trackio")
     env = {"TRACKIO_DIR": str(tmp_path / "trackio")}
     run = tmp_path / "run"
-    running = start(*warmup(store, run, "trackio"), env=env)
-    assert running.until(lambda: len(metrics(run)) >= 3)
+    running = start(*warmup(store, run, "trackio"), env=env, pause=(3, 2))
+    running.until_paused()
     running.send(signal.SIGKILL)
     running.wait()
     done = mgap(*warmup(store, run, "trackio"), env=env)
@@ -208,7 +208,7 @@ def test_no_tracker_is_imported_unless_asked_for(store, tmp_path):
     )
     words = ["warmup", str(store), "-o", str(tmp_path), *sets(*TINY), "--epochs", "1", "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
     assert (tmp_path / "metrics.jsonl").exists()

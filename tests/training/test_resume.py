@@ -43,27 +43,32 @@ def assert_same_run(a: Path, b: Path, stage: str = "warmup") -> None:
     assert listing(a).keys() == {n for n in listing(b) if not n.endswith(".tmp")}
 
 
-def lines(count: int) -> Callable[[Path], bool]:
-    return lambda run: len(metrics(run)) >= count
-
-
-MOMENTS = {
-    "in the first epoch": lambda run: (run / "status.json").exists(),
-    "after epoch 1": lines(1),
-    "after epoch 5": lines(5),
+MOMENTS: dict[str, Callable[[Path], bool]] = {
     "while saving": lambda run: len(metrics(run)) >= 3 and bool(list(run.glob(".warmup-last.pt.*.tmp"))),
     "while saving the best": lambda run: bool(list(run.glob(".warmup-best.pt.*.tmp"))),
-    "near the end": lines(EPOCHS),
+    "near the end": lambda run: len(metrics(run)) >= EPOCHS,
 }
 
 
+@pytest.mark.parametrize("place", [(0, 3), (1, 0), (5, 6)])
+def test_killed_at_a_step_and_resumed(whole, store, tmp_path, place):
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run), pause=place)
+    running.until_paused()
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    assert mgap(*warmup_line(store, run)).code == 0
+    assert_same_run(whole, run)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_resumed(whole, store, tmp_path, moment):
+def test_killed_at_a_moment_and_resumed(whole, store, tmp_path, moment):
+    """The moment may pass unseen, so the run may also end by itself; what it leaves is the same."""
     run = tmp_path / "run"
     running = start(*warmup_line(store, run))
     running.until(lambda: MOMENTS[moment](run))
     running.send(signal.SIGKILL)
-    assert running.wait().code in (-signal.SIGKILL, 0)  # at the end, and while saving, it may get away
+    assert running.wait().code in (-signal.SIGKILL, 0)
     resumed = mgap(*warmup_line(store, run))
     assert resumed.code == 0 and resumed.out == f"{run / 'warmup.pt'}\n"
     assert_same_run(whole, run)
@@ -80,10 +85,25 @@ def test_killed_and_resumed(whole, store, tmp_path, moment):
 def test_killed_and_resumed_with_other_settings(store, tmp_path, more):
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mgap(*warmup_line(store, whole, *more)).code == 0
-    running = start(*warmup_line(store, run, *more))
-    assert running.until(lambda: lines(5)(run))
+    running = start(*warmup_line(store, run, *more), pause=(5, 2))
+    running.until_paused()
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
+    assert mgap(*warmup_line(store, run, *more)).code == 0
+    assert_same_run(whole, run)
+
+
+def test_ogm_ge_killed_in_its_window_at_its_end_and_after_it(store, tmp_path):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    # The window is epochs 0 to 5 of 10. A save after each step makes each resumption start within an epoch.
+    more = ["--objective", "ogm-ge", *sets(f"train.epochs={EPOCHS}", "runtime.save_every=1e-9")]
+    assert mgap(*warmup_line(store, whole, *more)).code == 0
+    assert [e["modulated"] for e in metrics(whole)] == [True] * 6 + [False] * 4
+    for moment in (3, 5, 6, 8):
+        running = start(*warmup_line(store, run, *more), pause=(moment, 2))
+        running.until_paused()
+        running.send(signal.SIGKILL)
+        assert running.wait().code == -signal.SIGKILL
     assert mgap(*warmup_line(store, run, *more)).code == 0
     assert_same_run(whole, run)
 
@@ -96,8 +116,8 @@ def test_adapt_killed_and_resumed(finished, tmp_path, more):
         return ["adapt", finished / "warmup.pt", "-o", folder, "--epochs", 6, *more]
 
     assert mgap(*line(whole)).code == 0
-    running = start(*line(run))
-    assert running.until(lambda: len(metrics(run, "adapt")) >= 3)
+    running = start(*line(run), pause=(3, 2))
+    running.until_paused()
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
     assert mgap(*line(run)).code == 0
@@ -107,8 +127,10 @@ def test_adapt_killed_and_resumed(finished, tmp_path, more):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_in_the_middle_of_an_epoch(whole, store, tmp_path, number):
     run = tmp_path / "run"
-    preempted(start(*warmup_line(store, run)), run, number, 4)
-    again = preempted(start(*warmup_line(store, run)), run, number, 7)  # and twice in one run
+    preempted(start(*warmup_line(store, run), pause=(4, 2)), run, number, (4, 3))
+    again = preempted(
+        start(*warmup_line(store, run), pause=(7, 0)), run, number, (7, 1)
+    )  # and twice in one run
     assert "going on from epoch" in again
     resumed = mgap(*warmup_line(store, run))
     assert resumed.code == 0
@@ -122,19 +144,19 @@ def test_a_signal_stops_adapt(finished, tmp_path):
         return ["adapt", finished / "warmup.pt", "-o", folder, "--epochs", 6, "--scores", "online"]
 
     assert mgap(*line(whole)).code == 0
-    preempted(start(*line(run)), run, signal.SIGTERM, 3, "adapt")
+    preempted(start(*line(run), pause=(3, 2)), run, signal.SIGTERM, (3, 3), "adapt")
     assert mgap(*line(run)).code == 0
     assert_same_run(whole, run, "adapt")
 
 
-def preempted(running: Running, run: Path, number: int, epochs: int, stage: str = "warmup") -> str:
-    """Send a signal once so many epochs are done; assert the polite end and return stderr."""
-    assert running.until(lambda: f"{stage} epoch {epochs}/" in (running.folder / "err").read_text())
+def preempted(running: Running, run: Path, number: int, saved: tuple[int, int], stage: str = "warmup") -> str:
+    """Send a signal at the pause; assert the polite end, with this epoch and step, and return stderr."""
+    running.until_paused()
     running.send(number)
     done = running.wait()
     done.fails(75, f"stopped by {signal.Signals(number).name}", "Run the same line again")
     assert status(run)["state"] == "preempted" and status(run)["stage"] == stage
-    assert status(run)["epoch"] >= epochs and status(run)["step"] > 0
+    assert (status(run)["epoch"], status(run)["step"]) == saved
     assert not (run / f"{stage}.pt").exists() and not list(run.glob(".*.tmp"))
     return done.err
 
@@ -142,8 +164,8 @@ def preempted(running: Running, run: Path, number: int, epochs: int, stage: str 
 def test_resuming_needs_no_more_than_the_last_checkpoint_and_the_best(whole, store, tmp_path):
     """The tables and status beside them are for readers, and may be gone."""
     run = tmp_path / "run"
-    running = start(*warmup_line(store, run))
-    assert running.until(lambda: lines(4)(run))
+    running = start(*warmup_line(store, run), pause=(4, 2))
+    running.until_paused()
     running.send(signal.SIGKILL)
     running.wait()
     for name in ("metrics.jsonl", "status.json", "env.json", "config.yaml"):
@@ -154,8 +176,8 @@ def test_resuming_needs_no_more_than_the_last_checkpoint_and_the_best(whole, sto
 
 def test_killed_by_ctrl_c(whole, store, tmp_path):
     run = tmp_path / "run"
-    running = start(*warmup_line(store, run))
-    assert running.until(lambda: lines(2)(run))
+    running = start(*warmup_line(store, run), pause=(2, 2))
+    running.until_paused()
     running.send(signal.SIGINT)
     done = running.wait()
     assert done.code == 130 and done.out == "" and "Traceback" not in done.err, done.err
@@ -174,21 +196,16 @@ def test_killed_within_an_epoch_that_is_saved_on_its_way(store, finished, tmp_pa
         settings = sets(*TINY, "train.batch_size=3") if stage == "warmup" else sets("train.batch_size=3")
         return [*begin, "-o", run, *settings, *sets(f"runtime.save_every={minutes}"), "--epochs", 2]
 
-    def step_saved(run: Path) -> bool:
-        try:
-            return torch.load(run / f"{stage}-last.pt", weights_only=True)["step"] > 0
-        except FileNotFoundError:
-            return False
-
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mgap(*line(whole, 0)).code == 0
-    running = start(*line(run, 1e-9))
-    assert running.until(lambda: step_saved(run))
+    running = start(*line(run, 1e-9), pause=(0, 5))  # after step 5, which is not saved, as 0 to 4 are
+    running.until_paused()
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
-    assert not metrics(run, stage) and step_saved(run)
+    assert not metrics(run, stage)
+    assert torch.load(run / f"{stage}-last.pt", weights_only=True)["step"] == 5
     resumed = mgap(*line(run, 1e-9))
-    assert resumed.code == 0 and "going on from epoch 0, step" in resumed.err
+    assert resumed.code == 0 and "going on from epoch 0, step 5" in resumed.err
     for name in (f"{stage}.pt", f"{stage}-last.pt"):
         for part in (".model", ".loop", ".history", ".selected"):
             assert_same_checkpoint(whole / name, run / name, part)

@@ -91,6 +91,58 @@ def test_the_adaptive_loss_without_its_coefficients_is_joint_heads(finished, tmp
         assert_same_checkpoint(tmp_path / "one/adapt.pt", tmp_path / "heads/adapt.pt", ".model.network")
 
 
+BUDGET = ["--select", "last", *sets("train.epochs=6")]
+
+
+def modulated(run: Path, stage: str) -> list[bool]:
+    return [entry["modulated"] for entry in metrics(run, stage)]
+
+
+def test_ogm_outside_its_window_is_joint_and_the_window_lies_in_the_budget_of_both_stages(store, tmp_path):
+    for name, more in {
+        "joint": ["--objective", "joint"],
+        "late": ["--objective", "ogm-ge", *sets("ogm.start=0.5", "ogm.end=0.6")],
+        "early": ["--objective", "ogm-ge", *sets("ogm.end=0.4")],
+    }.items():
+        line = ["warmup", store, "-o", tmp_path / name, *sets(*TINY), *BUDGET, "--epochs", 3, *more]
+        assert mgap(*line).code == 0
+    # The warm-up is the first half of the budget.
+    assert modulated(tmp_path / "late", "warmup") == [False] * 3
+    assert_same_checkpoint(tmp_path / "late/warmup.pt", tmp_path / "joint/warmup.pt", ".model")
+    assert_same_checkpoint(tmp_path / "late/warmup.pt", tmp_path / "joint/warmup.pt", ".loop")
+    assert modulated(tmp_path / "early", "warmup") == [True] * 3
+    with pytest.raises(AssertionError):
+        assert_same_checkpoint(tmp_path / "early/warmup.pt", tmp_path / "joint/warmup.pt", ".model.network")
+    # The second stage is the other half; there the window is the same part of the whole.
+    for name, objective in (("early", "ogm-ge"), ("plain", "joint"), ("late", "ogm-ge")):
+        warm = tmp_path / ("late" if name == "late" else "early") / "warmup.pt"
+        line = ["adapt", warm, "-o", tmp_path / f"adapt-{name}", "--objective", objective]
+        assert mgap(*line).code == 0
+    assert modulated(tmp_path / "adapt-early", "adapt") == [False] * 3
+    assert_same_checkpoint(tmp_path / "adapt-early/adapt.pt", tmp_path / "adapt-plain/adapt.pt", ".model")
+    assert modulated(tmp_path / "adapt-late", "adapt") == [True, False, False]
+
+
+def test_a_window_that_ends_before_it_starts_is_an_error(store, tmp_path):
+    line = ["warmup", store, "-o", tmp_path / "run", *sets(*TINY), "--objective", "ogm"]
+    mgap(*line, *sets("ogm.start=0.6")).fails(2, "ogm.start is 0.6, ogm.end 0.5", "--objective joint")
+    mgap(*line, *sets("ogm.end=1.5")).fails(2, "ogm.end is 1.5", "at most 1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_before_the_window_is_not_continued_with_one(store, tmp_path):
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--objective", "ogm-ge"]
+    assert mgap(*line, "--epochs", 1, *sets("ogm.end=1")).code == 0
+    for name in ("warmup.pt", "warmup-last.pt"):
+        content = torch.load(tmp_path / name, weights_only=True)
+        del content["config"]["ogm"]["start"], content["config"]["ogm"]["end"]
+        torch.save(content, tmp_path / name)
+    mgap(*line, "--epochs", 1).fails(2, "ogm.end 1.0 there, 0.5 here")
+    assert mgap(*line, "--epochs", 1, *sets("ogm.end=1")).code == 0
+    document = mgap("adapt", tmp_path / "warmup.pt", "--dry-run", "--json").json()
+    assert document["config"]["ogm"]["end"] == 1.0
+
+
 @pytest.mark.parametrize("objective", ["adaptive", "joint-heads"])
 def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, objective):
     from mgap_cli.config import resolve
@@ -133,10 +185,19 @@ def test_a_single_training_sample_is_an_error(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_training(store, tmp_path):
+def spoilt_store(store: Path, folder: Path, split: str) -> Path:
+    """Copy a store, with NaN for the sound of a split."""
+    shutil.copytree(store, folder)
+    audio = np.load(folder / "audio.npy", mmap_mode="r+")
+    audio[open_store(folder).indices(split)] = np.nan
+    return folder
+
+
+def test_predictions_that_are_not_finite_stop_training(store, tmp_path):
     run = tmp_path / "run"
-    done = mgap("warmup", store, "-o", run, *sets(*TINY), "--epochs", 5, "--optimizer", "sgd", "--lr", 1e30)
-    done.fails(1, "diverged", "--lr")
+    spoilt = spoilt_store(store, tmp_path / "spoilt", "val")
+    done = mgap("warmup", spoilt, "-o", run, *sets(*TINY))
+    done.fails(1, "it diverged: predictions are not finite (epoch 1", "--lr")
     assert json.loads((run / "status.json").read_text())["state"] == "failed"
     assert not (run / "warmup.pt").exists() and not list(run.glob(".*.tmp"))
     for line in (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []:
@@ -144,9 +205,7 @@ def test_a_loss_that_is_not_finite_stops_training(store, tmp_path):
 
 
 def test_ten_bad_steps_in_a_row_stop_training(store, tmp_path):
-    spoilt = Path(shutil.copytree(store, tmp_path / "spoilt"))
-    audio = np.load(spoilt / "audio.npy", mmap_mode="r+")
-    audio[open_store(spoilt).indices("train")] = np.nan
+    spoilt = spoilt_store(store, tmp_path / "spoilt", "train")
     line = ["warmup", spoilt, "-o", tmp_path / "run", *sets(*TINY, "train.batch_size=4")]
     mgap(*line).fails(1, "the loss is nan for 10 steps in a row", "epoch 1, step 10", "lr 0.003", "--lr")
     assert not (tmp_path / "run/warmup.pt").exists() and status(tmp_path / "run")["state"] == "failed"
