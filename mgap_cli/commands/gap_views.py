@@ -61,9 +61,11 @@ def examined(fit: GapFit, where: str, config: Config, sink: Sink) -> GapFit:
     labels = fit.scores.labels
     if (labels == labels[0]).all():
         sink.warn(f"every sample is of class {fit.scores.classes[labels[0]]!r}: this says nothing of others.")
-    for warning in fit.warnings:
+    tested = examine(fit, config.analysis, config.gap)
+    warnings = [*fit.warnings, *tested.warnings]
+    for warning in warnings:
         sink.warn(f"{where}: {warning}" if where else warning)
-    return dataclasses.replace(fit, bimodality=examine(fit, config.analysis, config.gap))
+    return dataclasses.replace(fit, bimodality=tested, warnings=warnings)
 
 
 def write_gap_figure(fit: GapFit, where: str, path: Path, sink: Sink) -> None:
@@ -126,7 +128,7 @@ def views(
                 shown.append(gap_tables.identification_table(known, title, condition))
             else:
                 sink.warn(f"column {truth} says the same of all these samples: nothing to identify.")
-        shown.append(tables.lead_table(fit, title))
+        shown.append(tables.lead_table(fit, config.analysis.confidence, title))
         if request.top:
             shown.append(tables.posterior_table(fit, request.top, title, chosen))
         if request.plot and sys.stdout.isatty():

@@ -37,6 +37,10 @@ class Interval:
         return [self.low, self.high]
 
 
+def _listed(interval: Interval | None) -> list[float] | None:
+    return interval.to_list() if interval else None
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Test that two classifiers err equally often on the same samples."""
@@ -68,7 +72,9 @@ class HeadMetrics:
     macro_f1: float
     macro_f1_interval: Interval
     mean_average_precision: float | None
+    mean_average_precision_interval: Interval | None
     per_class: tuple[float | None, ...]  # (C,) accuracy on the samples of each class; None without any
+    per_class_interval: tuple[Interval | None, ...]  # (C,) Wilson's; None for a class without samples
     balanced_accuracy: float
     balanced_accuracy_interval: Interval
     top_k: TopK | None  # None where there are no more than k classes
@@ -83,7 +89,9 @@ class HeadMetrics:
             "macro_f1": self.macro_f1,
             "macro_f1_interval": self.macro_f1_interval.to_list(),
             "mean_average_precision": self.mean_average_precision,
+            "mean_average_precision_interval": _listed(self.mean_average_precision_interval),
             "per_class_accuracy": list(self.per_class),
+            "per_class_accuracy_interval": [_listed(interval) for interval in self.per_class_interval],
             "balanced_accuracy": self.balanced_accuracy,
             "balanced_accuracy_interval": self.balanced_accuracy_interval.to_list(),
             "top_k": self.top_k.to_dict() if self.top_k else None,
@@ -246,14 +254,16 @@ def head_metrics(labels: Integers, probabilities: Floats, config: EvaluateConfig
     hits = top_k_correct(labels, probabilities, config.top_k)
     return HeadMetrics(
         accuracy=accuracy(labels, predicted),
-        accuracy_interval=bootstrap_mean(labels == predicted, config),
+        accuracy_interval=share_interval(labels == predicted, config),
         macro_f1=macro_f1(labels, predicted),
         macro_f1_interval=bootstrap_macro_f1(labels, predicted, config),
         mean_average_precision=mean_average_precision(labels, probabilities),
+        mean_average_precision_interval=mean_average_precision_interval(labels, probabilities, config),
         per_class=per_class_accuracy(labels, predicted, classes),
+        per_class_interval=per_class_intervals(labels, predicted, classes, config),
         balanced_accuracy=balanced_accuracy(labels, predicted),
-        balanced_accuracy_interval=bootstrap_balanced_accuracy(labels, predicted, config),
-        top_k=TopK(config.top_k, float(hits.mean()), bootstrap_mean(hits, config))
+        balanced_accuracy_interval=balanced_accuracy_interval(labels, predicted, config),
+        top_k=TopK(config.top_k, float(hits.mean()), share_interval(hits, config))
         if classes > config.top_k
         else None,
         reliability=reliability(labels, probabilities, config.bins),
@@ -312,6 +322,16 @@ def per_class_accuracy(labels: Integers, predicted: Integers, classes: int) -> t
     counts = np.bincount(labels, minlength=classes)
     hits = np.bincount(labels[labels == predicted], minlength=classes)
     return tuple(float(h / n) if n else None for h, n in zip(hits, counts, strict=True))
+
+
+def per_class_intervals(
+    labels: Integers, predicted: Integers, classes: int, config: EvaluateConfig
+) -> tuple[Interval | None, ...]:
+    """Return Wilson's interval of each class's accuracy (C,), None for a class without samples."""
+    return tuple(
+        share_interval(correct, config) if len(correct) else None
+        for correct in (predicted[labels == c] == c for c in range(classes))
+    )
 
 
 def balanced_accuracy(labels: Integers, predicted: Integers) -> float:
@@ -387,11 +407,17 @@ def mcnemar(correct_a: Booleans, correct_b: Booleans) -> McNemar:
     return McNemar(float(chi2.sf(statistic, 1)), "chi-square, continuity corrected", only_a, only_b)
 
 
-def wilson_interval(count: int, n: int, confidence: float) -> Interval:
-    """Return Wilson's (1927) score interval of a share count / n: sound at 0, at 1 and for small n.
+def share_interval(hits: Booleans, config: EvaluateConfig) -> Interval:
+    """Return Wilson's interval of the share of true values among (N,), N >= 1."""
+    return wilson_interval(int(np.count_nonzero(hits)), len(hits), config.confidence)
 
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). Written out, since importing
-    scipy.stats takes longer than the diagnosis of 100,000 samples.
+
+def wilson_interval(count: float, n: float, confidence: float) -> Interval:
+    """Return Wilson's (1927) score interval of the share count / n, which holds for shares of 0 and 1 too.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). An effective sample size need not be
+    a whole number. Written out, since importing scipy.stats takes longer than the diagnosis of 100,000
+    samples.
     """
     from scipy.special import ndtri
 
@@ -405,6 +431,68 @@ def wilson_interval(count: int, n: int, confidence: float) -> Interval:
     return Interval(float(low), float(high))
 
 
+def balanced_accuracy_interval(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
+    """Return the interval of `balanced_accuracy`, a mean of independent shares, from their Wilson intervals.
+
+    With the accuracy p_c of each of C classes and its interval (l_c, u_c) the ends are
+    mean(p) - sqrt(sum (p_c - l_c)^2) / C and mean(p) + sqrt(sum (u_c - p_c)^2) / C (Zou and Donner,
+    Statistics in Medicine 27, 2008).
+    """
+    shares, below, above = [], [], []
+    for c in np.unique(labels):
+        correct = predicted[labels == c] == c
+        share, interval = float(correct.mean()), share_interval(correct, config)
+        shares.append(share)
+        below.append(share - interval.low)
+        above.append(interval.high - share)
+    mean, classes = float(np.mean(shares)), len(shares)
+    low, high = (float(np.sqrt(np.sum(np.square(side)))) / classes for side in (below, above))
+    return Interval(max(mean - low, 0.0), min(mean + high, 1.0))
+
+
+def mean_average_precision_interval(
+    labels: Integers, probabilities: Floats, config: EvaluateConfig
+) -> Interval | None:
+    """Return the interval of `mean_average_precision`, None where that is None.
+
+    The variance v is the infinitesimal jackknife's, the sum over samples of the squared derivative in the
+    sample's weight (Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982). The interval
+    is Wilson's at the effective sample size p (1 - p) / v (Korn and Graubard, Survey Methodology 24, 1998),
+    which stays in [0, 1]; where v is 0, as for a perfect ranking, at the number of samples.
+    """
+    estimate = mean_average_precision(labels, probabilities)
+    if estimate is None:
+        return None
+    present = np.unique(labels)
+    influence = np.zeros(len(labels))
+    for c in present:
+        influence += _average_precision_influence(labels == c, probabilities[:, c]) / len(present)
+    variance, spread = float(np.sum(influence**2)), estimate * (1 - estimate)
+    n = spread / variance if variance > 1e-12 and spread > 0 else float(len(labels))
+    return wilson_interval(estimate * n, n, config.confidence)
+
+
+def _average_precision_influence(truth: Booleans, score: Floats) -> Floats:
+    """Return the derivatives (N,) of the average precision of `score` in the weight of each sample.
+
+    AP = sum_i y_i P_i / T, with P_i the precision among the D_i samples that score at least as high as i, and
+    T the number of positives. A weight of sample k adds y_k (P_k - AP) / T, and changes every P_i
+    at or below it: the sum over positives i with s_i <= s_k of (y_k - P_i) / (T D_i).
+    """
+    _, place = np.unique(-score, return_inverse=True)  # from the highest score down, equal scores together
+    groups = int(place.max()) + 1
+    positives = np.bincount(place, weights=truth, minlength=groups)
+    ahead = np.cumsum(np.bincount(place, minlength=groups))  # D of each group
+    precision = np.cumsum(positives) / ahead
+    total = positives.sum()
+    average = float((positives * precision).sum() / total)
+    # Over positives from each group to the lowest: of 1 / D and of P / D.
+    inverse = np.cumsum((positives / ahead)[::-1])[::-1]
+    weighted = np.cumsum((positives * precision / ahead)[::-1])[::-1]
+    own = truth * (precision[place] - average)
+    return np.asarray((own + truth * inverse[place] - weighted[place]) / total)
+
+
 def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
     """Return the percentile bootstrap interval (Efron, 1979) of the mean of (N,) values."""
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
@@ -413,7 +501,14 @@ def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
 
 
 def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
-    """Return the percentile bootstrap interval of `macro_f1`, samples being resampled with replacement."""
+    """Return the percentile bootstrap interval of `macro_f1`, samples being resampled with replacement.
+
+    Where all N predictions are right, or all are wrong, resampling changes nothing: then it is Wilson's
+    interval of N in N, or of 0 in N.
+    """
+    correct = labels == predicted
+    if correct.all() or not correct.any():
+        return share_interval(correct, config)
     cells, counts = np.unique(np.stack([labels, predicted], axis=1), axis=0, return_counts=True)
     classes = np.unique(cells)
     is_true = (cells[:, :1] == classes).astype(np.float64)  # (cells, classes)
@@ -424,19 +519,6 @@ def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateCo
         total = resampled @ (is_true + is_predicted)  # 2 TP + FP + FN
         f1 = np.divide(doubled_hits, total, out=np.zeros_like(total), where=total > 0)
         scores.append(f1.sum(axis=1) / (total > 0).sum(axis=1))
-    return _percentiles(np.concatenate(scores), config)
-
-
-def bootstrap_balanced_accuracy(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
-    """Return the percentile bootstrap interval of `balanced_accuracy`."""
-    cells = np.stack([labels, labels == predicted], axis=1).astype(np.int64)
-    cells, counts = np.unique(cells, axis=0, return_counts=True)
-    is_true = (cells[:, :1] == np.unique(labels)).astype(np.float64)  # (cells, classes)
-    scores = []
-    for resampled in _resampled_counts(counts, config):
-        hits, total = resampled @ (is_true * cells[:, 1:]), resampled @ is_true  # (resamples, classes)
-        recall = np.divide(hits, total, out=np.zeros_like(total), where=total > 0)
-        scores.append(recall.sum(axis=1) / (total > 0).sum(axis=1))
     return _percentiles(np.concatenate(scores), config)
 
 

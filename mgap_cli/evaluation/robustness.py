@@ -34,7 +34,7 @@ from mgap_cli.config import EvaluateConfig
 from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from mgap_cli.data.features import LOG_FLOOR
 from mgap_cli.data.loader import Batch, Loader, generator_for
-from mgap_cli.evaluation.metrics import Interval, bootstrap_mean
+from mgap_cli.evaluation.metrics import Interval, share_interval
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.training.restore import TrainedModel
 
@@ -194,7 +194,7 @@ def _measured(
     return Measured(
         condition,
         {head: float(np.mean(hits)) for head, hits in correct.items()},
-        {head: bootstrap_mean(hits, config) for head, hits in correct.items()},
+        {head: share_interval(hits, config) for head, hits in correct.items()},
     )
 
 

@@ -7,6 +7,8 @@ from itertools import product
 
 import numpy as np
 
+from mgap_cli.errors import UnfitError
+
 EXACT_PAIRS = 16  # up to so many, every one of the 2^n sign patterns is looked at
 DRAWS = 100_000  # of more pairs
 
@@ -17,8 +19,15 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
     Fisher's (1935) randomisation test: the share of the 2^n ways to choose the signs whose mean is at
     least as far from 0 as the observed one, which is among them, all counted; of more than 16
     differences, (1 + hits) / (1 + draws) over random ways. 1 without a difference.
+    Raises UnfitError for a difference that is NaN or infinite.
     """
     d = np.asarray(differences, dtype=np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(d)))
+    if bad:
+        raise UnfitError(
+            f"The seeds cannot be compared: {bad} of {len(d)} differences are NaN or infinite.",
+            "Check the accuracies that they come from.",
+        )
     if not d.any():
         return 1.0
     extreme = abs(d.sum()) * (1 - 1e-9)  # a rounding error is no difference

@@ -7,6 +7,8 @@ there on, with a jump allowed at it) has sup |F - G| <= D. Written from that def
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from mgap_cli.gap.scores import FloatArray, IntArray
@@ -57,7 +59,7 @@ def dip(values: FloatArray) -> float:
     return float(found / 2)
 
 
-def dip_p_value(statistic: float, n: int, resamples: int, generator: np.random.Generator) -> float:
+def dip_p_value(statistic: float, n: int, resamples: int, seed: int) -> float:
     """Return the share of uniform samples of size `n` whose dip is at least `statistic`.
 
     The uniform is the unimodal distribution with the largest dip, asymptotically (Hartigan and
@@ -66,8 +68,14 @@ def dip_p_value(statistic: float, n: int, resamples: int, generator: np.random.G
     """
     size = min(n, SIMULATED)
     scaled = statistic * np.sqrt(n)
-    null = np.array([dip(generator.random(size)) for _ in range(resamples)]) * np.sqrt(size)
+    null = _uniform_dips(size, resamples, seed) * np.sqrt(size)
     return float((1 + np.count_nonzero(null >= scaled - 1e-12)) / (1 + resamples))
+
+
+@lru_cache(maxsize=8)  # several pairs of modalities have the same samples
+def _uniform_dips(size: int, resamples: int, seed: int) -> FloatArray:
+    generator = np.random.default_rng(seed)
+    return np.array([dip(generator.random(size)) for _ in range(resamples)])
 
 
 def _lower_hull(x: FloatArray, y: FloatArray) -> IntArray:

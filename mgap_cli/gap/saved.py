@@ -51,7 +51,7 @@ def _bimodality(document: Mapping[str, Any]) -> Bimodality:
     intervals = document["intervals"]
 
     def test(name: str) -> Test | None:
-        found = document["tests"][name]
+        found = document["tests"].get(name)  # documents of earlier versions lack a test
         return Test(found["statistic"], found["p_value"]) if found else None
 
     def pair(values: Sequence[float] | None) -> tuple[float, float] | None:
@@ -66,6 +66,7 @@ def _bimodality(document: Mapping[str, Any]) -> Bimodality:
         resamples=document["resamples"],
         confidence=document["confidence"],
         ratio=test("likelihood_ratio"),
+        log_concave=test("log_concave"),
         dip=test("dip"),
         fit=test("kolmogorov_smirnov"),
         weights=pairs("weights"),
@@ -74,4 +75,5 @@ def _bimodality(document: Mapping[str, Any]) -> Bimodality:
         balanced=pair(intervals["balanced_share"]),
         lead=document["first_leads_of_imbalanced"],
         lead_interval=pair(intervals["first_leads_of_imbalanced"]),
+        rounded_to=document.get("rounded_to"),
     )

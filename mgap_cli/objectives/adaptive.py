@@ -153,9 +153,12 @@ def _pulled_gap(a: Tensor, v: Tensor, pull: str) -> Tensor:
 
 
 def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:
-    """Return KL(N(m, s^2) || N(mean, sd^2)), m and s^2 weighted by r over the batch; 0 if r is 0."""
+    """Return KL(N(m, s^2) || N(mean, sd^2)), m and s^2 weighted by r over the batch; 0 if r is 0.
+
+    The weights r / sum(r) sum to 1 however small the posteriors are: only their ratios count.
+    """
     mass = r.sum()
-    share = r / mass.clamp_min(torch.finfo(r.dtype).eps)
+    share = r / torch.where(mass > 0, mass, torch.ones_like(mass))
     m = (share * value).sum()
     variance = (share * (value - m) ** 2).sum() + sd_floor**2
     kl = 0.5 * (sd**2 / variance).log() + (variance + (m - mean) ** 2) / (2 * sd**2) - 0.5

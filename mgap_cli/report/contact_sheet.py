@@ -12,7 +12,7 @@ import numpy as np
 
 from mgap_cli.data.store import Store
 from mgap_cli.report.layout import printable, shortened
-from mgap_cli.report.plots import BLUE, GREEN, INK, ORANGE
+from mgap_cli.report.palette import DIM, INK, SPLIT_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +23,6 @@ CLIPS = 12  # at least, as far as a whole number from each class goes
 MOST_CLIPS = 48
 MOST_FRAMES = 4  # of one clip
 DYNAMIC_RANGE = 80.0  # dB
-DIM = "#555555"
-SPLIT_COLOURS = {"train": BLUE, "val": GREEN, "test": ORANGE}
 
 # Inches.
 PAGE, MARGIN, HEADER = 19.0, 0.35, 1.05

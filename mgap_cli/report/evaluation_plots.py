@@ -11,7 +11,8 @@ import numpy as np
 
 from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, MISSING, OCCLUSION
 from mgap_cli.report.layout import printable, shortened
-from mgap_cli.report.plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, PURPLE
+from mgap_cli.report.palette import GREY, HEAD_STYLES, INK, METHOD_STYLES, SHARES, Style
+from mgap_cli.report.plots import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,11 +31,6 @@ UNITS = {
     FRAME_NOISE: "standard deviation, white = 1",
     OCCLUSION: "share of the frame",
 }
-HEAD_STYLES = {"fused": (INK, "-", "o"), "audio": (BLUE, "--", "s"), "visual": (ORANGE, "-.", "^")}
-STYLES = [
-    *((BLUE, "-", "o"), (ORANGE, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D")),
-    *(("#E69F00", "-", "v"), ("#56B4E9", "--", "P"), (INK, "-.", "X"), (GREY, ":", "*")),
-]
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Line:
     label: str
     contender: Contender
     head: str
-    style: tuple[str, str, str]
+    style: Style
 
 
 def confusion_figure(e: Evaluation) -> Figure:
@@ -67,7 +63,7 @@ def confusion_figure(e: Evaluation) -> Figure:
         counts = np.array(m.confusion, dtype=np.float64)
         total = counts.sum(axis=1, keepdims=True)
         shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1, aspect="equal")
         _number(axes, shares, size * (0.78 if many else 0.9))
         axes.set_xticks(range(classes), names, rotation=90, fontsize=size, parse_math=False)
         axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
@@ -111,7 +107,7 @@ def _list_confusions(axes: Any, e: Evaluation, names: Sequence[str]) -> None:
 
 
 def reliability_figure(e: Evaluation) -> Figure:
-    """Draw accuracy by confidence a head, beside the diagonal of the calibrated; below it, the samples."""
+    """Draw each head's accuracy by confidence, in its colour, with the diagonal; below it, the samples."""
     from matplotlib.figure import Figure
 
     heads = list(e.heads)
@@ -142,12 +138,20 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool)
         for values in (found.accuracy, found.confidence)
     )
     counts = np.array(found.counts)
+    colour = HEAD_STYLES[head][0]
     for name, shown, alpha in (
-        ("accuracy", counts >= SPARSE, 1.0),
-        (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.3),
+        ("accuracy", counts >= SPARSE, 0.65),
+        (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.25),
     ):
         upper.bar(
-            left[shown], accuracy[shown], width, align="edge", color=BLUE, alpha=alpha, ec="white", label=name
+            left[shown],
+            accuracy[shown],
+            width,
+            align="edge",
+            color=colour,
+            alpha=alpha,
+            ec="white",
+            label=name,
         )
     upper.plot(
         confidence,
@@ -156,7 +160,7 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool)
         marker="_",
         markersize=15,
         markeredgewidth=3,
-        color=ORANGE,
+        color=INK,
         label="mean confidence",
     )
     upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.5, label="calibrated")
@@ -165,8 +169,8 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool)
         f"{head}: ECE {found.ece:.1%} ({100 * low:.1f}–{100 * high:.1f})", fontsize=14, loc="left"
     )
     lower.bar(left, counts / found.n, width, align="edge", color=GREY, edgecolor="white")
-    lower.axvline(m.accuracy, color=BLUE, linewidth=2.5)
-    lower.axvline(found.mean_confidence, color=ORANGE, linewidth=2.5, linestyle="--")
+    lower.axvline(m.accuracy, color=colour, linewidth=2.5)
+    lower.axvline(found.mean_confidence, color=INK, linewidth=1.5, linestyle="--")
     lower.set_xlabel("confidence", fontsize=14)
     lower.set_ylim(0, 1.1 * counts.max() / found.n)
     upper.set_ylim(0, 1)
@@ -190,7 +194,7 @@ def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
         if alone
         else [
             Line(shortened(printable(c.name), 40, middle=True), c, c.head, style)
-            for c, style in zip(side_by_side, STYLES, strict=False)
+            for c, style in zip(side_by_side, METHOD_STYLES, strict=False)
         ]
     )
     figure = Figure(figsize=(13, 8.6), dpi=DPI, layout="constrained")
@@ -206,15 +210,15 @@ def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
     for axes in panels[::2]:
         axes.set_ylabel("accuracy", fontsize=14)
     head = "" if alone else f"{'/'.join(dict.fromkeys(line.head for line in lines))} head, "
-    left_out = len(side_by_side) - len(STYLES)
-    band = f"{100 * evaluation.confidence:g} % bootstrap interval" if len(lines) <= BANDS else ""
+    left_out = len(side_by_side) - len(METHOD_STYLES)
+    band = f"{100 * evaluation.confidence:g} % interval (Wilson)" if len(lines) <= BANDS else ""
     if any(len(line.contender.members) > 1 for line in lines):
         band = "± 1 standard deviation over seeds"
     figure.suptitle(
         f"Robustness: {head}{evaluation.split} split, n = {evaluation.n}"
         + (f"; band: {band}" if band else "")
         + (f"\n{side_by_side[0].name}" if alone else "")
-        + (f"\nthe first {len(STYLES)}; {left_out} more are in the table" if left_out > 0 else ""),
+        + (f"\nthe first {len(METHOD_STYLES)}; {left_out} more are in the table" if left_out > 0 else ""),
         fontsize=16,
         x=0.01,
         ha="left",

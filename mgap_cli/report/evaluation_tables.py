@@ -79,7 +79,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
             table.add_row()
         (_paragraph if few else _line)(table, number, e, heads)
     level = _level(evaluations[0].confidence)
-    where = "Below each share: {} bootstrap interval." if few else "{} bootstrap intervals: --json."
+    where = "Below each share: its {} interval." if few else "{} intervals: --json."
     notes = [
         f"{where.format(level)} macro-F1, mAP: fused head. "
         "bal.: share of samples with a posterior of imbalance under 1/2."
@@ -102,7 +102,8 @@ def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -
             for head in heads
         ),
         _with_interval(fused.macro_f1, fused.macro_f1_interval) if fused else "-",
-        *_ranking_and_gap(e),
+        _with_interval(fused.mean_average_precision, fused.mean_average_precision_interval) if fused else "-",
+        *_gap(e),
     )
 
 
@@ -113,14 +114,13 @@ def _line(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> Non
         cropped(e.name, middle=True),
         *(percent(m.accuracy if (m := e.heads.get(head)) else None) for head in heads),
         percent(fused.macro_f1 if fused else None),
-        *_ranking_and_gap(e),
+        percent(fused.mean_average_precision if fused else None),
+        *_gap(e),
     )
 
 
-def _ranking_and_gap(e: Evaluation) -> list[str]:
-    fused = e.heads.get("fused")
+def _gap(e: Evaluation) -> list[str]:
     return [
-        percent(fused.mean_average_precision if fused else None),
         f"{e.gap.mean_absolute:.3f}" if e.gap else "-",
         percent(e.gap.balanced if e.gap else None),
     ]
@@ -164,7 +164,7 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         f"ECE: expected calibration error, {bins} equal-width bins (Guo et al., 2017); 0 is calibrated. "
         "Confidence above accuracy: overconfident.",
         "Balanced accuracy: mean over classes. "
-        f"{'Below each' if few else 'Interval'}: {_level(evaluations[0].confidence)} bootstrap interval.",
+        f"{'Below each' if few else 'Interval'}: {_level(evaluations[0].confidence)} interval.",
     ]
     title = "Class balance and calibration" if alone else "Class balance and calibration, fused head"
     return titled(f"{title}{_on(evaluations)}", table, *notes)
@@ -293,12 +293,15 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
         return dict(zip(e.classes, e.heads[head].per_class, strict=True))
 
     if len(judged) == 1:
-        columns = [(head, [shares(first, head)]) for head in first.heads]
-        body, legend = (
-            _blocks("class", first.classes, first.class_counts, columns),
-            [printable(first.name) + "."],
-        )
-        return titled(f"A{title}", body, *legend)
+        table = new_table()
+        table.add_column("class")
+        add_numbers(table, "n", *(name for head in first.heads for name in (head, "interval")))
+        for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
+            found = [(m.per_class[i], m.per_class_interval[i]) for m in first.heads.values()]
+            cells = ((percent(share), _range(interval) if interval else "-") for share, interval in found)
+            table.add_row(cropped(value), str(n), *(cell for pair in cells for cell in pair))
+        note = f"{printable(first.name)}. Interval: Wilson's, {_level(first.confidence)}."
+        return titled(f"A{title}", table, note)
     columns = [
         (str(i), [shares(m.evaluation, c.head) for m in c.members]) for i, c in enumerate(side_by_side, 1)
     ]
@@ -396,7 +399,7 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
             change,
             *(percent(measured.accuracy[head]) for head in others),
         )
-    notes.append(f"Interval: {_level(evaluation.confidence)} bootstrap. Change: from clean.")
+    notes.append(f"Interval: Wilson's, {_level(evaluation.confidence)}. Change: from clean.")
     return titled(f"Robustness{_on([evaluation])}", table, *notes)
 
 
@@ -465,8 +468,8 @@ def _times(count: int) -> str:
     return "one comparison" if count == 1 else f"{count} comparisons"
 
 
-def _with_interval(share: float, interval: Interval) -> str:
-    return f"{percent(share)}\n{_range(interval)}"
+def _with_interval(share: float | None, interval: Interval | None) -> str:
+    return f"{percent(share)}\n{_range(interval)}" if interval else percent(share)
 
 
 def _range(interval: Interval) -> str:

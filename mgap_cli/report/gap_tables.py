@@ -29,39 +29,30 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
     assert found is not None, "examine the fit first"
     where = f", {printable(split)}" if split else ""
     title = f"Verdict{where}, n = {len(fit.scores)}: {printable(found.sentence)}"
-    if found.ratio is None or found.dip is None or found.fit is None:
-        return titled(title)
     level = 1 - found.confidence
     rows = (
+        ("likelihood ratio 2 : 1", found.ratio, 1, "more than one Gaussian", "one Gaussian suffices"),
         (
-            "likelihood ratio 2 : 1",
-            f"{found.ratio.statistic:.1f}",
-            found.ratio.p_value,
-            "more than one component",
-            "one component suffices",
+            "2 : one log-concave",
+            found.log_concave,
+            1,
+            "not one population of light tails",
+            "one skewed population suffices",
         ),
-        (
-            "Hartigan's dip",
-            f"{found.dip.statistic:.4f}",
-            found.dip.p_value,
-            "more than one peak",
-            "one peak suffices",
-        ),
-        (
-            "Kolmogorov-Smirnov fit",
-            f"{found.fit.statistic:.4f}",
-            found.fit.p_value,
-            "the mixture is approximate",
-            "the mixture fits",
-        ),
+        ("Hartigan's dip", found.dip, 4, "more than one peak", "one peak suffices"),
+        ("Kolmogorov-Smirnov fit", found.fit, 4, "the mixture is approximate", "the mixture fits"),
     )
+    if not any(test for _, test, *_ in rows):
+        return titled(title)
     table = new_table()
     table.add_column("test")
     add_numbers(table, "statistic", "p")
     table.add_column("says")
-    for name, statistic, p, small, large in rows:
-        bound = "<=" if p <= 1 / (1 + found.resamples) else ""
-        table.add_row(name, statistic, f"{bound}{p:.3f}", small if p < level else large)
+    for name, test, digits, small, large in rows:
+        if test:
+            bound = "<=" if test.p_value <= 1 / (1 + found.resamples) else ""
+            says = small if test.p_value < level else large
+            table.add_row(name, f"{test.statistic:.{digits}f}", f"{bound}{test.p_value:.3f}", says)
     notes = [f"p: bootstrap, {found.resamples} resamples; level {level:.3g}."]
     if found.lead is not None and found.lead_interval is not None:
         first = printable(fit.scores.modalities[0])

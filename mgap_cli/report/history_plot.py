@@ -8,13 +8,12 @@ import numpy as np
 
 from mgap_cli.report.layout import printable
 from mgap_cli.report.movement_tables import HEADS, Entries, by_role, component_roles, measured_split
-from mgap_cli.report.plots import BLUE, DPI, GREEN, GREY, INK, ORANGE, ROLE_COLOURS, ROLE_DASHES
+from mgap_cli.report.palette import BALANCED, DIM, GREY, HEAD_STYLES, ROLE_COLOURS, ROLE_DASHES
+from mgap_cli.report.plots import DPI
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-HEAD_STYLES = {"fused": (INK, "o", "-"), "audio": (ORANGE, "s", "--"), "visual": (BLUE, "^", "-.")}
 
 
 def history_figure(entries: Entries, name: str) -> Figure:
@@ -40,7 +39,7 @@ def history_figure(entries: Entries, name: str) -> Figure:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=12, frameon=False)
     for i in [0, *borders]:
         panels[0].text(
-            i + 0.55, 103, printable(str(entries[i]["stage"])), fontsize=12, color="#555555", parse_math=False
+            i + 0.55, 103, printable(str(entries[i]["stage"])), fontsize=12, color=DIM, parse_math=False
         )
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[-1].set_xlim(0.5, len(entries) + 0.5)
@@ -56,7 +55,7 @@ def _accuracies(axes: Axes, entries: Entries, x: np.ndarray, split: str) -> None
     for head in HEADS:
         values = [entry.get(split, {}).get(head) for entry in entries]
         if any(value is not None for value in values):
-            colour, marker, dash = HEAD_STYLES[head]
+            colour, dash, marker = HEAD_STYLES[head]
             heights = [np.nan if value is None else 100 * value for value in values]
             axes.plot(x, heights, color=colour, marker=marker, linestyle=dash, linewidth=2, label=head)
     axes.set_ylim(0, 102)
@@ -80,7 +79,7 @@ def _components(means: Axes, weights: Axes, entries: Entries, x: np.ndarray) -> 
         means.plot(x, mean, linewidth=2, label=role, **style)
         weights.plot(x, 100 * weight, linewidth=2, label=f"weight, {role}", **style)
     share = [100 * m["balanced_share"] if m else np.nan for m in mixtures]
-    weights.plot(x, share, color=GREEN, marker="x", linewidth=2, label="samples balanced")
+    weights.plot(x, share, color=BALANCED, marker="x", linewidth=2, label="samples balanced")
     kind = next(m["kind"] for m in mixtures if m)
     means.set_ylabel(f"mean ± sd of {'|gap|' if kind == 'absolute' else 'gap'}", fontsize=14)
     weights.set_ylim(0, 102)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mgap_cli.report.plots import BLUE, DPI, GREY, INK, ORANGE
+from mgap_cli.report.palette import GREY, INK, PEOPLE, POSTERIOR
+from mgap_cli.report.plots import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,8 +33,8 @@ def human_figure(found: HumanComparison, fit: GapFit, split: str = "") -> Figure
     size = float(np.clip(6000 / found.n, 5, 40))
     for name, mask, colour, marker in (
         ("neither", ~human & ~by_model, GREY, "o"),
-        ("people only", human & ~by_model, BLUE, "s"),
-        ("the model only", ~human & by_model, ORANGE, "^"),
+        ("people only", human & ~by_model, PEOPLE, "s"),
+        ("the model only", ~human & by_model, POSTERIOR, "^"),
         ("both", human & by_model, INK, "D"),
     ):
         label = f"{name}: {mask.sum()}"

@@ -8,7 +8,8 @@ import numpy as np
 
 from mgap_cli.gap.mixture import IMBALANCED
 from mgap_cli.report.layout import printable
-from mgap_cli.report.plots import BLUE, DPI, GREEN, GREY, GRID, INK, ORANGE
+from mgap_cli.report.palette import GREY, INK, ROLE_COLOURS
+from mgap_cli.report.plots import DPI, GRID
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,9 +38,9 @@ def movement_figure(found: Movement) -> Figure:
     size = float(np.clip(9000 / len(before), 4, 40))
     for name, rows, colour, marker in (
         ("stayed balanced", ~was & ~now, GREY, "o"),
-        ("stayed imbalanced", was & now, ORANGE, "^"),
-        ("moved to balanced", was & ~now, GREEN, "o"),
-        ("moved to imbalanced", ~was & now, BLUE, "s"),
+        ("stayed imbalanced", was & now, INK, "^"),
+        ("moved to balanced", was & ~now, ROLE_COLOURS["balanced"], "o"),
+        ("moved to imbalanced", ~was & now, ROLE_COLOURS["imbalanced"], "s"),
     ):
         label = f"{name}: {rows.sum()} ({rows.mean():.1%})"
         axes.scatter(

@@ -11,6 +11,7 @@ import numpy as np
 
 from mgap_cli.console import Sink
 from mgap_cli.files import atomic_write
+from mgap_cli.report.palette import GREY, INK, POSTERIOR, ROLE_COLOURS, ROLE_DASHES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
 BINS = 50
 GRID = 801  # points of a curve
 DPI = 150
-# Okabe and Ito's palette, told apart by colour-blind readers; the purple darker, to be legible as text.
-INK, GREY = "#000000", "#999999"
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#A0417B"
-ROLE_COLOURS = {
-    "balanced": BLUE,
-    "imbalanced": ORANGE,
-    "audio-dominated": ORANGE,
-    "visual-dominated": GREEN,
-}
-ROLE_DASHES = {"balanced": "--", "imbalanced": "-.", "audio-dominated": "-.", "visual-dominated": ":"}
 
 
 def gap_figure(fit: GapFit, split: str = "") -> Figure:
@@ -73,21 +64,21 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
 
     right = left.twinx()
     posterior = mixture.posterior(x)
-    right.plot(x, posterior, color=PURPLE, linewidth=2.5, label="posterior of imbalance")
+    right.plot(x, posterior, color=POSTERIOR, linewidth=2.5, label="posterior of imbalance")
     for i in np.flatnonzero(np.diff(posterior >= 0.5)):
         border = (x[i] + x[i + 1]) / 2
-        right.plot(border, 0.5, marker="o", markersize=8, color=PURPLE)
+        right.plot(border, 0.5, marker="o", markersize=8, color=POSTERIOR)
         right.annotate(
             f"½ at {border:.2f}",
             (border, 0.5),
             (10, -5),
             textcoords="offset points",
             fontsize=12,
-            color=PURPLE,
+            color=POSTERIOR,
             path_effects=[withStroke(linewidth=4, foreground="white")],
         )
     right.set_ylim(0, 1.04)
-    right.set_ylabel("posterior of imbalance", fontsize=14, color=PURPLE)
+    right.set_ylabel("posterior of imbalance", fontsize=14, color=POSTERIOR)
     for axes in (left, right):
         axes.tick_params(labelsize=12)
         axes.spines["top"].set_visible(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import struct
 from collections.abc import Callable
@@ -166,13 +167,19 @@ class RunReport:
             f"Histogram of the gaps, the mixture over it, and the posterior of imbalance; {shares}.",
         )
         section.add(tables.component_table(fit, split), run_tables.split_table(document))
-        section.add(tables.diagnostics_table(fit, split), tables.lead_table(fit, split))
+        analysis = self._analysis_config(fit)
+        section.add(tables.diagnostics_table(fit, split), tables.lead_table(fit, analysis.confidence, split))
         everyone = np.ones(len(fit.scores), dtype=bool)
         for column in usual_columns(fit):
-            section.add(
-                gap_tables.breakdown_table(breakdown(fit, column, everyone, AnalysisConfig()), fit, split)
-            )
+            section.add(gap_tables.breakdown_table(breakdown(fit, column, everyone, analysis), fit, split))
         section.add(tables.posterior_table(fit, TOP, split))
+
+    def _analysis_config(self, fit: GapFit) -> AnalysisConfig:
+        """Return the settings of the analysis that is shown: its confidence, and the run's number of bins."""
+        usual = AnalysisConfig()
+        bins = int(self.run.settings.get("analysis.bins", usual.bins))
+        confidence = fit.bimodality.confidence if fit.bimodality else usual.confidence
+        return dataclasses.replace(usual, confidence=confidence, bins=bins)
 
     def _evaluation(self, section: Section) -> None:
         trained = [f"{stage}.pt" for stage in self.run.checkpoints] or ["warmup.pt"]

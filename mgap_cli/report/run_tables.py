@@ -95,7 +95,8 @@ def _heads(found: Sequence[Document], on: str) -> RenderableType:
     table = new_table()
     table.add_column("checkpoint")
     table.add_column("head")
-    add_numbers(table, "accuracy\n%", "interval", "macro-F1\n%", "interval", "mAP\n%", "calibration\nerror %")
+    add_numbers(table, "accuracy\n%", "interval", "macro-F1\n%", "interval", "mAP\n%", "interval")
+    add_numbers(table, "calibration\nerror %")
     for e in found:
         for head, m in e["heads"].items():
             table.add_row(
@@ -106,9 +107,10 @@ def _heads(found: Sequence[Document], on: str) -> RenderableType:
                 percent(m["macro_f1"]),
                 _range(m["macro_f1_interval"]),
                 percent(m["mean_average_precision"]),
+                _range(m.get("mean_average_precision_interval")),
                 percent(m.get("ece")),
             )
-    return titled(f"Evaluation on {printable(on)}", table, _bootstrap(found[0]["confidence"]))
+    return titled(f"Evaluation on {printable(on)}", table, _interval_note(found[0]["confidence"]))
 
 
 def _gaps(found: Sequence[Document], on: str) -> RenderableType:
@@ -152,9 +154,8 @@ def _differences(comparisons: Sequence[Document]) -> RenderableType:
             "-" if adjusted is None else p_value(adjusted),
             str(c["n"]),
         )
-    return titled(
-        "Differences in accuracy on the same samples", table, _bootstrap(comparisons[0]["confidence"])
-    )
+    note = f"Intervals: {100 * comparisons[0]['confidence']:g} % paired bootstrap."
+    return titled("Differences in accuracy on the same samples", table, note)
 
 
 def _classes(found: Sequence[Document], on: str) -> RenderableType:
@@ -164,15 +165,20 @@ def _classes(found: Sequence[Document], on: str) -> RenderableType:
     add_numbers(table, "n", *(f"{number}\n{printable(head)}" for number, _, head in columns))
     first = found[0]
     for i, name in enumerate(first["classes"]):
-        shares = [
-            percent(e["heads"][head]["per_class_accuracy"][e["classes"].index(name)])
-            if name in e["classes"]
-            else "-"
-            for _, e, head in columns
-        ]
+        shares = [_class_share(e, head, name) for _, e, head in columns]
         table.add_row(verbatim(printable(name)), str(first["class_counts"][i]), *shares)
     legend = [f"{number}: {printable(e['name'])}." for number, e in enumerate(found, start=1)]
-    return titled(f"Accuracy by class, %, on {printable(on)}", table, *legend)
+    note = f"In brackets: Wilson's {100 * first['confidence']:g} % interval."
+    return titled(f"Accuracy by class, %, on {printable(on)}", table, *legend, note)
+
+
+def _class_share(e: Document, head: str, name: str) -> str:
+    """Return a head's accuracy on the class `name` with its interval; "-" for a class without samples."""
+    if name not in e["classes"]:
+        return "-"
+    place, m = e["classes"].index(name), e["heads"][head]
+    share, intervals = percent(m["per_class_accuracy"][place]), m.get("per_class_accuracy_interval")
+    return f"{share} ({_range(intervals[place])})" if intervals and intervals[place] else share
 
 
 def move_tables(document: Document) -> list[RenderableType]:
@@ -190,7 +196,7 @@ def move_tables(document: Document) -> list[RenderableType]:
                 for cell in (
                     str(move["samples"]),
                     percent(move["share_of_before"]),
-                    _range(move["interval"]) if move["interval"] else "-",
+                    _range(move["interval"]),
                 )
             ]
             table.add_row(held["before"], held["after"], *cells)
@@ -231,10 +237,12 @@ def _scores_of_moves(document: Document) -> RenderableType:
     return titled(f"How the gaps changed from {printable(first)} to {printable(last)}", table, note)
 
 
-def _range(interval: Sequence[float]) -> str:
+def _range(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "-"
     low, high = interval
     return f"{percent(low)}-{percent(high)}"
 
 
-def _bootstrap(confidence: float) -> str:
-    return f"Intervals: {100 * confidence:g} % bootstrap."
+def _interval_note(confidence: float) -> str:
+    return f"Intervals: {100 * confidence:g} %; accuracy Wilson's, macro-F1 bootstrap, mAP jackknife."

@@ -12,7 +12,6 @@ import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 
-from mgap_cli.config import EvaluateConfig
 from mgap_cli.evaluation.metrics import Booleans, Interval, wilson_interval
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.scores import Scores
@@ -25,8 +24,6 @@ from mgap_cli.report.layout import (
     titled,
     verbatim,
 )
-
-CONFIDENCE = EvaluateConfig().confidence  # of the intervals of shares by leading modality
 
 
 def component_table(fit: GapFit, split: str = "") -> RenderableType:
@@ -79,13 +76,13 @@ def diagnostics_table(fit: GapFit, split: str = "") -> RenderableType:
     return titled(f"Fit diagnostics{_of(split, n)}", table if fit.bic else None, *notes)
 
 
-def lead_table(fit: GapFit, split: str = "") -> RenderableType:
-    """The gap by which modality gives the true class the higher probability."""
+def lead_table(fit: GapFit, confidence: float, split: str = "") -> RenderableType:
+    """The gap by which modality gives the true class the higher probability. confidence: of the intervals."""
     gap = fit.scores.gap
     first, second = fit.scores.modalities
     rows = [(f"{first} leads", gap > 0), (f"{second} leads", gap < 0), ("equal", gap == 0)]
     title = f"Gap by leading modality{_of(split, len(gap))}"
-    return titled(title, _groups(fit, [(name, mask) for name, mask in rows if mask.any()]))
+    return titled(title, _groups(fit, [(name, mask) for name, mask in rows if mask.any()], confidence))
 
 
 def split_table(fits: Sequence[tuple[str, GapFit]]) -> RenderableType:
@@ -145,14 +142,14 @@ def posterior_table(
     return titled(title, table, note)
 
 
-def _groups(fit: GapFit, groups: Sequence[tuple[str, Booleans]]) -> Table:
-    """A row a group of samples, given as (name, (N,) mask)."""
+def _groups(fit: GapFit, groups: Sequence[tuple[str, Booleans]], confidence: float) -> Table:
+    """Return a table with one row per group of samples, given as (name, (N,) mask)."""
     gap, imbalanced = fit.scores.gap, fit.imbalanced
     first, second = map(printable, fit.scores.modalities)
     table = new_table()
     table.add_column("")
     add_numbers(table, "n", "mean\n|gap|", f"mean p\n{first}", f"mean p\n{second}")
-    add_numbers(table, "imbalanced\n%", f"{_level(CONFIDENCE)}\ninterval")
+    add_numbers(table, "imbalanced\n%", f"{_level(confidence)}\ninterval")
     for name, mask in groups:
         n = int(mask.sum())
         count = int(imbalanced[mask].sum())
@@ -163,7 +160,7 @@ def _groups(fit: GapFit, groups: Sequence[tuple[str, Booleans]]) -> Table:
             f"{fit.scores.p_audio[mask].mean():.3f}",
             f"{fit.scores.p_visual[mask].mean():.3f}",
             percent(count / n),
-            _range(wilson_interval(count, n, CONFIDENCE)),
+            _range(wilson_interval(count, n, confidence)),
         )
     return table
 

@@ -22,7 +22,7 @@ BAR = 2  # columns a bar
 HISTOGRAM_ROWS, POSTERIOR_ROWS = 12, 5
 BLOCKS = " ▁▂▃▄▅▆▇█"  # eighths of a cell
 ASCII_BLOCKS = " .:#"  # thirds
-BALANCED, IMBALANCED = "blue", "yellow"  # told apart by colour-blind readers
+BALANCED, IMBALANCED = "green", "yellow"  # as near to the palette of the figures as a terminal gets
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,31 @@ def test_odd_tables_have_defined_answers(tmp_path):
     assert one.code == 0 and "every sample is of class 'a'" in one.err
 
 
+def test_rounded_scores_are_one_population_and_a_warning_says_so(tmp_path):
+    """One population, written with two decimals, had "two populations" (dip test p = 0.005)."""
+    gaps = np.round(np.random.default_rng(0).beta(5, 3, 5000), 2)
+    done = mgap("analyze-gap", table(tmp_path / "rounded.csv", gaps.tolist()), *FAST, "--json")
+    tested = done.json()["fits"]["audio-visual"]["bimodality"]
+    assert tested["verdict"] != "several populations" and tested["tests"]["dip"]["p_value"] > 0.1
+    assert tested["rounded_to"] == pytest.approx(0.01)
+    assert "rounded to steps of 0.01" in done.err
+
+
+def test_a_minority_is_not_denied(tmp_path):
+    """Ten percent of the samples, 3 standard deviations away, make no peak of their own."""
+    g = np.random.default_rng(0)
+    gaps = np.concatenate([g.normal(0.2, 0.08, 1800), g.normal(0.44, 0.08, 200)]).clip(-1, 1)
+    done = mgap("analyze-gap", table(tmp_path / "minority.csv", gaps.tolist()), *FAST, "--json")
+    tested = done.json()["fits"]["audio-visual"]["bimodality"]
+    assert tested["verdict"] == "no valley" and "a minority" in tested["sentence"]
+    assert tested["tests"]["dip"]["p_value"] > 0.05 > tested["tests"]["log_concave"]["p_value"]
+
+
+def test_tables_have_the_confidence_that_was_asked_for(scores):
+    done = two(scores, "--set", "analysis.confidence=0.8", env={"COLUMNS": "100"})
+    assert "80 %" in done.out and "95 %" not in done.out
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [

@@ -123,6 +123,14 @@ def test_figures_are_those_of_the_documents(judged, drawn_fast):
     assert "Skipped clips: none" in page.said and "Leakage between splits" in page.said
 
 
+def test_the_page_has_the_confidence_of_the_analysis(run, drawn_fast):
+    done = mgap("analyze-gap", run / "warmup.pt", *FAST, "--set", "analysis.confidence=0.8")
+    assert done.code == 0, done.err
+    said = report(run).said
+    for table in ("Gap by leading modality", "Imbalanced by class"):
+        assert re.search(rf"{table}.{{0,150}}80 % interval", said), table
+
+
 def test_a_part_of_a_run_is_reported(run, drawn_fast):
     for name in ("adapt.pt", "adapt-last.pt"):
         (run / name).unlink()

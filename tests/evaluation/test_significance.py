@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mgap_cli.errors import UnfitError
 from mgap_cli.evaluation.significance import EXACT_PAIRS, holm, sign_flip, smallest_p
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
@@ -32,6 +33,13 @@ def test_by_hand():
     assert sign_flip([1, 2, -3]) == 1.0
     assert sign_flip([0.1, 0.1, 0.1, -0.1]) == pytest.approx(10 / 16)  # ties count, rounding or not
     assert sign_flip([0.0, 0.0]) == sign_flip([]) == 1.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("n", [2, EXACT_PAIRS + 4])
+def test_differences_that_are_not_finite_have_no_p_value(bad: float, n: int):
+    with pytest.raises(UnfitError, match=f"1 of {n} differences are NaN or infinite"):
+        sign_flip([bad, *[0.1] * (n - 1)])
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6, 10])

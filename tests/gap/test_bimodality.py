@@ -49,13 +49,32 @@ def quick_fit(gap: np.ndarray) -> GapFit:
         ("several populations", drawn((600, 0.1, 0.08), (400, 0.6, 0.12))),
         ("one population", drawn((1000, 0.0, 0.1))),  # folded, its |gap| takes two Gaussians
         ("one population", drawn((1000, 0.5, 0.1))),
-        ("one peak", np.random.default_rng(0).beta(2, 6, 2000)),  # one skewed population
+        ("skewed or mixed", np.random.default_rng(0).beta(2, 6, 2000)),
+        ("skewed or mixed", np.minimum(np.random.default_rng(0).exponential(0.1, 2000), 1)),
+        ("no valley", drawn((1800, 0.2, 0.08), (200, 0.44, 0.08))),  # a minority of 10 %, 3 sd away
     ],
 )
 def test_verdicts(verdict, gap):
     found = examined(gap)
     assert found.verdict == verdict, found
     assert ("two populations:" in found.sentence) == (verdict == "several populations")
+    assert ("no evidence" in found.sentence) == (verdict == "one population")
+
+
+@pytest.mark.parametrize(("decimals", "n"), [(1, 1000), (2, 5000), (3, 100_000)])
+def test_rounded_scores_are_no_populations(decimals, n):
+    generator = np.random.default_rng(0)
+    gap = np.round(generator.beta(5, 3, n), decimals)
+    found = examined(gap)
+    assert found.rounded_to == pytest.approx(10.0**-decimals)
+    assert found.dip.p_value > 0.2
+    assert found.verdict in ("one population", "skewed or mixed")
+    assert f"rounded to steps of {10.0**-decimals:g}" in found.warnings[0]
+
+
+def test_rounded_scores_of_two_populations_are_two():
+    gap = np.round(drawn((600, 0.1, 0.08), (400, 0.6, 0.12)), 2)
+    assert examined(gap).verdict == "several populations"
 
 
 def test_three_populations_of_signed_gaps():

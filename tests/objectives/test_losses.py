@@ -15,7 +15,7 @@ from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.gap.scores import Scores
 from mgap_cli.model.network import Outputs
 from mgap_cli.objectives import build_objective
-from mgap_cli.objectives.adaptive import Adaptive
+from mgap_cli.objectives.adaptive import Adaptive, _shift_kl
 
 SAMPLES, BATCH, CLASSES = 40, 12, 5
 STRONG = {
@@ -241,6 +241,15 @@ def test_extreme_posteriors_give_finite_losses_and_gradients(shift, posterior):
         without = adaptive(configured(adaptive__shift=shift, adaptive__lambda_shift=0))
         without.posterior.fill_(0)
         assert loss.item() == pytest.approx(without.loss(outputs, batch).item())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9, 1e-30])
+def test_the_kl_shift_depends_on_the_ratios_of_the_posteriors_alone(scale):
+    """One Gaussian against another: how small the posteriors are says nothing about where the gaps are."""
+    value, ratios = torch.tensor([0.1, 0.2, 0.6, 0.7]), torch.tensor([0.1, 0.4, 1.0, 0.5])
+    mean, sd = torch.tensor(0.13), torch.tensor(0.21)
+    expected = _shift_kl(value, ratios, mean, sd, 0.01)
+    assert _shift_kl(value, scale * ratios, mean, sd, 0.01).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_equal_scores_give_finite_gradients():

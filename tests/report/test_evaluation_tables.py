@@ -89,6 +89,12 @@ def test_evaluation_shows_value_and_interval():
         assert f"{100 * head.accuracy_interval.low:.1f}-{100 * head.accuracy_interval.high:.1f}" in text
         assert f"{100 * head.reliability.ece:.1f}" in more and f"{100 * head.top_k.accuracy:.1f}" in more
         assert f"{100 * head.ece_interval.low:.1f}-{100 * head.ece_interval.high:.1f}" in more
+    fused, classes = e.heads["fused"], printed(tables.per_class_table(ALONE, []), 120)
+    for interval, shown in (
+        (fused.mean_average_precision_interval, text),
+        *((interval, classes) for interval in fused.per_class_interval if interval),
+    ):
+        assert f"{100 * interval.low:.1f}-{100 * interval.high:.1f}" in shown
     assert "test, n = 200" in text and "top-5" in more
     assert "No samples of empty: left out of mAP." in text
 

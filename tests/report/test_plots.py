@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from judgements import judgement
 from matplotlib import colors, image
 from rich.cells import cell_len
 from rich.console import Console
 
 from mgap_cli.gap.mixture import GapFit
-from mgap_cli.report import plots
+from mgap_cli.report import palette, plots
+from mgap_cli.report.evaluation_plots import reliability_figure, robustness_figure
+from mgap_cli.report.evaluation_tables import Contender
+from mgap_cli.report.history_plot import history_figure
 from mgap_cli.report.terminal import BAR, HISTOGRAM_ROWS, MARGIN, WIDEST, GapPlot
 
 
@@ -31,10 +37,10 @@ def test_every_curve_is_in_the_picture(name: str, request: pytest.FixtureRequest
     picture = pixels(fit)
     assert picture.shape[1] == 1500
     roles = {fit.mixture.role(k) for k in range(len(fit.mixture.weights))}
-    for role, colour in plots.ROLE_COLOURS.items():
-        drawn = any(plots.ROLE_COLOURS[r] == colour for r in roles)
+    for role, colour in palette.ROLE_COLOURS.items():
+        drawn = any(palette.ROLE_COLOURS[r] == colour for r in roles)
         assert (count(picture, colour) > 300) == drawn, role
-    assert count(picture, plots.PURPLE) > 2000
+    assert count(picture, palette.POSTERIOR) > 2000
 
 
 def test_figure_states_what_it_shows(fit: GapFit):
@@ -55,7 +61,39 @@ def test_figure_states_what_it_shows(fit: GapFit):
 
 
 def test_constant_gaps_have_a_figure(constant_fit: GapFit):
-    assert count(pixels(constant_fit), plots.BLUE) > 300
+    assert count(pixels(constant_fit), palette.BALANCED) > 300
+
+
+def test_one_colour_means_one_thing():
+    """No figure has a colour of its own, and no two meanings share one."""
+    folder = Path(plots.__file__).parent
+    for path in folder.glob("*.py"):
+        if path.name not in ("palette.py", "html.py"):
+            assert not re.findall(r"#[0-9A-Fa-f]{6}\b|\btab:|[\"']C\d[\"']", path.read_text()), path.name
+    meanings = [
+        palette.INK, palette.GREY, palette.DIM, palette.AUDIO, palette.VISUAL, palette.BALANCED,
+        palette.IMBALANCED, palette.POSTERIOR, palette.PEOPLE,
+        *(colour for colour, *_ in palette.METHOD_STYLES),
+        *(colour for colour in palette.SPLIT_COLOURS.values() if colour != palette.INK),
+    ]  # fmt: skip
+    assert len({colour.upper() for colour in meanings}) == len(meanings)
+
+
+def test_a_modality_has_its_colour_in_every_figure(signed_fit: GapFit):
+    densities = {line.get_label().split(":")[0]: line for line in plots.gap_figure(signed_fit).axes[0].lines}
+    entries = [{"stage": "warmup", "val": {"fused": 0.5, "audio": 0.4, "visual": 0.3}}] * 2
+    over_time = {line.get_label(): line for line in history_figure(entries, "run").axes[0].lines}
+    alone = robustness_figure([Contender("one", (judgement(),))])
+    robustness = {line.get_label(): line for line in alone.axes[0].lines}
+    bars = {
+        axes.get_title("left").split(":")[0]: axes.patches[0].get_facecolor()[:3]
+        for axes in reliability_figure(judgement(n=400).evaluation).axes
+        if axes.get_title("left")
+    }
+    for head, colour in (("audio", palette.AUDIO), ("visual", palette.VISUAL)):
+        assert densities[f"{head}-dominated"].get_color() == colour
+        assert over_time[head].get_color() == robustness[head].get_color() == colour
+        assert bars[head] == colors.to_rgb(colour)
 
 
 def drawn(fit: GapFit, width: int, encoding: str = "utf-8", **kwargs) -> list[str]:
@@ -86,8 +124,8 @@ def test_terminal_bars_have_the_heights_of_the_histogram(fit: GapFit):
 
 def test_terminal_colours_change_at_the_crossing(fit: GapFit):
     line = drawn(fit, 80, force_terminal=True, color_system="standard")[HISTOGRAM_ROWS]
-    assert "\x1b[34m" in line and "\x1b[33m" in line  # blue: balanced; yellow: imbalanced
-    assert line.rindex("\x1b[34m") < line.index("\x1b[33m")
+    assert "\x1b[32m" in line and "\x1b[33m" in line  # green: balanced; yellow: imbalanced
+    assert line.rindex("\x1b[32m") < line.index("\x1b[33m")
 
 
 def test_constant_gaps_have_a_terminal_plot(constant_fit: GapFit):

@@ -17,8 +17,9 @@ from mgap_cli.report import tables
 def all_tables(fit: GapFit, other: GapFit) -> list[RenderableType]:
     return [
         *(t(f, "train") for f in (fit, other) for t in (
-            tables.component_table, tables.diagnostics_table, tables.lead_table,
+            tables.component_table, tables.diagnostics_table,
         )),
+        *(tables.lead_table(f, 0.95, "train") for f in (fit, other)),
         *(tables.posterior_table(f, 8, "val") for f in (fit, other)),
         tables.split_table([("train", fit), ("val", other), ("test", fit)]),
     ]  # fmt: skip
@@ -70,7 +71,7 @@ def test_diagnostics_mark_the_smallest_bic(fit: GapFit):
 
 def test_leads_by_hand(fit: GapFit):
     gap = fit.scores.p_audio - fit.scores.p_visual
-    leads = printed(tables.lead_table(fit))
+    leads = printed(tables.lead_table(fit, 0.95))
     assert re.search(rf"audio leads +{(gap > 0).sum()} ", leads)
     assert "equal" not in leads
 
@@ -92,6 +93,6 @@ def test_splits_stand_side_by_side(fit: GapFit, signed_fit: GapFit):
 
 def test_degenerate_fits_have_tables(constant_fit: GapFit):
     assert "every sample counts as balanced" in printed(tables.diagnostics_table(constant_fit), 120)
-    assert re.search(r"equal +20 ", printed(tables.lead_table(constant_fit)))
+    assert re.search(r"equal +20 ", printed(tables.lead_table(constant_fit, 0.95)))
     assert "nan" not in printed(tables.split_table([("train", constant_fit)]))
     assert "0.000" in printed(tables.posterior_table(constant_fit))
