@@ -46,8 +46,17 @@ class UnfitError(MgapError):
         super().__init__(message, hint, ExitCode.UNFIT)
 
 
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return what another library's exception says, as one line of printable text for a message of ours."""
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return words if len(words) <= limit else f"{words[: limit - 3]}..."
+def reason_of(cause: BaseException | str) -> str:
+    """Return why something failed, as one line of printable text with at most 200 characters."""
+    if isinstance(cause, RecursionError):
+        text = "it is nested too deeply"
+    elif isinstance(cause, MemoryError):
+        text = "it does not fit in memory"
+    elif isinstance(cause, OSError) and cause.strerror:
+        text = cause.strerror
+    else:
+        text = str(cause)[:2000]
+        if isinstance(cause, KeyError):
+            text = f"{text} is missing"
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or type(cause).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"

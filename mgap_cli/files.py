@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from mgap_cli.errors import MgapError, UnfitError, UsageError
+from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.launch import is_main
 
 STORE_MARK = "store.json"  # the file that makes a folder a store
@@ -229,21 +229,6 @@ def damaged(path: Path, cause: BaseException | str) -> UnfitError:
     return UnfitError(
         f"{path}: damaged ({reason_of(cause)}).", "Move it away and run the command that writes it again."
     )
-
-
-def reason_of(cause: BaseException | str) -> str:
-    """Return why something failed in one line of at most 200 characters."""
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    text = str(cause)[:2000]
-    if isinstance(cause, RecursionError):
-        text = "it is nested too deeply"
-    elif isinstance(cause, MemoryError):
-        text = "it does not fit in memory"
-    elif isinstance(cause, KeyError):
-        text = f"{text} is missing"
-    text = " ".join(text.split()) or type(cause).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def cannot_write(path: Path, error: OSError | str) -> MgapError:

@@ -7,7 +7,7 @@ import io
 import re
 from pathlib import Path
 
-from mgap_cli.errors import UnfitError, one_line
+from mgap_cli.errors import UnfitError, reason_of
 from mgap_cli.files import require_regular_file
 
 LARGEST = 1 << 30  # bytes; a table of samples is far smaller, and it is read into memory
@@ -18,7 +18,8 @@ _LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at U+2028 an
 def read_text(path: Path) -> str:
     """Return the text of a file, UTF-8 with or without a byte order mark, its line ends as they are.
 
-    UnfitError if it is missing, is larger than 1 GiB, is not text, or is empty; UsageError if it is a folder, a pipe or a device.
+    UnfitError if it is missing, is larger than 1 GiB, is not text, or is empty; UsageError if it is a
+    folder, a pipe or a device.
     """
     try:
         if path.exists():
@@ -29,7 +30,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise UnfitError(f"{path}: no such file.") from error
     except (OSError, ValueError, MemoryError) as error:  # ValueError: not UTF-8, or a path with a NUL
-        raise UnfitError(f"{path}: cannot be read as text ({one_line(error)}).", _SAVE_AS) from error
+        raise UnfitError(f"{path}: cannot be read as text ({reason_of(error)}).", _SAVE_AS) from error
     if not text.strip():
         raise UnfitError(f"{path}: empty file.")
     if "\0" in text:
@@ -66,7 +67,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
                 rows.append((line, dict(zip(header, (v.strip() for v in row), strict=True))))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UnfitError(f"{path}: line {line} is not valid CSV ({one_line(error)}).") from error
+        raise UnfitError(f"{path}: line {line} is not valid CSV ({reason_of(error)}).") from error
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise UnfitError(f"{path}: two columns are named {twice!r}.", "Give each column its own name.")

@@ -15,7 +15,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from mgap_cli.errors import UnfitError, one_line
+from mgap_cli.errors import UnfitError, reason_of
 from mgap_cli.gap.heads import heads_of, is_score_column, require_columns
 from mgap_cli.gap.table import Kind, ScoreTable, table_of
 
@@ -104,7 +104,7 @@ def _members(archive: ZipFile) -> Iterator[_Member]:
         except UnfitError:
             raise
         except Exception as error:  # numpy evaluates the header as a Python literal: anything can go wrong
-            raise UnfitError(f"array {name!r} cannot be read ({one_line(error)}).") from error
+            raise UnfitError(f"array {name!r} cannot be read ({reason_of(error)}).") from error
 
 
 def _member(name: str, file: IO[bytes], size: int) -> _Member:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mgap_cli.errors import MgapError, UnfitError, UsageError, one_line
+from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.files import require_regular_file
 from mgap_cli.gap.table import FUSED, ScoreTable
 
@@ -54,7 +54,7 @@ def read_scores(
         raise type(error)(f"{path}: {error.message}", error.hint) from error
     except Exception as error:  # the libraries below do not say what they raise for a damaged file
         kind = {".csv": "CSV", ".npz": "NPZ", ".parquet": "Parquet"}[suffix]
-        what = "it needs more memory than there is" if isinstance(error, MemoryError) else one_line(error)
+        what = "it needs more memory than there is" if isinstance(error, MemoryError) else reason_of(error)
         raise UnfitError(f"{path}: cannot be read as {kind} ({what}).") from error
 
 

@@ -28,8 +28,8 @@ import torch
 
 from mgap_cli import __version__
 from mgap_cli.config import Config, from_dict
-from mgap_cli.errors import MgapError, UnfitError, UsageError
-from mgap_cli.files import MALFORMED, atomic_write, reason_of
+from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
+from mgap_cli.files import MALFORMED, atomic_write
 from mgap_cli.objectives import registry
 from mgap_cli.rundir import CHECKPOINT_FORMAT, STAGES
 
