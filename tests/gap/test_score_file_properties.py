@@ -93,9 +93,7 @@ def test_any_list_of_ids_and_any_votes(folder, content, suffix):
 
 @MANY
 @given(
-    dtypes=st.fixed_dictionaries(
-        {name: DTYPES for name in ("id", "label", "p_a", "logits_b", "classes", "c")}
-    ),
+    dtypes=st.fixed_dictionaries(dict.fromkeys(("id", "label", "p_a", "logits_b", "classes", "c"), DTYPES)),
     shape=st.lists(st.integers(0, 4), max_size=3),
     byte=st.integers(0, 255),
 )
