@@ -97,9 +97,7 @@ UNFIT: dict[str, tuple[str, Callable[[], bytes], list[str]]] = {
         lambda: arrays(label=LABELS % 2, p_audio=LISTS, p_visual=LISTS, classes=["a", "a"]),
         ["'a'", "Two classes"],
     ),
-    "half a surrogate pair": (
-        "npz", lambda: arrays(id=[f"\ud800{i}" for i in range(N)]), ["'id'", "Unicode"]
-    ),
+    "half a surrogate pair": ("npz", lambda: arrays(id=[f"\ud800{i}" for i in LABELS]), ["'id'", "Unicode"]),
     "another length": ("npz", lambda: arrays(p_audio=P[1:]), ["'p_audio'", "(11,)", "12 labels"]),
     "a single label": ("npz", lambda: arrays(label=np.array(1)), ["'label'", "()"]),
     "a column of dates": ("npz", lambda: arrays(group=np.zeros(N, "M8[s]")), ["'group'", "datetime64"]),
