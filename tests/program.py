@@ -7,6 +7,7 @@ else differs from `python -m mgap_cli`, and `shim` makes a real `mgap` for shell
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import multiprocessing
 import os
@@ -23,6 +24,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from mgap_cli.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,6 +108,26 @@ def start(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None 
 
 def mgap(*args: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
     return start(*args, cwd=cwd, env=env).wait()
+
+
+def here(*args: object) -> Done:
+    """Run mgap in this process, which takes no time to start, and return what it said and its exit code."""
+    from mgap_cli.__main__ import main
+
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    before = sys.argv, sys.stdout, sys.stderr, sys.__stderr__
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        sys.argv = ["mgap", *map(str, args)]
+        sys.stdout, sys.stderr, sys.__stderr__ = out, err, err  # type: ignore[misc]
+        main()
+    except SystemExit as end:
+        return Done(int(end.code or 0), out.getvalue(), err.getvalue())
+    finally:
+        sys.argv, sys.stdout, sys.stderr, sys.__stderr__ = before  # type: ignore[misc]
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    raise AssertionError("main returned")
 
 
 def shim(folder: Path) -> Path:
