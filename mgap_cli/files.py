@@ -208,7 +208,7 @@ def damaged(path: Path, cause: BaseException | str) -> UnfitError:
 
 
 def reason_of(cause: BaseException | str) -> str:
-    """Return why something failed in one line of at most 200 characters."""
+    """Return why something failed in one line of at most 300 characters."""
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     text = str(cause)[:2000]
@@ -219,7 +219,7 @@ def reason_of(cause: BaseException | str) -> str:
     elif isinstance(cause, KeyError):
         text = f"{text} is missing"
     text = " ".join(text.split()) or type(cause).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return text if len(text) <= 300 else f"{text[:299]}…"
 
 
 def cannot_write(path: Path, error: OSError | str) -> MgapError:

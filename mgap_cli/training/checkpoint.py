@@ -216,4 +216,5 @@ def config_of(content: dict[str, Any], path: Path) -> Config:
     try:
         return from_dict(content["config"], str(path))
     except UsageError as error:
-        raise UnfitError(error.message, "It was written by another version of mgap, or changed.") from error
+        hint = "It was written by another version of mgap, or changed."
+        raise UnfitError(reason_of(error.message), hint) from error
