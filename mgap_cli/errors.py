@@ -47,7 +47,7 @@ class UnfitError(MgapError):
 
 
 def reason_of(cause: BaseException | str) -> str:
-    """Return why something failed, as one line of printable text with at most 200 characters."""
+    """Return why something failed, as one line of printable text with at most 300 characters."""
     if isinstance(cause, RecursionError):
         text = "it is nested too deeply"
     elif isinstance(cause, MemoryError):
@@ -59,4 +59,4 @@ def reason_of(cause: BaseException | str) -> str:
         if isinstance(cause, KeyError):
             text = f"{text} is missing"
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or type(cause).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
+    return text if len(text) <= 300 else f"{text[:299]}…"

@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import shutil
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -112,9 +113,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UnfitError(f"{path}: {what}.", "Give the .pt file that `mgap warmup` or `mgap adapt` printed.")
     retrain = "Take an intact copy, or run `mgap warmup` again."
     content = _unpickled(path, retrain)
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+    if not isinstance(content, dict) or not _equals(content.get("format"), CHECKPOINT_FORMAT):
         raise UnfitError(f"{path}: a PyTorch file, but not a checkpoint of mgap.", retrain)
-    if content.get("version") != VERSION:
+    if not _equals(content.get("version"), VERSION):
         layout = reason_of(repr(content.get("version")))
         raise UnfitError(f"{path}: layout {layout}, this program reads {VERSION}.", retrain)
     unfit = _unfit_fields(content)
@@ -139,7 +140,9 @@ def _unpickled(path: Path, retrain: str) -> Any:
             damaged = archive.testzip()  # torch does not look at the checksums
         if damaged:
             raise ValueError(f"wrong checksum of {damaged}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is in the file: it is judged below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UnfitError:
         raise
     except Exception as error:  # what a damaged or hostile archive raises is open-ended
@@ -173,6 +176,10 @@ def _unfit_fields(content: dict[str, Any]) -> list[str]:
         "model": not all(isinstance(k, str) and _is_whole(v) for k, v in content["model"].items()),
     }
     return [field for field, is_wrong in wrong.items() if is_wrong]
+
+
+def _equals(value: object, expected: object) -> bool:
+    return type(value) is type(expected) and value == expected  # tensors compare element by element
 
 
 def _is_text(value: object) -> bool:
@@ -216,4 +223,5 @@ def config_of(content: dict[str, Any], path: Path) -> Config:
         earlier = Config().updated(_EARLIER.get(content["objective"], {}), str(path))
         return from_dict(content["config"], str(path), earlier)
     except UsageError as error:
-        raise UnfitError(error.message, "It was written by another version of mgap, or changed.") from error
+        hint = "It was written by another version of mgap, or changed."
+        raise UnfitError(reason_of(error.message), hint) from error

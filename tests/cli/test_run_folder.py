@@ -214,7 +214,7 @@ def test_evaluating_all_checkpoints_of_a_folder(run):
     fast = sets("evaluate.bootstrap=50")
     done = mgap("evaluate", *given, "--json", *fast)
     assert done.code == 0, done.err
-    assert [e["name"] for e in done.json()["evaluations"]] == ["adapt", "warmup"]
+    assert [e["name"] for e in done.json()["evaluations"]] == ["run/adapt", "run/warmup"]
     assert done.err.count("left out") == 2 and "adapt-last.pt: adapt.pt is given too" in done.err
     alone = mgap("evaluate", run / "adapt-last.pt", "--json", *fast)
-    assert [e["name"] for e in alone.json()["evaluations"]] == ["adapt-last"]
+    assert [e["name"] for e in alone.json()["evaluations"]] == ["run/adapt-last"]

@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
 
 from mgap_cli.config import AugmentConfig
+from mgap_cli.console import Sink
 from mgap_cli.data.loader import Loader
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import UsageError
 from mgap_cli.launch import SMALLEST, shares
+from mgap_cli.runlock import run_lock
 from mgap_cli.training.distributed import World, share_batch_norm
 
 # Runs several lines of mgap in one process, with batch norm's statistics frozen: over a share of a batch
@@ -224,6 +226,16 @@ def test_only_one_process_speaks(together):
     assert text.count("heads/warmup.pt\n") == 1 and text.count('"schema": "mgap.evaluate/') == 1
     assert (together / "torchrun.err").read_text().count("warmup epoch 1/1;") == len(OBJECTIVES)
     assert not list(together.rglob("*.tmp"))
+
+
+def test_a_run_folder_that_another_process_writes_in(store, tmp_path):
+    """The main process holds the lock for all; where it is refused, all end and one of them says why."""
+    run = tmp_path / "run"
+    with run_lock(run, Sink()):
+        refused = Launched(tmp_path / "refused", *line(store, run))
+        assert refused.wait() != 0
+        (message,) = refused.messages()
+        assert f"process {os.getpid()} on" in message and not (run / "config.yaml").exists()
 
 
 def test_preempted_by_usr1_and_taken_up_again(store, together, tmp_path):
