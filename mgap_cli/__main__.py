@@ -10,9 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from mgap_cli import launch
-from mgap_cli.console import open_missing_streams, printable_lines, say
+from mgap_cli import processes
 from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError, UsageError
+from mgap_cli.output import open_missing_streams, printable_lines, say
 
 _YES = ("1", "true", "t", "yes", "y", "on")  # as Typer reads them
 # Packages that are installed under another name than they are imported under.
@@ -28,13 +28,13 @@ def main() -> NoReturn:
     open_missing_streams()
     os.environ["MPLBACKEND"] = "agg"  # plots go to files: the user's window system must not matter
     try:
-        launch.check()
+        processes.check()
     except UsageError as error:  # there is no launcher's store through which to end together
         _tell(error.message, error.hint, error)
         sys.exit(error.exit_code)
     code: int = ExitCode.DONE
     try:
-        if not launch.is_main():  # of several processes one speaks; of a failure, the one that has it
+        if not processes.is_main():  # of several processes one speaks; of a failure, the one that has it
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         for number in STOP_SIGNALS:  # training and preparing have handlers of their own
             signal.signal(number, _leave)
@@ -48,7 +48,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         _fail(ExitCode.INTERRUPTED, "interrupted.")
     except SystemExit as end:
-        if end.code and launch.size() > 1:
+        if end.code and processes.size() > 1:
             _fail(ExitCode.FAILED if isinstance(end.code, str) else end.code)
         raise
     except ImportError as error:
@@ -63,7 +63,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
     except Exception as error:
-        if launch.size() > 1:
+        if processes.size() > 1:
             from mgap_cli.training.distributed import lost
 
             if left := lost(error):
@@ -99,7 +99,7 @@ def _cannot_import(error: ImportError) -> tuple[str, str]:
 
 def _fail(code: int, message: str = "", hint: str = "", error: Exception | None = None) -> NoReturn:
     """Tell why, once for all processes of a run, and exit; no message: it was told."""
-    if launch.size() > 1:
+    if processes.size() > 1:
         with suppress(ImportError):  # a broken installation: each process says so
             from mgap_cli.training.distributed import end_together
 
@@ -111,7 +111,7 @@ def _fail(code: int, message: str = "", hint: str = "", error: Exception | None 
 
 def _tell(message: str, hint: str, error: Exception | None) -> None:
     # A process that does not speak has /dev/null for stderr, but may be the one that knows what failed.
-    stream = sys.stderr if launch.is_main() else sys.__stderr__
+    stream = sys.stderr if processes.is_main() else sys.__stderr__
     with suppress(BrokenPipeError):  # nobody reads it
         if error is not None and ("--debug" in sys.argv or os.environ.get("MGAP_DEBUG", "").lower() in _YES):
             import traceback

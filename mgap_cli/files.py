@@ -9,6 +9,7 @@ input of the same command.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
-from mgap_cli.launch import is_main
+from mgap_cli.processes import is_main
 
 STORE_MARK = "store.json"  # the file that makes a folder a store
 PARTIAL = ".partial"  # the folder in which a store is built
@@ -177,6 +178,11 @@ def require_regular_file(path: Path, what: str) -> None:
         raise UsageError(f"{path}: cannot be read ({reason_of(error)}).", hint) from error
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

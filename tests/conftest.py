@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from mgap_cli.config import DataConfig
-from mgap_cli.console import Sink
+from mgap_cli.output import Sink
 
 # Workers and tests share the machine: one thread each, and results that do not hang on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,7 +43,7 @@ def sink() -> Sink:
 @pytest.fixture(scope="session")
 def media_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return a real media file by its suffix (.mp4, .flv, .mpg, .wav), encoded once a session."""
-    from media import write_media
+    from helpers.media import write_media
 
     folder = tmp_path_factory.mktemp("media")
 

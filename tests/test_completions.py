@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from program import shim
+from helpers.program import shim
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.program import STEERING, call, sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import STEERING, call, sets
 
 from mgap_cli.config import (
     LARGEST_FILE,
@@ -23,9 +23,9 @@ from mgap_cli.config import (
     read_yaml,
     resolve,
 )
-from mgap_cli.console import printable
 from mgap_cli.errors import ExitCode, UsageError
-from mgap_cli.objectives import registry
+from mgap_cli.methods import registry
+from mgap_cli.output import printable
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from program import HANG, ROOT, TINY, TINY_DATA, metrics, status
+from helpers.program import HANG, ROOT, TINY, TINY_DATA, metrics, status
 from training.conftest import store  # noqa: F401  (fixture)
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from mgap_cli import config as configuration
-from mgap_cli import options
-from mgap_cli.commands.stage import run_stage
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
+from mgap_cli.commands._stage import run_stage
+from mgap_cli.output import Sink
 
 
 def _coefficient(help: str, *names: str) -> Any:
@@ -79,8 +79,8 @@ def adapt(
 
     Settings that are not given are those that the warm-up was trained with.
     """
-    from mgap_cli.training.checkpoint import config_of
-    from mgap_cli.training.stages import open_for_adapt, plan_adapt
+    from mgap_cli.runs.checkpoint import config_of
+    from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 
     sink = Sink(json, quiet)
     if only and Path(only).is_file():

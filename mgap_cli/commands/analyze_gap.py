@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgap_cli import config as configuration
-from mgap_cli import options
-from mgap_cli.commands.gap_views import Exported, Request
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
+from mgap_cli.output import Sink
+from mgap_cli.workflow.gap_views import Exported, Request
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -128,9 +128,9 @@ def analyze_gap(
     p_visual, the probabilities of the true class; or p_audio_0, p_audio_1 ... of all classes, or
     logits_audio_0 ...
     """
-    from mgap_cli.commands import movement
-    from mgap_cli.commands.gap_analysis import analyse_checkpoint, analyse_scores
     from mgap_cli.gap.score_files import is_scores
+    from mgap_cli.workflow import movement
+    from mgap_cli.workflow.gap_analysis import analyse_checkpoint, analyse_scores
 
     sink = Sink(json, quiet)
     paired = unimodal or []
@@ -165,7 +165,7 @@ def analyze_gap(
         return
     if modalities:
         raise UsageError("--modalities is for files of scores: a checkpoint has audio and visual.")
-    from mgap_cli.training.checkpoint import config_of, load_checkpoint
+    from mgap_cli.runs.checkpoint import config_of, load_checkpoint
 
     resolved = resolved_over(config_of(load_checkpoint(first), first))
     chosen = split or DEFAULT_SPLIT

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgap_cli import config as configuration
-from mgap_cli import options
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
+from mgap_cli.output import Sink
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mgap_cli.config import Config
     from mgap_cli.evaluation.evaluate import Judgement
-    from mgap_cli.evaluation.runs import RunGroup
-    from mgap_cli.training.restore import TrainedModel
+    from mgap_cli.evaluation.seeds import RunGroup
+    from mgap_cli.training.trained_model import TrainedModel
 
 
 def evaluate(
@@ -61,7 +61,7 @@ def evaluate(
     from mgap_cli.files import ensure_outputs_allowed
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
-    from mgap_cli.training.restore import open_trained
+    from mgap_cli.training.trained_model import open_trained
 
     sink = Sink(json, quiet)
     checkpoints = _chosen(_present(checkpoints), sink)
@@ -104,11 +104,10 @@ def judge(
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Evaluate models; leave evaluate.json beside the last, and return the document and the tables."""
     from mgap_cli.evaluation.evaluate import evaluate
-    from mgap_cli.evaluation.runs import compare_checkpoints, grouped, over_seeds, several_seeds
-    from mgap_cli.files import write_json
-    from mgap_cli.report import evaluation_tables as tables
-    from mgap_cli.report.document import evaluation_document
-    from mgap_cli.training.restore import file_digest
+    from mgap_cli.evaluation.seeds import compare_checkpoints, grouped, over_seeds, several_seeds
+    from mgap_cli.files import file_digest, write_json
+    from mgap_cli.report.documents import evaluation_document
+    from mgap_cli.report.tables import evaluation as tables
 
     sink = sink or Sink()
     judged = evaluate(models, split, config, by, robustness, tick)
@@ -179,7 +178,7 @@ def _outputs(checkpoints: Sequence[Path], plot: bool, robustness: bool) -> list[
 
 def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
     """Return the paths; UnfitError for one that is missing, before any time is spent on the others."""
-    from mgap_cli.training.checkpoint import load_checkpoint
+    from mgap_cli.runs.checkpoint import load_checkpoint
 
     for path in checkpoints:
         if not path.is_file():
@@ -190,9 +189,9 @@ def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
 def _draw(
     judged: Sequence[Judgement], groups: Sequence[RunGroup], plot: bool, robustness: bool, sink: Sink
 ) -> None:
-    from mgap_cli.report import evaluation_plots as plots
-    from mgap_cli.report.evaluation_tables import contenders
-    from mgap_cli.report.plots import write_png
+    from mgap_cli.report.figures import evaluation as plots
+    from mgap_cli.report.figures.gap import write_png
+    from mgap_cli.report.tables.evaluation import contenders
 
     for j in {j.path.resolve(): j for j in judged}.values() if plot else ():
         confusion, calibration = _plot_paths(j.path)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mgap_cli import options
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
-from mgap_cli.launch import refuse_many
+from mgap_cli.output import Sink
+from mgap_cli.processes import refuse_many
 
 if TYPE_CHECKING:
     from mgap_cli.data.store import Store
@@ -38,9 +38,9 @@ def inspect(
     from mgap_cli.data.summary import summarise
     from mgap_cli.data.verification import require_intact
     from mgap_cli.files import ensure_output_allowed
-    from mgap_cli.report import store_tables as tables
-    from mgap_cli.report.document import store_document
+    from mgap_cli.report.documents import store_document
     from mgap_cli.report.layout import size
+    from mgap_cli.report.tables import store as tables
 
     refuse_many("inspect", "Run it without torchrun.")
     sink = Sink(json, quiet)
@@ -69,7 +69,7 @@ def inspect(
 
 def draw(store: Store, png: Path, sink: Sink) -> None:
     """Write the contact sheet of a store."""
-    from mgap_cli.report.contact_sheet import contact_sheet, sampled_rows
-    from mgap_cli.report.plots import write_png
+    from mgap_cli.report.figures.contact_sheet import contact_sheet, sampled_rows
+    from mgap_cli.report.figures.gap import write_png
 
     write_png(contact_sheet(store, sampled_rows(store)), png, sink)

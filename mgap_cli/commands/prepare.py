@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from mgap_cli import config as configuration
-from mgap_cli import options
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
-from mgap_cli.launch import refuse_many
+from mgap_cli.output import Sink
+from mgap_cli.processes import refuse_many
 
 
 def prepare(
@@ -45,9 +45,9 @@ def prepare(
 
     Killed and started again, it goes on where it was.
     """
-    from mgap_cli.data.build import build_store
+    from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
-    from mgap_cli.report.document import path_document
+    from mgap_cli.report.documents import path_document
 
     refuse_many("prepare", "Run it without torchrun.")
     sink = Sink(json, quiet)

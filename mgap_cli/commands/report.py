@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mgap_cli import options
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
+from mgap_cli.output import Sink
 
 
 def report(
@@ -29,9 +29,9 @@ def report(
     network is run again. It may show a run while it is in progress.
     """
     from mgap_cli.files import ensure_output_allowed, write_text
-    from mgap_cli.report.document import path_document
-    from mgap_cli.report.run_folder import RunFolder
-    from mgap_cli.report.run_page import RunReport
+    from mgap_cli.report.documents import path_document
+    from mgap_cli.report.page.run_page import RunReport
+    from mgap_cli.runs.reader import RunFolder
 
     sink = Sink(json, quiet)
     folder = RunFolder(run, store)

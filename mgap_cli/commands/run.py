@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mgap_cli import config as configuration
-from mgap_cli import options
+from mgap_cli.commands import _options as options
+from mgap_cli.commands._stage import default_run
 from mgap_cli.commands.prepare import split_option
-from mgap_cli.commands.stage import default_run
-from mgap_cli.console import Sink
-from mgap_cli.launch import refuse_many
+from mgap_cli.output import Sink
+from mgap_cli.processes import refuse_many
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,10 +53,10 @@ def run(
 
     The same line run again goes on where it stopped.
     """
-    from mgap_cli.data.build import build_store
+    from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
     from mgap_cli.data.store import is_store, open_store
-    from mgap_cli.rundir import require_run_folder
+    from mgap_cli.runs.layout import require_run_folder
     from mgap_cli.training.distributed import writing
 
     sink = Sink(json, quiet)
@@ -111,13 +111,13 @@ def _train_and_judge(
     store: Store, config: configuration.Config, folder: Path, sink: Sink, force: bool
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     from mgap_cli.commands.evaluate import judge
-    from mgap_cli.commands.gap_analysis import analyse_and_keep
-    from mgap_cli.commands.gap_views import overview
-    from mgap_cli.report.document import gap_summary
-    from mgap_cli.training.checkpoint import load_checkpoint
+    from mgap_cli.report.documents import gap_summary
+    from mgap_cli.runs.checkpoint import load_checkpoint
     from mgap_cli.training.device import choose_scoring_device
-    from mgap_cli.training.restore import open_trained
-    from mgap_cli.training.stages import execute, plan_adapt, plan_warmup
+    from mgap_cli.training.trained_model import open_trained
+    from mgap_cli.workflow.gap_analysis import analyse_and_keep
+    from mgap_cli.workflow.gap_views import overview
+    from mgap_cli.workflow.stages import execute, plan_adapt, plan_warmup
 
     warm = execute(plan_warmup(store, config, folder), sink, force)
     device = choose_scoring_device(config.runtime.device, sink)

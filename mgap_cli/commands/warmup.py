@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mgap_cli import config as configuration
-from mgap_cli import options
-from mgap_cli.commands.stage import default_run, run_stage
-from mgap_cli.console import Sink
+from mgap_cli.commands import _options as options
+from mgap_cli.commands._stage import default_run, run_stage
+from mgap_cli.output import Sink
 
 
 def warmup(
@@ -42,7 +42,7 @@ def warmup(
     it stopped, and a finished warm-up returns at once.
     """
     from mgap_cli.data.store import open_store
-    from mgap_cli.training.stages import plan_warmup
+    from mgap_cli.workflow.stages import plan_warmup
 
     sink = Sink(json, quiet)
     opened = open_store(store)

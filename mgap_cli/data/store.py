@@ -33,7 +33,7 @@ import numpy as np
 
 from mgap_cli.config import DataConfig, from_dict
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS
-from mgap_cli.data.features import spectrogram_shape
+from mgap_cli.data.media.audio import spectrogram_shape
 from mgap_cli.errors import UnfitError
 from mgap_cli.files import require_regular_file
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Reliability:
         }
 
 
-def confidence_bins(probabilities: Floats, bins: int) -> tuple[Floats, Integers]:
+def confidence_bins(probabilities: FloatArray, bins: int) -> tuple[FloatArray, IntArray]:
     """Return confidences (N,) and the bin of each (N,), from class probabilities (N, C)."""
     confidence = probabilities.max(axis=1)
     return confidence, np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
 
 
-def reliability(labels: Integers, probabilities: Floats, bins: int) -> Reliability:
+def reliability(labels: IntArray, probabilities: FloatArray, bins: int) -> Reliability:
     """Return the reliability diagram of labels (N,) and class probabilities (N, C)."""
     confidence, place = confidence_bins(probabilities, bins)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)

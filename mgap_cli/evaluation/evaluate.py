@@ -11,12 +11,12 @@ from typing import Any
 from mgap_cli.config import Config
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UsageError
-from mgap_cli.evaluation.by_group import ByColumn, by_column
+from mgap_cli.evaluation.by_column import ByColumn, by_column
 from mgap_cli.evaluation.metrics import Evaluation, summarise
 from mgap_cli.evaluation.robustness import Measured, sweep
 from mgap_cli.gap.mixture import Mixture, fit_mixture
 from mgap_cli.gap.scores import scores_of
-from mgap_cli.training.restore import TrainedModel
+from mgap_cli.training.trained_model import TrainedModel
 
 BOTH = {"audio", "visual"}
 

@@ -16,39 +16,16 @@ from numpy.typing import NDArray
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.evaluation.calibration import Reliability, confidence_bins, reliability
+from mgap_cli.gap.mixture import IMBALANCED
+from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
+from mgap_cli.stats.intervals import Interval, wilson_interval
+from mgap_cli.stats.paired import McNemar, mcnemar
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
-
-IMBALANCED = 0.5  # posterior of imbalance from which a sample is called imbalanced
-EXACT_BELOW = 25  # discordant pairs under which McNemar's test is exact
 CHUNK = 2**22  # numbers that a bootstrap holds at a time, 32 MB an array
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A two-sided confidence interval."""
-
-    low: float
-    high: float
-
-    def to_list(self) -> list[float]:
-        return [self.low, self.high]
 
 
 def _listed(interval: Interval | None) -> list[float] | None:
     return interval.to_list() if interval else None
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """Test that two classifiers err equally often on the same samples."""
-
-    p_value: float
-    method: str  # 'exact binomial' | 'chi-square, continuity corrected'
-    only_a: int  # samples that only a classifies correctly
-    only_b: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +116,7 @@ class Evaluation:
     heads: dict[str, HeadMetrics]
     gap: GapStatistics | None  # None for a model of one modality
     ids: tuple[str, ...]  # (N,)
-    correct: dict[str, Booleans]  # head -> (N,)
+    correct: dict[str, BoolArray]  # head -> (N,)
 
     @property
     def n(self) -> int:
@@ -201,11 +178,11 @@ class Comparison:
 
 def summarise(
     ids: Sequence[str],
-    labels: Integers,
+    labels: IntArray,
     classes: Sequence[str],
-    probabilities: Mapping[str, Floats],
-    p_audio: Floats | None,
-    p_visual: Floats | None,
+    probabilities: Mapping[str, FloatArray],
+    p_audio: FloatArray | None,
+    p_visual: FloatArray | None,
     *,
     config: EvaluateConfig,
     name: str,
@@ -213,7 +190,7 @@ def summarise(
     stage: str = "",
     objective: str = "",
     seed: str = "",
-    posterior: Floats | None = None,
+    posterior: FloatArray | None = None,
 ) -> Evaluation:
     """Return the metrics of every head in `probabilities` (head -> (N, C)) and of the gap.
 
@@ -248,7 +225,7 @@ def summarise(
     )
 
 
-def head_metrics(labels: Integers, probabilities: Floats, config: EvaluateConfig) -> HeadMetrics:
+def head_metrics(labels: IntArray, probabilities: FloatArray, config: EvaluateConfig) -> HeadMetrics:
     """Return the metrics of one head from labels (N,) and class probabilities (N, C)."""
     predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     hits = top_k_correct(labels, probabilities, config.top_k)
@@ -273,7 +250,7 @@ def head_metrics(labels: Integers, probabilities: Floats, config: EvaluateConfig
 
 
 def gap_statistics(
-    p_audio: Floats, p_visual: Floats, config: EvaluateConfig, posterior: Floats | None = None
+    p_audio: FloatArray, p_visual: FloatArray, config: EvaluateConfig, posterior: FloatArray | None = None
 ) -> GapStatistics:
     """Summarise the gaps of true-class probabilities (N,); `posterior` (N,) gives the balanced share."""
     gap = p_audio - p_visual
@@ -312,12 +289,12 @@ def compare(a: Evaluation, b: Evaluation, config: EvaluateConfig, head: str = "f
     )
 
 
-def accuracy(labels: Integers, predicted: Integers) -> float:
+def accuracy(labels: IntArray, predicted: IntArray) -> float:
     """Return the share of (N,) predictions that equal the label."""
     return float(np.mean(labels == predicted))
 
 
-def per_class_accuracy(labels: Integers, predicted: Integers, classes: int) -> tuple[float | None, ...]:
+def per_class_accuracy(labels: IntArray, predicted: IntArray, classes: int) -> tuple[float | None, ...]:
     """Return the accuracy on the samples of each class (its recall), None for a class without samples."""
     counts = np.bincount(labels, minlength=classes)
     hits = np.bincount(labels[labels == predicted], minlength=classes)
@@ -325,7 +302,7 @@ def per_class_accuracy(labels: Integers, predicted: Integers, classes: int) -> t
 
 
 def per_class_intervals(
-    labels: Integers, predicted: Integers, classes: int, config: EvaluateConfig
+    labels: IntArray, predicted: IntArray, classes: int, config: EvaluateConfig
 ) -> tuple[Interval | None, ...]:
     """Return Wilson's interval of each class's accuracy (C,), None for a class without samples."""
     return tuple(
@@ -334,13 +311,13 @@ def per_class_intervals(
     )
 
 
-def balanced_accuracy(labels: Integers, predicted: Integers) -> float:
+def balanced_accuracy(labels: IntArray, predicted: IntArray) -> float:
     """Return the mean over classes with samples of the accuracy on each: 1 / C by chance, however skewed."""
     correct = labels == predicted
     return float(np.mean([correct[labels == c].mean() for c in np.unique(labels)]))
 
 
-def top_k_correct(labels: Integers, probabilities: Floats, k: int) -> Booleans:
+def top_k_correct(labels: IntArray, probabilities: FloatArray, k: int) -> BoolArray:
     """Return (N,) whether the label is among the k most probable of (N, C), the first class among equals."""
     own = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -348,20 +325,20 @@ def top_k_correct(labels: Integers, probabilities: Floats, k: int) -> Booleans:
     return np.asarray(ahead.sum(axis=1) < k, dtype=bool)
 
 
-def confusion(labels: Integers, predicted: Integers, classes: int) -> tuple[tuple[int, ...], ...]:
+def confusion(labels: IntArray, predicted: IntArray, classes: int) -> tuple[tuple[int, ...], ...]:
     """Return the (C, C) counts of samples by true class (row) and predicted class (column)."""
     counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return tuple(tuple(row) for row in counts.reshape(classes, classes).tolist())
 
 
-def macro_f1(labels: Integers, predicted: Integers) -> float:
+def macro_f1(labels: IntArray, predicted: IntArray) -> float:
     """Return the mean F1 = 2 TP / (2 TP + FP + FN) over the classes that are true or predicted somewhere."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predicted, average="macro", zero_division=0))
 
 
-def mean_average_precision(labels: Integers, probabilities: Floats) -> float | None:
+def mean_average_precision(labels: IntArray, probabilities: FloatArray) -> float | None:
     """Return the mean over classes of one-vs-rest average precision, from probabilities (N, C).
 
     Average precision is scikit-learn's sum_k (R_k - R_{k-1}) P_k, without interpolation. Classes without
@@ -376,7 +353,7 @@ def mean_average_precision(labels: Integers, probabilities: Floats) -> float | N
     return float(average_precision_score(truth, probabilities[:, present], average="macro"))
 
 
-def roc_auc(truth: Booleans, score: Floats) -> float | None:
+def roc_auc(truth: BoolArray, score: FloatArray) -> float | None:
     """Return the area under the ROC curve of `score` (N,) as a detector of `truth` (N,).
 
     The probability that a random positive scores above a random negative, ties counting one half; None
@@ -390,48 +367,12 @@ def roc_auc(truth: Booleans, score: Floats) -> float | None:
     return float(roc_auc_score(truth, score))
 
 
-def mcnemar(correct_a: Booleans, correct_b: Booleans) -> McNemar:
-    """Test equal accuracy of two classifiers on the same samples (N,), two-sided (McNemar, 1947).
-
-    With b and c the samples that only one of them gets right: under 25 such samples the exact binomial
-    test of b in b + c at 1/2, else (|b - c| - 1)^2 / (b + c) against chi-square(1) (Edwards, 1948).
-    """
-    from scipy.stats import binomtest, chi2
-
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
-    discordant = only_a + only_b
-    if discordant < EXACT_BELOW:
-        p = float(binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
-        return McNemar(p, "exact binomial", only_a, only_b)
-    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
-    return McNemar(float(chi2.sf(statistic, 1)), "chi-square, continuity corrected", only_a, only_b)
-
-
-def share_interval(hits: Booleans, config: EvaluateConfig) -> Interval:
+def share_interval(hits: BoolArray, config: EvaluateConfig) -> Interval:
     """Return Wilson's interval of the share of true values among (N,), N >= 1."""
     return wilson_interval(int(np.count_nonzero(hits)), len(hits), config.confidence)
 
 
-def wilson_interval(count: float, n: float, confidence: float) -> Interval:
-    """Return Wilson's (1927) score interval of the share count / n, which holds for shares of 0 and 1 too.
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). An effective sample size need not be
-    a whole number. Written out, since importing scipy.stats takes longer than the diagnosis of 100,000
-    samples.
-    """
-    from scipy.special import ndtri
-
-    if confidence >= 1:
-        return Interval(0.0, 1.0)
-    share, z = count / n, float(ndtri(0.5 + confidence / 2))
-    centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
-    reach = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    low = 0.0 if count == 0 else (centre - reach) / scale
-    high = 1.0 if count == n else (centre + reach) / scale
-    return Interval(float(low), float(high))
-
-
-def balanced_accuracy_interval(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
+def balanced_accuracy_interval(labels: IntArray, predicted: IntArray, config: EvaluateConfig) -> Interval:
     """Return the interval of `balanced_accuracy`, a mean of independent shares, from their Wilson intervals.
 
     With the accuracy p_c of each of C classes and its interval (l_c, u_c) the ends are
@@ -451,7 +392,7 @@ def balanced_accuracy_interval(labels: Integers, predicted: Integers, config: Ev
 
 
 def mean_average_precision_interval(
-    labels: Integers, probabilities: Floats, config: EvaluateConfig
+    labels: IntArray, probabilities: FloatArray, config: EvaluateConfig
 ) -> Interval | None:
     """Return the interval of `mean_average_precision`, None where that is None.
 
@@ -472,7 +413,7 @@ def mean_average_precision_interval(
     return wilson_interval(estimate * n, n, config.confidence)
 
 
-def _average_precision_influence(truth: Booleans, score: Floats) -> Floats:
+def _average_precision_influence(truth: BoolArray, score: FloatArray) -> FloatArray:
     """Return the derivatives (N,) of the average precision of `score` in the weight of each sample.
 
     AP = sum_i y_i P_i / T, with P_i the precision among the D_i samples that score at least as high as i, and
@@ -500,7 +441,7 @@ def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
     return _percentiles(np.concatenate(draws) / counts.sum(), config)
 
 
-def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateConfig) -> Interval:
+def bootstrap_macro_f1(labels: IntArray, predicted: IntArray, config: EvaluateConfig) -> Interval:
     """Return the percentile bootstrap interval of `macro_f1`, samples being resampled with replacement.
 
     Where all N predictions are right, or all are wrong, resampling changes nothing: then it is Wilson's
@@ -522,7 +463,7 @@ def bootstrap_macro_f1(labels: Integers, predicted: Integers, config: EvaluateCo
     return _percentiles(np.concatenate(scores), config)
 
 
-def bootstrap_ece(labels: Integers, probabilities: Floats, config: EvaluateConfig) -> Interval:
+def bootstrap_ece(labels: IntArray, probabilities: FloatArray, config: EvaluateConfig) -> Interval:
     """Return the basic bootstrap interval (Davison and Hinkley, 1997, section 5.2) of the ECE.
 
     Resampling adds its own noise to the absolute value in each bin, so that the draws lie above the
@@ -543,7 +484,7 @@ def bootstrap_ece(labels: Integers, probabilities: Floats, config: EvaluateConfi
     return Interval(low, high)
 
 
-def _resampled_counts(counts: Integers, config: EvaluateConfig) -> Iterator[Floats]:
+def _resampled_counts(counts: IntArray, config: EvaluateConfig) -> Iterator[FloatArray]:
     """Yield (resamples, K): how often each of K kinds of sample is drawn, N being drawn of N = sum(counts).
 
     Drawing N samples with replacement and counting their kinds is one multinomial draw; with few kinds
@@ -563,7 +504,7 @@ def _resampled_counts(counts: Integers, config: EvaluateConfig) -> Iterator[Floa
             yield np.bincount(drawn.ravel(), minlength=size * kinds).reshape(size, kinds).astype(np.float64)
 
 
-def _percentiles(draws: Floats, config: EvaluateConfig) -> Interval:
+def _percentiles(draws: FloatArray, config: EvaluateConfig) -> Interval:
     tail = (1 - config.confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(float(low), float(high))

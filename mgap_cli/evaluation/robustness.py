@@ -31,12 +31,13 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import EvaluateConfig
-from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from mgap_cli.data.features import LOG_FLOOR
-from mgap_cli.data.loader import Batch, Loader, generator_for
-from mgap_cli.evaluation.metrics import Interval, share_interval
+from mgap_cli.data.loading.augment import IMAGENET_MEAN, IMAGENET_STD
+from mgap_cli.data.loading.loader import Batch, Loader, generator_for
+from mgap_cli.data.media.audio import LOG_FLOOR
+from mgap_cli.evaluation.metrics import share_interval
 from mgap_cli.model.inference import Predictions, predict
-from mgap_cli.training.restore import TrainedModel
+from mgap_cli.stats.intervals import Interval
+from mgap_cli.training.trained_model import TrainedModel
 
 CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"
 MISSING = {"audio": "audio missing", "visual": "visual missing"}

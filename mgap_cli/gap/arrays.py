@@ -8,7 +8,7 @@ from typing import Any
 from mgap_cli.config import GapConfig
 from mgap_cli.errors import UsageError
 from mgap_cli.gap.mixture import GapFit, analyse
-from mgap_cli.gap.table import table_of
+from mgap_cli.gap.score_table import table_of
 
 
 def measure(

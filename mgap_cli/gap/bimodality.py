@@ -29,11 +29,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mgap_cli.config import AnalysisConfig, GapConfig
-from mgap_cli.gap import binned, log_concave
-from mgap_cli.gap.dip import dip, dip_p_value
 from mgap_cli.gap.mixture import IMBALANCED, MIN_SAMPLES, GapFit, Mixture, balanced_component
-from mgap_cli.gap.rounding import grid_step, spread_over_step
-from mgap_cli.gap.scores import FloatArray
+from mgap_cli.stats import binned, log_concave
+from mgap_cli.stats.arrays import FloatArray
+from mgap_cli.stats.dip import dip, dip_p_value
+from mgap_cli.stats.rounding import grid_step, spread_over_step
 
 Range = tuple[float, float]
 Verdict = Literal[

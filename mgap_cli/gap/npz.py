@@ -17,7 +17,7 @@ import numpy as np
 
 from mgap_cli.errors import UnfitError, reason_of
 from mgap_cli.gap.heads import heads_of, is_score_column, require_columns
-from mgap_cli.gap.table import Kind, ScoreTable, table_of
+from mgap_cli.gap.score_table import Kind, ScoreTable, table_of
 
 _SUFFIX = ".npy"
 # numpy's letters for types: b bool, i and u integers, f floats, U text.

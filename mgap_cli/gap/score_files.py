@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.files import require_regular_file
-from mgap_cli.gap.table import FUSED, ScoreTable
+from mgap_cli.gap.score_table import FUSED, ScoreTable
 
 SUFFIXES = (".csv", ".npz", ".parquet")
 

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.errors import UnfitError
-from mgap_cli.stats.arrays import FloatArray as FloatArray
-from mgap_cli.stats.arrays import IntArray as IntArray
+from mgap_cli.stats.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions

@@ -11,16 +11,15 @@ import numpy as np
 from mgap_cli.errors import UnfitError
 from mgap_cli.gap.csv_text import CheckedText, line_of_record
 from mgap_cli.gap.heads import Head, heads_of, require_columns
+from mgap_cli.gap.score_table import FUSED, ScoreTable, order_of, probabilities_of
 from mgap_cli.gap.scores import (
-    FloatArray,
-    IntArray,
     certainty_of,
     check_names,
     check_probabilities,
     check_unique,
     true_class_probability,
 )
-from mgap_cli.gap.table import FUSED, ScoreTable, order_of, probabilities_of
+from mgap_cli.stats.arrays import FloatArray, IntArray
 
 _ROWS = 50_000  # of a Parquet file that are in memory at a time
 _BLOCK = 1 << 22  # bytes of a CSV file that are in memory at a time; a row must fit into it

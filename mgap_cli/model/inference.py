@@ -13,7 +13,7 @@ import torch
 from mgap_cli.model.network import HEADS, AudioVisualNetwork, probabilities
 
 if TYPE_CHECKING:
-    from mgap_cli.data.loader import Batch
+    from mgap_cli.data.loading.loader import Batch
 
 
 @dataclass(frozen=True)

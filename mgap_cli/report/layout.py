@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from mgap_cli.console import printable as printable  # names in tables: escaped before they are measured
+from mgap_cli.output import printable as printable  # names in tables: escaped before they are measured
 
 
 def new_table(*, headed: bool = True) -> Table:

@@ -6,9 +6,9 @@ import os
 
 import torch
 
-from mgap_cli import launch
-from mgap_cli.console import Sink
+from mgap_cli import processes
 from mgap_cli.errors import UsageError
+from mgap_cli.output import Sink
 
 
 def choose_device(wanted: str, sink: Sink) -> torch.device:
@@ -16,7 +16,7 @@ def choose_device(wanted: str, sink: Sink) -> torch.device:
 
     Raises UsageError for a device that is not there: an explicit request never falls back.
     """
-    many = launch.size() > 1
+    many = processes.size() > 1
     if wanted == "auto":
         if torch.cuda.is_available():
             device, why = torch.device("cuda"), "auto: CUDA is available"
@@ -37,17 +37,15 @@ def choose_device(wanted: str, sink: Sink) -> torch.device:
 
 def _own(device: torch.device, wanted: str) -> torch.device:
     """Return the device of this process among many: the CPU for all, or a GPU each."""
-    processes = f"{launch.size()} processes"
+    count = f"{processes.size()} processes"
     if device.type == "mps" or (device.type == "cuda" and device.index is not None):
-        raise UsageError(
-            f"--device {wanted}: one device, and there are {processes}.", "Use cuda, cpu or auto."
-        )
+        raise UsageError(f"--device {wanted}: one device, and there are {count}.", "Use cuda, cpu or auto.")
     if device.type != "cuda":
         return device
-    own, there = launch.local_rank(), torch.cuda.device_count()
+    own, there = processes.local_rank(), torch.cuda.device_count()
     if own >= there:
         raise UsageError(
-            f"{processes}, and no GPU for number {own} on its machine, which has {there}.",
+            f"{count}, and no GPU for number {own} on its machine, which has {there}.",
             f"Give torchrun --nproc-per-node {there}, or mgap --device cpu.",
         )
     return torch.device("cuda", own)

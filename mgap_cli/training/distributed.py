@@ -27,17 +27,16 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from mgap_cli import launch
-from mgap_cli.console import Sink
-from mgap_cli.data.loader import Loader
+from mgap_cli import processes
+from mgap_cli.data.loading.loader import Loader
 from mgap_cli.errors import ExitCode, MgapError, UsageError
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.model.network import AudioVisualNetwork
-from mgap_cli.runlock import run_lock
+from mgap_cli.output import Sink
+from mgap_cli.runs.lock import run_lock
+from mgap_cli.signals import ignore_signals
+from mgap_cli.stats.arrays import IntArray
 from mgap_cli.training.device import choose_device
-from mgap_cli.training.signals import ignore_signals
-
-IntArray = npt.NDArray[np.int64]
 
 _POLL_SECONDS = 1.0  # how often a process asks whether another one has failed
 _GRACE_SECONDS = 5.0  # what it then has, to come out of an exchange that will never end
@@ -64,7 +63,7 @@ class World:
 
     def share(self, total: int) -> slice:
         """Return this process's rows of `total`; empty where there are too few for all."""
-        return launch.shares(total, self.size)[self.rank]
+        return processes.shares(total, self.size)[self.rank]
 
     def max(self, value: int) -> int:
         """Return the largest of the processes' values: a flag that one has set is then set for all."""
@@ -94,7 +93,7 @@ class World:
         """
         if self.size == 1:
             return rows
-        shares = launch.shares(total, self.size)
+        shares = processes.shares(total, self.size)
         counts = [s.stop - s.start for s in shares]
         own = rows[: counts[self.rank]]
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
@@ -124,7 +123,7 @@ def join(device: torch.device) -> World:
 
     Raises MgapError if the others cannot be reached.
     """
-    if launch.size() == 1:
+    if processes.size() == 1:
         return World()
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -137,7 +136,7 @@ def join(device: torch.device) -> World:
         ) from error
     atexit.register(dist.destroy_process_group)
     _watch_for_failures()
-    return World(launch.rank(), launch.size())
+    return World(processes.rank(), processes.size())
 
 
 @contextmanager
@@ -148,7 +147,7 @@ def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
     raises that error and the others leave with its exit code.
     """
     world = World()
-    if launch.size() > 1:
+    if processes.size() > 1:
         world = join(choose_device(device, Sink(quiet=True)))
     with ExitStack() as stack:
         refused = None
@@ -232,7 +231,7 @@ def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
     ignore_signals()
     try:
         store = _store()
-        if launch.is_main() if tell is None else store.add("failed", 1) == 1:
+        if processes.is_main() if tell is None else store.add("failed", 1) == 1:
             if tell:
                 tell()
             store.set("told", "yes")
@@ -254,7 +253,7 @@ def lost(error: BaseException) -> MgapError | None:
     if not isinstance(error, RuntimeError) or not any(sign in words for sign in _LOST):
         return None
     return MgapError(
-        f"process {launch.rank()} of {launch.size()} lost another one, which ended or hangs.",
+        f"process {processes.rank()} of {processes.size()} lost another one, which ended or hangs.",
         "torchrun's report below says which; run the same line again to go on from the last save.",
     )
 

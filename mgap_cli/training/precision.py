@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from mgap_cli.config import Config
-from mgap_cli.console import Sink
-from mgap_cli.data.features import spectrogram_shape
+from mgap_cli.data.media.audio import spectrogram_shape
 from mgap_cli.errors import UsageError
+from mgap_cli.output import Sink
 
 # From which width of the first stage bfloat16 pays on a CPU that computes it natively. A step (forward,
 # backward, SGD, channels-last) on an AMD EPYC with avx512_bf16, against float32's: width 64 (ResNet-18, 224

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from mgap_cli.config import Config
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import MALFORMED
+from mgap_cli.methods import build_objective
 from mgap_cli.model.network import AudioVisualNetwork, Outputs
-from mgap_cli.objectives import build_objective
 from mgap_cli.training.distributed import World
 
 if TYPE_CHECKING:
-    from mgap_cli.data.loader import Batch
+    from mgap_cli.data.loading.loader import Batch
 
 
 class Task(nn.Module):

@@ -19,32 +19,26 @@ import numpy as np
 import torch
 
 from mgap_cli.config import Config
-from mgap_cli.console import Sink, Ticker
-from mgap_cli.data.loader import Batch, Loader, generator_for
-from mgap_cli.data.placement import place_samples
+from mgap_cli.data.loading.loader import Batch, Loader, generator_for
+from mgap_cli.data.loading.placement import place_samples
 from mgap_cli.data.store import Store
 from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
+from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import HEADS
-from mgap_cli.objectives.base import BudgetEpoch
-from mgap_cli.rundir import read_metrics, write_status
-from mgap_cli.training.checkpoint import config_of, load_checkpoint, save_checkpoint
+from mgap_cli.output import Sink, Ticker
+from mgap_cli.runs.checkpoint import config_of, load_checkpoint, save_checkpoint
+from mgap_cli.runs.layout import read_metrics, write_status
+from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
 from mgap_cli.training.compiling import compiled, compiler_errors
-from mgap_cli.training.diagnosis import Place, StepGuard, explained
-from mgap_cli.training.distributed import (
-    World,
-    join,
-    predict_together,
-    share_batch_norm,
-    share_gradients,
-)
+from mgap_cli.training.distributed import World, join, predict_together, share_batch_norm, share_gradients
 from mgap_cli.training.fitting import require_alike, require_fitting_memory
-from mgap_cli.training.loggers import open_logger
 from mgap_cli.training.precision import Precision
-from mgap_cli.training.signals import StopFlag, ignore_signals, stop_on_signal
+from mgap_cli.training.step_guard import Place, StepGuard, explained
 from mgap_cli.training.task import Task, build_task
+from mgap_cli.training.trackers import open_logger
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from compare import spread
 
-from mgap_cli.evaluation.identification import Identification, identify
+from mgap_cli.analysis.identification import Identification, identify
 from mgap_cli.gap.mixture import analyse
-from mgap_cli.training.restore import open_trained
+from mgap_cli.training.trained_model import open_trained
 
 STAGES = (("warm-up", "warmup.pt"), ("adaptation", "adapt.pt"))
 

@@ -40,14 +40,14 @@ from scipy.io import wavfile
 from torch.utils.data import DataLoader, Dataset
 
 from mgap_cli.config import Config, DataConfig, preset, resolve
-from mgap_cli.console import Sink
 from mgap_cli.data import clips as media
-from mgap_cli.data.build import build_store
+from mgap_cli.data.prepare.build import build_store
+from mgap_cli.data.prepare.workers import usable_cores
 from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import Store, open_store
-from mgap_cli.data.workers import usable_cores
 from mgap_cli.model.network import AudioVisualNetwork
-from mgap_cli.training.checkpoint import load_checkpoint
+from mgap_cli.output import Sink
+from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.trainer import Stage, Trainer
 

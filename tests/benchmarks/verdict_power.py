@@ -18,7 +18,7 @@ import numpy as np
 
 from mgap_cli.config import AnalysisConfig, GapConfig
 from mgap_cli.gap.bimodality import decide
-from mgap_cli.gap.rounding import grid_step, spread_over_step
+from mgap_cli.stats.rounding import grid_step, spread_over_step
 
 SAID = ("one population", "skewed or mixed", "no valley", "several populations", "undecided")
 Draw = Callable[[np.random.Generator, int], np.ndarray]

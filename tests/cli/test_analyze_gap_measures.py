@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import TINY, assert_same_checkpoint, mgap, sets
+from helpers.program import TINY, assert_same_checkpoint, mgap, sets
 from scipy import stats
 from scipy.special import softmax
 

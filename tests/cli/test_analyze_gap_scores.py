@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import mgap, sets
+from helpers.program import mgap, sets
 from rich.cells import cell_len
 
 FAST = sets("analysis.resamples=49", "gap.n_init=1")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from program import TINY, listing, mgap, sets, start, status
+from helpers.program import TINY, listing, mgap, sets, start, status
 
 TRAIN = sets(*TINY)
 
@@ -329,7 +329,7 @@ def test_a_full_disk_below_stdout(run, tmp_path):
     """The result cannot be printed: that is a failure, and said without a traceback."""
     import subprocess
 
-    from program import shim
+    from helpers.program import shim
 
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import TINY, mgap, sets
+from helpers.program import TINY, mgap, sets
 from sklearn import metrics as sk
 
 FEW_LEVELS = sets("evaluate.snr_db=0", "evaluate.frame_noise=0.3", "evaluate.occlusion=0.4,0.2")

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.program import Done, here, listing, sets
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from program import Done, here, listing, sets
 
 from mgap_cli.errors import UnfitError
 from mgap_cli.files import read_json
-from mgap_cli.rundir import read_metrics
-from mgap_cli.training.checkpoint import load_checkpoint
+from mgap_cli.runs.checkpoint import load_checkpoint
+from mgap_cli.runs.layout import read_metrics
 
 EVALUATION = sets("evaluate.bootstrap=20")
 # Commands take a good part of a second each: a failure is shown as it was found, not made smaller.
@@ -187,8 +187,10 @@ DOCUMENTS = ["gap-warmup.json", "evaluate.json", "movement.json", "status.json",
 @given(data=st.data())
 def test_a_changed_document_in_a_report(analysed, tmp_path, monkeypatch, data):
     png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes([0, 0, 0, 9]) * 2
-    monkeypatch.setattr("mgap_cli.report.run_page.png_bytes", lambda figure: png)
-    monkeypatch.setattr("mgap_cli.report.run_page.clip_figures", lambda store, rows: [None for _ in rows])
+    monkeypatch.setattr("mgap_cli.report.page.run_page.png_bytes", lambda figure: png)
+    monkeypatch.setattr(
+        "mgap_cli.report.page.run_page.clip_figures", lambda store, rows: [None for _ in rows]
+    )
     name = data.draw(st.sampled_from(DOCUMENTS))
     run = Path(shutil.copytree(analysed, tmp_path / "run", dirs_exist_ok=True))
     document = changed(json.loads((run / name).read_text()), data, data.draw(st.just(CUT) | VALUES))

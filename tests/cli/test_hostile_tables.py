@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import mgap, sets
+from helpers.program import mgap, sets
 
 FAST = sets("analysis.resamples=49", "gap.n_init=1")
 N = 12

@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.program import listing, mgap
+from helpers.stores import ave_store
 from matplotlib import image
-from program import listing, mgap
-from stores import ave_store
 
 
 @pytest.fixture(scope="module")

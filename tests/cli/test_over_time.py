@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from program import metrics, mgap, sets
+from helpers.program import metrics, mgap, sets
 from rich.cells import cell_len
 
-from mgap_cli.report.movement_tables import history_tables
+from mgap_cli.report.tables.movement import history_tables
 
 FAST = sets("analysis.resamples=19", "gap.n_init=1", "evaluate.bootstrap=50")
 

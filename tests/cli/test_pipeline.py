@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 import yaml
-from program import TINY, TINY_DATA, listing, mgap, sets, shim, status
+from helpers.program import TINY, TINY_DATA, listing, mgap, sets, shim, status
 
 from mgap_cli.config import preset
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import Done, mgap, sets
+from helpers.program import Done, mgap, sets
 
 from mgap_cli.errors import UnfitError
-from mgap_cli.report.run_folder import RunFolder
-from mgap_cli.report.run_page import RunReport
+from mgap_cli.report.page.run_page import RunReport
+from mgap_cli.runs.reader import RunFolder
 
 FAST = sets("analysis.resamples=19", "gap.n_init=1", "evaluate.bootstrap=50")
 HOSTILE = "<img src=x onerror=alert(1)> & \"q\" 'r' [bold]"
@@ -62,7 +62,7 @@ def report(run: Path, store: Path | None = None) -> Page:
 def drawn_fast(monkeypatch):
     """Draw nothing: what is tested is elsewhere."""
     png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes([0, 0, 0, 9]) * 2
-    monkeypatch.setattr("mgap_cli.report.run_page.png_bytes", lambda figure: png)
+    monkeypatch.setattr("mgap_cli.report.page.run_page.png_bytes", lambda figure: png)
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import stat
 from pathlib import Path
 
 import pytest
-from program import TINY, listing, mgap, sets, start, status
+from helpers.program import TINY, listing, mgap, sets, start, status
 
-from mgap_cli.console import Sink
 from mgap_cli.errors import MgapError
 from mgap_cli.files import atomic_write, sweep_temporaries
-from mgap_cli.rundir import LOCK_NAME
-from mgap_cli.runlock import run_lock
+from mgap_cli.output import Sink
+from mgap_cli.runs.layout import LOCK_NAME
+from mgap_cli.runs.lock import run_lock
 
 TRAIN = sets(*TINY)
 FAST = sets("analysis.resamples=19", "gap.n_init=1", "evaluate.bootstrap=50")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.program import CLIPS, TINY, mgap, sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import CLIPS, TINY, mgap, sets
 
 from mgap_cli.data.store import SCHEMA, open_store
 from mgap_cli.data.summary import summarise

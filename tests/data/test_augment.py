@@ -10,8 +10,16 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from mgap_cli.config import AugmentConfig
-from mgap_cli.data import augment as augmentation
-from mgap_cli.data.augment import IMAGENET_MEAN, IMAGENET_STD, augment, mask, random_boxes, resize, to_float
+from mgap_cli.data.loading import augment as augmentation
+from mgap_cli.data.loading.augment import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    augment,
+    mask,
+    random_boxes,
+    resize,
+    to_float,
+)
 
 DRAWS = 6000
 

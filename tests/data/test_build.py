@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_media
+from helpers.media import write_media
 
 from mgap_cli.config import DataConfig
-from mgap_cli.data import build as build_module
-from mgap_cli.data.build import build_store
 from mgap_cli.data.clips import Clip, Dataset
-from mgap_cli.data.rows import RowFile
+from mgap_cli.data.prepare import build as build_module
+from mgap_cli.data.prepare.build import build_store
+from mgap_cli.data.prepare.row_file import RowFile
+from mgap_cli.data.prepare.workers import run_watched
 from mgap_cli.data.store import is_store, open_store, verify
-from mgap_cli.data.workers import run_watched
 from mgap_cli.errors import ExitCode, MgapError, UnfitError
 
 

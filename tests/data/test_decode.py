@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from media import write_media, write_wav
+from helpers.media import write_media, write_wav
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip, Undecodable
-from mgap_cli.data.decode import LFS_POINTER, chosen_frames, obstacle, read_media
-from mgap_cli.data.features import fit_length, log_spectrogram, resample, spectrogram_shape
+from mgap_cli.data.media.audio import fit_length, log_spectrogram, resample, spectrogram_shape
+from mgap_cli.data.media.decode import LFS_POINTER, chosen_frames, obstacle, read_media
 
 
 def loudest_hertz(wave: np.ndarray, rate: int) -> float:

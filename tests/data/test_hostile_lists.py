@@ -8,9 +8,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from helpers.program import mgap
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import mgap
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data import tables

@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pausing
 import pytest
-from media import write_media
-from program import HANG, ROOT, Done, listing, mgap, sets, start
+from helpers import pausing
+from helpers.media import write_media
+from helpers.program import HANG, ROOT, Done, listing, mgap, sets, start
 
 from mgap_cli.config import DataConfig
-from mgap_cli.console import Sink
-from mgap_cli.data.build import build_store
 from mgap_cli.data.clips import Clip, Dataset
+from mgap_cli.data.prepare.build import build_store
+from mgap_cli.data.prepare.workers import run_watched
 from mgap_cli.data.store import is_store, open_store, verify
-from mgap_cli.data.workers import run_watched
 from mgap_cli.errors import MgapError
+from mgap_cli.output import Sink
 
 FAST = sets(
     *("data.frames=2", "data.frame_size=48", "data.sample_rate=8000", "data.seconds=0.5"),

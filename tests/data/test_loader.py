@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mgap_cli.config import AugmentConfig, DataConfig
-from mgap_cli.data.augment import to_float
-from mgap_cli.data.loader import Batch, Loader, generator_for
+from mgap_cli.data.loading.augment import to_float
+from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.store import Store
 
 N = 23

@@ -8,14 +8,14 @@ import time
 import numpy as np
 import pytest
 import torch
-from program import HANG
+from helpers.program import HANG
 
 from mgap_cli.config import AugmentConfig, DataConfig, RuntimeConfig
-from mgap_cli.console import Sink
-from mgap_cli.data import placement
-from mgap_cli.data.loader import Loader
-from mgap_cli.data.placement import AHEAD, Samples, available_memory, place_samples
+from mgap_cli.data.loading import placement
+from mgap_cli.data.loading.loader import Loader
+from mgap_cli.data.loading.placement import AHEAD, Samples, available_memory, place_samples
 from mgap_cli.data.store import Store
+from mgap_cli.output import Sink
 
 CPU = torch.device("cpu")
 N = 23

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from media import write_media
-from program import listing, mgap, sets
+from helpers.media import write_media
+from helpers.program import listing, mgap, sets
 
 FAST = sets(
     *("data.frames=1", "data.frame_size=8", "data.sample_rate=8000", "data.seconds=0.2"),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import write_media, write_wav
-from program import mgap, sets
+from helpers.media import write_media, write_wav
+from helpers.program import mgap, sets
 
 from mgap_cli.data.store import Store, open_store, verify
 

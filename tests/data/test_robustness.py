@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import turned, write_media
-from program import Done, mgap, sets
+from helpers.media import turned, write_media
+from helpers.program import Done, mgap, sets
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip
-from mgap_cli.data.decode import obstacle, read_media
+from mgap_cli.data.media.decode import obstacle, read_media
 from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import open_store, verify
 from mgap_cli.errors import UnfitError
@@ -174,7 +174,7 @@ def test_no_path_leads_out_of_the_manifests_folder(tmp_path, kind):
 
 
 def test_pointers_in_place_of_media(tmp_path, shared_data):
-    from media import write_wav
+    from helpers.media import write_wav
 
     names = ["1001_DFA_ANG_XX", "1002_DFA_HAP_XX", "1003_DFA_SAD_XX"]
     for name in names:

@@ -8,13 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media import picture
-from program import mgap, sets
+from helpers.media import picture
+from helpers.program import mgap, sets
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip
-from mgap_cli.data.decode import read_media
-from mgap_cli.data.features import resample
+from mgap_cli.data.media.audio import resample
+from mgap_cli.data.media.decode import read_media
 from mgap_cli.data.store import open_store
 
 SIZE = (96, 64)

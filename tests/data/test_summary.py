@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import CLASSES, LISTS, UNREADABLE, ave_store, made, many, read
+from helpers.stores import CLASSES, LISTS, UNREADABLE, ave_store, made, many, read
 
 from mgap_cli.data.clips import Clip, Dataset
 from mgap_cli.data.store import open_store

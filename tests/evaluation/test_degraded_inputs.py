@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 
 from mgap_cli.config import DataConfig, EvaluateConfig
-from mgap_cli.data.augment import to_float
-from mgap_cli.data.features import log_spectrogram
-from mgap_cli.data.loader import Batch
+from mgap_cli.data.loading.augment import to_float
+from mgap_cli.data.loading.loader import Batch
+from mgap_cli.data.media.audio import log_spectrogram
 from mgap_cli.evaluation.robustness import (
     AUDIO_NOISE,
     CLEAN,

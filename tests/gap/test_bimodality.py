@@ -10,10 +10,10 @@ from scipy.stats import kstest, norm
 from sklearn.mixture import GaussianMixture
 
 from mgap_cli.config import AnalysisConfig, GapConfig
-from mgap_cli.gap import binned
 from mgap_cli.gap.bimodality import Bimodality, examine, resampled
 from mgap_cli.gap.mixture import GapFit, analyse, fit_mixture
 from mgap_cli.gap.scores import Scores
+from mgap_cli.stats import binned
 
 FEW = AnalysisConfig(resamples=99)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import LinearConstraint, minimize
 
-from mgap_cli.gap import log_concave
+from mgap_cli.stats import log_concave
 
 SHAPES = {
     "bell": lambda g: g.normal(0.5, 0.1, 400),

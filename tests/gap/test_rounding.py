@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mgap_cli.gap.rounding import grid_step, spread_over_step
+from mgap_cli.stats.rounding import grid_step, spread_over_step
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 12, 50, 100, 255, 1000])

@@ -12,7 +12,7 @@ from mgap_cli.gap.bimodality import examine
 from mgap_cli.gap.mixture import analyse
 from mgap_cli.gap.saved import saved_fit
 from mgap_cli.gap.scores import Scores
-from mgap_cli.report.document import gap_csv, gap_summary
+from mgap_cli.report.documents import gap_csv, gap_summary
 
 
 @pytest.mark.parametrize(("kind", "components"), [("absolute", 2), ("signed", 3)])

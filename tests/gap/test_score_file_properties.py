@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mgap_cli.analysis.breakdown import breakdown, where
+from mgap_cli.analysis.listener_votes import read_votes
 from mgap_cli.config import AnalysisConfig, GapConfig
-from mgap_cli.data.lists import read_ids
-from mgap_cli.data.votes import read_votes
+from mgap_cli.data.sample_lists import read_ids
 from mgap_cli.errors import ExitCode, MgapError
-from mgap_cli.evaluation.groups import breakdown, where
 from mgap_cli.gap.mixture import analyse
 from mgap_cli.gap.score_files import read_scores
 from mgap_cli.gap.scores import Scores

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import ROOT
+from helpers.program import ROOT
 from scipy.special import softmax
 
 from mgap_cli.errors import MgapError, UnfitError, UsageError

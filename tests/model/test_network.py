@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mgap_cli.config import ModelConfig
-from mgap_cli.data.loader import Batch
+from mgap_cli.data.loading.loader import Batch
 from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.model.fusion import ADDITIVE, FUSIONS
 from mgap_cli.model.inference import predict

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.stores import CLASSES, PROTOCOL, ave_store, made, many, read
 from matplotlib import image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from stores import CLASSES, PROTOCOL, ave_store, made, many, read
 
 from mgap_cli.data.clips import Clip, Dataset
 from mgap_cli.data.store import Store, open_store
-from mgap_cli.report.contact_sheet import MOST_CLIPS, contact_sheet, sampled_rows
-from mgap_cli.report.plots import png_bytes
+from mgap_cli.report.figures.contact_sheet import MOST_CLIPS, contact_sheet, sampled_rows
+from mgap_cli.report.figures.gap import png_bytes
 
 
 @pytest.fixture(scope="module")

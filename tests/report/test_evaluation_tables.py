@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from judgements import CONFIG, judgement
+from helpers.judgements import CONFIG, judgement
+from helpers.screen import numbers, printed
 from rich.cells import cell_len
 from rich.console import RenderableType
-from screen import numbers, printed
 
-from mgap_cli.evaluation import runs
+from mgap_cli.evaluation import seeds
 from mgap_cli.evaluation.evaluate import Judgement
 from mgap_cli.evaluation.metrics import compare
-from mgap_cli.report import evaluation_tables as tables
+from mgap_cli.report.tables import evaluation as tables
 
 ALONE = [judgement()]
 TWO = [judgement(0), judgement(3, "joint", "warmup")]
@@ -38,12 +38,12 @@ SEEDS = [
 
 def all_tables(judged: list[Judgement]) -> list[RenderableType]:
     evaluations = [j.evaluation for j in judged]
-    groups, _ = runs.grouped(evaluations, [j.config for j in judged])
-    comparisons = runs.compare_checkpoints(groups, evaluations, CONFIG)
+    groups, _ = seeds.grouped(evaluations, [j.config for j in judged])
+    comparisons = seeds.compare_checkpoints(groups, evaluations, CONFIG)
     shown = [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
-    if runs.several_seeds(groups):
+    if seeds.several_seeds(groups):
         shown.append(tables.group_table(groups, evaluations))
-        shown.append(tables.seed_comparison_table(runs.over_seeds(groups, evaluations), groups, 0.95))
+        shown.append(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95))
     if comparisons:
         shown.append(tables.comparison_table(comparisons, evaluations))
     return [
@@ -116,11 +116,11 @@ def test_comparison_says_which_test_and_which_correction():
 
 def test_groups_state_what_few_seeds_cannot_show():
     evaluations = [j.evaluation for j in SEEDS]
-    groups, _ = runs.grouped(evaluations, [j.config for j in SEEDS])
-    text = printed(tables.seed_comparison_table(runs.over_seeds(groups, evaluations), groups, 0.95), 200)
+    groups, _ = seeds.grouped(evaluations, [j.config for j in SEEDS])
+    text = printed(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95), 200)
     assert text.count(" 0.125\n") == 4  # the smallest p of four seeds
     assert "that takes 6 seeds" in text and "Holm: corrected for 4 comparisons" in text
-    spread = runs.spreads(groups[0], evaluations)["fused.accuracy"]
+    spread = seeds.spreads(groups[0], evaluations)["fused.accuracy"]
     table = printed(tables.group_table(groups, evaluations), 120)
     assert f"{100 * spread.mean:.1f}" in table and f"±{100 * spread.sd:.1f}" in table
 
@@ -128,11 +128,11 @@ def test_groups_state_what_few_seeds_cannot_show():
 def test_one_seed_has_no_deviation_and_says_so():
     judged = [*SEEDS[:4], judgement(9, "ogm")]
     evaluations = [j.evaluation for j in judged]
-    groups, _ = runs.grouped(evaluations, [j.config for j in judged])
+    groups, _ = seeds.grouped(evaluations, [j.config for j in judged])
     assert "One seed, so no standard deviation: adapt ogm." in printed(
         tables.group_table(groups, evaluations), 120
     )
-    none = printed(tables.seed_comparison_table(runs.over_seeds(groups, evaluations), groups, 0.95), 120)
+    none = printed(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95), 120)
     assert "No seed and head in common with warmup joint: adapt ogm." in none
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Group
 
-from mgap_cli.report.html import Section, blocks_of, figure_html, page, text_html
 from mgap_cli.report.layout import add_numbers, cropped, new_table, titled, verbatim
-from mgap_cli.report.tables import component_table, posterior_table
+from mgap_cli.report.page.html import Section, blocks_of, figure_html, page, text_html
+from mgap_cli.report.tables.gap import component_table, posterior_table
 
 EVIL = "<script>alert(1)</script>[red]&\"'"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;[red]&amp;&quot;&#x27;"

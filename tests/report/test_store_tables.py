@@ -8,14 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.screen import numbers, printed
+from helpers.stores import LISTS, ave_store, made, many
 from rich.cells import cell_len
 from rich.console import RenderableType
-from screen import numbers, printed
-from stores import LISTS, ave_store, made, many
 
 from mgap_cli.data.store import open_store
 from mgap_cli.data.summary import Summary, summarise
-from mgap_cli.report import store_tables as tables
+from mgap_cli.report.tables import store as tables
 
 
 @pytest.fixture(scope="module")

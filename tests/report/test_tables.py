@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from helpers.screen import numbers, printed
 from rich.cells import cell_len
 from rich.console import RenderableType
-from screen import numbers, printed
 
 from mgap_cli.gap.mixture import GapFit
-from mgap_cli.report import tables
+from mgap_cli.report.tables import gap as tables
 
 
 def all_tables(fit: GapFit, other: GapFit) -> list[RenderableType]:

@@ -1,1 +1,1 @@
-from program import finished, other_store, run, store  # noqa: F401  (fixtures)
+from helpers.program import finished, other_store, run, store  # noqa: F401  (fixtures)

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
 
 from mgap_cli.config import AugmentConfig
-from mgap_cli.console import Sink
-from mgap_cli.data.loader import Loader
+from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import UsageError
-from mgap_cli.launch import SMALLEST, shares
-from mgap_cli.runlock import run_lock
+from mgap_cli.output import Sink
+from mgap_cli.processes import SMALLEST, shares
+from mgap_cli.runs.lock import run_lock
 from mgap_cli.training.distributed import World, share_batch_norm
 
 # Runs several lines of mgap in one process, with batch norm's statistics frozen: over a share of a batch

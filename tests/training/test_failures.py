@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from program import (
+from helpers.program import (
     HANG,
     ROOT,
     TINY,
@@ -30,17 +30,17 @@ from program import (
 )
 
 from mgap_cli.config import Config, ModelConfig, resolve
-from mgap_cli.console import Sink
-from mgap_cli.data.loader import Batch
+from mgap_cli.data.loading.loader import Batch
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
+from mgap_cli.methods.base import cross_entropy, unimodal_cross_entropy
 from mgap_cli.model.network import AudioVisualNetwork
-from mgap_cli.objectives.base import cross_entropy, unimodal_cross_entropy
+from mgap_cli.output import Sink
 from mgap_cli.training.device import be_deterministic, choose_float32
-from mgap_cli.training.diagnosis import MODULES, Place, StepGuard, explained
 from mgap_cli.training.precision import Precision
-from mgap_cli.training.stages import plan_warmup
+from mgap_cli.training.step_guard import MODULES, Place, StepGuard, explained
 from mgap_cli.training.trainer import Trainer
+from mgap_cli.workflow.stages import plan_warmup
 
 CPU = torch.device("cpu")
 WARMUP = ["warmup", *sets(*TINY)]

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import TINY, assert_same_checkpoint, tensors
+from helpers.program import TINY, assert_same_checkpoint, tensors
 
 from mgap_cli.config import Config, resolve
-from mgap_cli.console import Sink
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
+from mgap_cli.output import Sink
 from mgap_cli.training import precision
 from mgap_cli.training.compiling import compiled, compiler_errors
 from mgap_cli.training.precision import CPU_WIDTH, Precision, choose_precision
-from mgap_cli.training.stages import plan_warmup
 from mgap_cli.training.trainer import Trainer
+from mgap_cli.workflow.stages import plan_warmup
 
 CPU = torch.device("cpu")
 QUIET = Sink(quiet=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from program import TINY, Running, assert_same_checkpoint, listing, metrics, mgap, sets, start, status
+from helpers.program import TINY, Running, assert_same_checkpoint, listing, metrics, mgap, sets, start, status
 
 EPOCHS = 10
 

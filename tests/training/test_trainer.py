@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from program import TINY, assert_same_checkpoint, metrics, mgap, sets, status, tensors
-from stores import made, many
+from helpers.program import TINY, assert_same_checkpoint, metrics, mgap, sets, status, tensors
+from helpers.stores import made, many
 
-from mgap_cli.console import Sink
 from mgap_cli.data.store import open_store
+from mgap_cli.output import Sink
 
 
 def losing_no_sample(evaluation: dict, store, split: str) -> bool:
@@ -146,9 +146,9 @@ def test_a_run_from_before_the_window_is_not_continued_with_one(store, tmp_path)
 @pytest.mark.parametrize("objective", ["adaptive", "joint-heads"])
 def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, objective):
     from mgap_cli.config import resolve
-    from mgap_cli.training.checkpoint import config_of
-    from mgap_cli.training.stages import execute, open_for_adapt, plan_adapt
+    from mgap_cli.runs.checkpoint import config_of
     from mgap_cli.training.trainer import Trainer
+    from mgap_cli.workflow.stages import execute, open_for_adapt, plan_adapt
 
     assert mgap("analyze-gap", run / "warmup.pt").code == 0
     with (run / "gap-warmup.csv").open() as file:

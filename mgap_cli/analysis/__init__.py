@@ -1,0 +1,1 @@
+"""What follows from gaps and scores: who the imbalanced samples are, and how they moved."""

@@ -1,0 +1,139 @@
+"""Who the imbalanced are: their share in each class, group, range of durations, or any other column."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgap_cli.config import AnalysisConfig
+from mgap_cli.errors import UsageError
+from mgap_cli.gap.columns import CLASS, grouping, values_of
+from mgap_cli.gap.mixture import GapFit
+from mgap_cli.stats.arrays import BoolArray, FloatArray
+from mgap_cli.stats.intervals import Interval, wilson_interval
+
+USUAL = (CLASS, "group", "duration")  # the columns that are looked at unasked, where there are values
+
+
+@dataclass(frozen=True)
+class Group:
+    """The samples with one value of a column: how many, and how many of them are imbalanced.
+
+    interval: Wilson's, of the share imbalanced. mean_gap: of |gap|. p: mean true-class probabilities
+    of the two modalities. leads: share of samples in which the first has the higher one.
+    """
+
+    name: str
+    n: int
+    imbalanced: int
+    interval: Interval
+    mean_gap: float
+    p: tuple[float, float]
+    leads: float
+
+    @property
+    def share(self) -> float:
+        return self.imbalanced / self.n
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "value": self.name,
+            "n": self.n,
+            "imbalanced": self.imbalanced,
+            "share": self.share,
+            "interval": self.interval.to_list(),
+            "mean_absolute_gap": self.mean_gap,
+            "mean_p": list(self.p),
+            "first_leads": self.leads,
+        }
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """A column's groups: the largest share of imbalanced first, or bins of numbers in their order."""
+
+    column: str
+    groups: list[Group]
+    binned: bool
+    confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "column": self.column,
+            "quantile_bins": self.binned,
+            "confidence": self.confidence,
+            "groups": [group.to_dict() for group in self.groups],
+        }
+
+
+def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig) -> Breakdown:
+    """Return the share of imbalanced by the values of a column, among the (N,) `chosen` samples.
+
+    Measurements are put into quantile bins: numbers of more than a dozen values that have fractions, or
+    hardly repeat. Other numbers are names, as speakers' are. Samples without a value form a group.
+    Raises UsageError for a column that does not exist, or has a value for nearly every sample.
+    """
+    rows = np.flatnonzero(chosen)
+    names, index, binned = grouping(fit.scores, column, rows, config.bins)
+    gap = fit.scores.gap[rows]
+    size = len(names)
+    counts = np.bincount(index, minlength=size)
+    held = np.flatnonzero(counts)
+
+    def total(values: Any) -> FloatArray:
+        weights = np.asarray(values, dtype=np.float64)
+        return np.asarray(np.bincount(index, weights=weights, minlength=size), dtype=np.float64)
+
+    imbalanced, leads = total(fit.imbalanced[rows]), total(gap > 0)
+    mean_gap = total(np.abs(gap)) / np.maximum(counts, 1)
+    first, second = (
+        total(p[rows]) / np.maximum(counts, 1) for p in (fit.scores.p_audio, fit.scores.p_visual)
+    )
+    groups = [
+        Group(
+            name=names[i],
+            n=int(counts[i]),
+            imbalanced=int(imbalanced[i]),
+            interval=wilson_interval(int(imbalanced[i]), int(counts[i]), config.confidence),
+            mean_gap=float(mean_gap[i]),
+            p=(float(first[i]), float(second[i])),
+            leads=float(leads[i] / counts[i]),
+        )
+        for i in held.tolist()
+    ]
+    if not binned:
+        groups.sort(key=lambda group: (-group.share, -group.n, group.name))
+    return Breakdown(column, groups, binned, config.confidence)
+
+
+def usual_columns(fit: GapFit) -> list[str]:
+    """Return which of class, group and duration tell samples apart."""
+    columns = fit.scores.columns
+    return [name for name in USUAL if name == CLASS or len(set(columns.get(name, ()))) > 1]
+
+
+def where(fit: GapFit, conditions: Sequence[str]) -> BoolArray:
+    """Return which samples meet every COLUMN=VALUE, (N,).
+
+    Raises UsageError for a condition that is none, names no column, or leaves nothing.
+    """
+    chosen = np.ones(len(fit.scores), dtype=bool)
+    for condition in conditions:
+        column, equals, value = condition.partition("=")
+        if not equals:
+            raise UsageError(f"--where {condition!r}: expected COLUMN=VALUE.", "Such as --where class=happy")
+        values = values_of(fit.scores, column.strip())
+        match = np.fromiter((v == value.strip() for v in values), dtype=bool, count=len(values))
+        if not match.any():
+            close = difflib.get_close_matches(value, set(values), n=1)
+            some = ", ".join(map(repr, sorted(set(values))[:8]))
+            hint = f"Did you mean {close[0]!r}?" if close else f"Its values: {some}."
+            raise UsageError(f"--where {condition!r}: no sample has this value.", hint)
+        chosen &= match
+    if not chosen.any():
+        raise UsageError(f"--where: no sample meets {' and '.join(map(repr, conditions))}.")
+    return chosen

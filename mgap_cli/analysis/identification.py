@@ -1,0 +1,172 @@
+"""Do the imbalanced samples that an analysis finds include those that are known to be?
+
+Three detectors rank the samples: the posterior of imbalance, |gap|, and the fused head's cross-entropy, by
+which noisy samples are commonly found. The posterior of `absolute` mixtures never falls with |gap|, so
+these two rank alike but for ties; what the mixture adds to |gap| is where to draw the line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgap_cli.config import AnalysisConfig
+from mgap_cli.gap.columns import values_of
+from mgap_cli.gap.mixture import GapFit
+from mgap_cli.stats.arrays import BoolArray, FloatArray
+from mgap_cli.stats.intervals import Interval
+
+# Values of a column of truth that mean a balanced sample; a sample without a value counts as one.
+BALANCED_WORDS = frozenset({"", "none", "no", "false", "0", "balanced", "intact"})
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How well a score ranks the truly imbalanced first.
+
+    roc_auc: the chance that an imbalanced sample scores higher than a balanced one, ties half.
+    average_precision: mean precision over recall, without interpolation; chance gives the share of
+    the imbalanced. ahead: its ROC-AUC minus the posterior's, None for the posterior itself.
+    """
+
+    name: str
+    roc_auc: float
+    roc_auc_interval: Interval
+    average_precision: float
+    average_precision_interval: Interval
+    ahead: float | None = None
+    ahead_interval: Interval | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "name": self.name,
+            "roc_auc": self.roc_auc,
+            "roc_auc_interval": self.roc_auc_interval.to_list(),
+            "average_precision": self.average_precision,
+            "average_precision_interval": self.average_precision_interval.to_list(),
+            "roc_auc_minus_posterior": self.ahead,
+            "roc_auc_minus_posterior_interval": self.ahead_interval and self.ahead_interval.to_list(),
+        }
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Detectors over n samples, of which `imbalanced` are so in truth, by a column.
+
+    found: those of them whose posterior is at least one half; called: all samples of that kind. named,
+    right: samples whose column names the degraded modality, and those in which the other one leads;
+    (0, 0) where it names none.
+    """
+
+    column: str
+    n: int
+    imbalanced: int
+    called: int
+    found: int
+    named: int
+    right: int
+    detectors: list[Detector]
+    confidence: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "column": self.column,
+            "n": self.n,
+            "imbalanced": self.imbalanced,
+            "called_imbalanced": self.called,
+            "of_these_right": self.found,
+            "modality_named": self.named,
+            "other_modality_leads": self.right,
+            "confidence": self.confidence,
+            "detectors": [d.to_dict() for d in self.detectors],
+        }
+
+
+def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig) -> Identification | None:
+    """Compare the fit with the truth that a column holds, among the (N,) `chosen` samples.
+
+    A sample is imbalanced in truth unless its value is empty or one of `BALANCED_WORDS`. Intervals are
+    percentile bootstrap intervals over samples. None if the column calls all samples the same: there is
+    nothing to tell apart. Raises UsageError for a column that does not exist.
+    """
+    rows = np.flatnonzero(chosen)
+    values = values_of(fit.scores, column)
+    kinds = [values[i].strip().lower() for i in rows.tolist()]
+    truth = np.array([kind not in BALANCED_WORDS for kind in kinds])
+    if truth.all() or not truth.any():
+        return None
+    gap, imbalanced = fit.scores.gap[rows], fit.imbalanced[rows]
+    scores = {"posterior": fit.posterior[rows], "|gap|": np.abs(gap)}
+    if fit.scores.p_fused is not None:
+        tiny = np.finfo(np.float64).tiny
+        scores["fused loss"] = -np.log(np.maximum(fit.scores.p_fused[rows], tiny))
+    first, second = (name.lower() for name in fit.scores.modalities)
+    lead = {first: gap < 0, second: gap > 0}
+    right = [bool(lead[kind][i]) for i, kind in enumerate(kinds) if kind in lead]
+    return Identification(
+        column=column,
+        n=len(truth),
+        imbalanced=int(truth.sum()),
+        called=int(imbalanced.sum()),
+        found=int((imbalanced & truth).sum()),
+        named=len(right),
+        right=sum(right),
+        detectors=_detectors(scores, truth, config),
+        confidence=config.confidence,
+    )
+
+
+def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: AnalysisConfig) -> list[Detector]:
+    """Return a detector for each score, the first of which is what the others are compared with."""
+    n, generator = len(truth), np.random.default_rng(config.seed)
+    ranked = {name: np.unique(-score, return_inverse=True)[1] for name, score in scores.items()}
+    samples = [np.ones(n)]  # how often each sample counts: the samples themselves, then resamples of them
+    while len(samples) <= config.resamples:
+        times = np.bincount(generator.integers(0, n, n), minlength=n)
+        if 0 < times[truth].sum() < n:  # else there is nothing to rank
+            samples.append(times.astype(np.float64))
+    drawn = {
+        name: np.array([_areas(rank, truth, times) for times in samples]) for name, rank in ranked.items()
+    }
+    tail = 50 * (1 - config.confidence)
+
+    def interval(values: FloatArray) -> Interval:
+        low, high = np.percentile(values[1:], [tail, 100 - tail], method="weibull")
+        return Interval(float(low), float(high))
+
+    own = next(iter(drawn.values()))
+    found: list[Detector] = []
+    for name, (areas, precisions) in ((name, values.T) for name, values in drawn.items()):
+        ahead = areas - own[:, 0]
+        rival = bool(found)
+        found.append(
+            Detector(
+                name,
+                float(areas[0]),
+                interval(areas),
+                float(precisions[0]),
+                interval(precisions),
+                float(ahead[0]) if rival else None,
+                interval(ahead) if rival else None,
+            )
+        )
+    return found
+
+
+def _areas(rank: Any, truth: BoolArray, times: FloatArray) -> tuple[float, float]:
+    """Return ROC-AUC and average precision of samples (n,) that count `times` each.
+
+    rank: (n,) places of their scores, the highest first, equal ones alike. ROC-AUC is Mann and Whitney's
+    U over the number of pairs; average precision is sum_k (R_k - R_k-1) P_k (as scikit-learn defines it).
+    """
+    hits = np.bincount(rank, weights=times * truth)
+    misses = np.bincount(rank, weights=times * ~truth)
+    positives, negatives = hits.sum(), misses.sum()
+    above, called = np.cumsum(hits), np.cumsum(hits + misses)
+    area = (misses * (above - hits / 2)).sum() / (positives * negatives)
+    precision = np.divide(above, called, out=np.zeros_like(above), where=called > 0)
+    return float(area), float((hits * precision).sum() / positives)

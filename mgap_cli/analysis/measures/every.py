@@ -1,0 +1,118 @@
+"""All measures of a checkpoint on a split, and those that scores alone allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from mgap_cli.analysis.measures.confidence import confidence_share, entropy_share
+from mgap_cli.analysis.measures.discrepancy import discrepancy_ratio
+from mgap_cli.analysis.measures.gradients import gradient_measures, gradients
+from mgap_cli.analysis.measures.measure import Measure
+from mgap_cli.analysis.measures.probe import features, probe_hits, probe_measures
+from mgap_cli.analysis.measures.shapley import coalitions, shapley
+from mgap_cli.config import Config, EvaluateConfig
+from mgap_cli.data.loading.loader import Loader, generator_for
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.gap.scores import MODALITIES, Scores, certainty_of, true_class_probability
+from mgap_cli.stats.arrays import BoolArray, FloatArray
+from mgap_cli.training.trained_model import TrainedModel, open_trained
+
+
+def measures_of_model(
+    model: TrainedModel, split: str, config: Config, unimodal: Mapping[str, Path]
+) -> list[Measure]:
+    """Return every measure of a checkpoint on a split; see each one's module for source and formula.
+
+    unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another objective,
+    UnfitError if it was trained on another store.
+    """
+    bootstrap = _bootstrap(config)
+    references = {m: _unimodal_hits(model, m, path, split) for m, path in unimodal.items()}
+    indices = model.store.indices(split)
+
+    def loader(which: np.ndarray = indices, size: int = config.runtime.eval_batch_size) -> Loader:
+        return Loader(model.store, which, model.device, model.config.augment, size)
+
+    clean = model.predict(split)
+    heads = [clean.probabilities[m] for m in MODALITIES]
+    p = [true_class_probability(h, clean.labels) for h in heads]
+    found = [discrepancy_ratio(p[0], p[1], bootstrap.confidence)]
+    seen = features(model.network, loader().ordered())
+    if seen.shares and model.config.model.unimodal == "heads":
+        p = [true_class_probability(seen.shares[m], seen.labels) for m in MODALITIES]
+        found.append(
+            discrepancy_ratio(p[0], p[1], bootstrap.confidence, "discrepancy_ratio_fusion", "fusion")
+        )
+    for fill, right in coalitions(model, loader, clean, config.analysis.seed).items():
+        found += shapley(right, fill, bootstrap)
+    found += _certainties([certainty_of(h) for h in heads], bootstrap)
+
+    size = model.config.train.batch_size
+    permutation = _permutation(len(indices), config.analysis.seed)
+    batches = loader(indices[permutation], size).ordered()
+    of_batches = gradients(model.network, islice(batches, config.analysis.gradient_batches))
+    found += gradient_measures(of_batches, bootstrap.confidence)
+
+    train = (
+        seen if split == "train" else features(model.network, loader(model.store.indices("train")).ordered())
+    )
+    return found + probe_measures(probe_hits(train, seen), references, bootstrap)
+
+
+def measures_of_scores(scores: Scores, config: Config) -> list[Measure]:
+    """Return the measures that scores allow; those of certainty take the probabilities of all classes."""
+    found = [discrepancy_ratio(scores.p_audio, scores.p_visual, config.analysis.confidence)]
+    both = [scores.certainty[m] for m in scores.modalities if m in scores.certainty]
+    return found + (_certainties(both, _bootstrap(config)) if len(both) == 2 else [])
+
+
+def _certainties(heads: Sequence[FloatArray], bootstrap: EvaluateConfig) -> list[Measure]:
+    first, second = heads
+    return [
+        confidence_share(first[:, 0], second[:, 0], bootstrap),
+        entropy_share(first[:, 1], second[:, 1], bootstrap),
+    ]
+
+
+def unimodal_paths(words: Sequence[str]) -> dict[str, Path]:
+    """Read MODALITY=CHECKPOINT words; UsageError for anything else."""
+    found: dict[str, Path] = {}
+    for word in words:
+        name, mark, path = word.partition("=")
+        if not mark or not path or name not in MODALITIES:
+            raise UsageError(f"--unimodal {word}: expected audio=CHECKPOINT or visual=CHECKPOINT.")
+        if name in found:
+            raise UsageError(f"--unimodal: {name} is given twice.")
+        found[name] = Path(path)
+        if not found[name].is_file():
+            raise UnfitError(f"--unimodal {word}: no such file.")
+    return found
+
+
+def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -> BoolArray:
+    other = open_trained(path, model.device, model.store.path)
+    wanted, objective = f"unimodal-{modality}", other.content["objective"]
+    if objective != wanted:
+        raise UsageError(
+            f"--unimodal {modality}={path}: its objective was {objective}, not {wanted}.",
+            f"Train one: mgap warmup {model.store.path} --objective {wanted}",
+        )
+    found = other.predict(split)
+    return np.asarray(found.probabilities[modality].argmax(axis=1) == found.labels)
+
+
+def _bootstrap(config: Config) -> EvaluateConfig:
+    """Return evaluate's bootstrap at the analysis' level and seed."""
+    from dataclasses import replace
+
+    return replace(config.evaluate, confidence=config.analysis.confidence, seed=config.analysis.seed)
+
+
+def _permutation(n: int, seed: int) -> np.ndarray:
+    import torch
+
+    return torch.randperm(n, generator=generator_for(seed)).numpy()

@@ -1,0 +1,228 @@
+"""Which samples moved between checkpoints: from imbalanced to balanced, back, or not at all.
+
+The moves are ours; the aim that imbalanced samples move to the balanced component is that of arXiv
+2510.21797. A sample changes sides in two ways: its gap crosses the border, or the border crosses the gap,
+since each checkpoint has a mixture of its own. So sides are told by two mixtures: the first checkpoint's,
+*held* for all of them, under which a sample moves only if its own gap does; and each checkpoint's *own*,
+which says whether that network still has a population apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mgap_cli.config import Config
+from mgap_cli.errors import UnfitError
+from mgap_cli.evaluation.metrics import bootstrap_mean
+from mgap_cli.gap.mixture import IMBALANCED, GapFit, analyse
+from mgap_cli.gap.scores import Scores
+from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
+from mgap_cli.stats.intervals import Interval, wilson_interval
+from mgap_cli.stats.paired import mcnemar
+
+SIDES = ("balanced", "imbalanced")
+
+
+@dataclass(frozen=True)
+class Transition:
+    """How many samples were on which side before and after.
+
+    recovered: went from imbalanced to balanced; worsened: the other way. Intervals are Wilson's, of the
+    share of those that started on that side; None where none did. change: share imbalanced after minus
+    before, with its paired bootstrap interval; p_value: McNemar's, that as many went each way.
+    """
+
+    recovered: int
+    stayed_imbalanced: int
+    worsened: int
+    stayed_balanced: int
+    confidence: float
+    change: float
+    change_interval: Interval
+    p_value: float
+
+    @property
+    def n(self) -> int:
+        return self.were_imbalanced + self.were_balanced
+
+    @property
+    def were_imbalanced(self) -> int:
+        return self.recovered + self.stayed_imbalanced
+
+    @property
+    def were_balanced(self) -> int:
+        return self.worsened + self.stayed_balanced
+
+    def rows(self) -> list[tuple[str, str, int, int]]:
+        """Return (side before, side after, samples, samples on that side before) of the four moves."""
+        balanced, imbalanced = SIDES
+        return [
+            (imbalanced, balanced, self.recovered, self.were_imbalanced),
+            (imbalanced, imbalanced, self.stayed_imbalanced, self.were_imbalanced),
+            (balanced, imbalanced, self.worsened, self.were_balanced),
+            (balanced, balanced, self.stayed_balanced, self.were_balanced),
+        ]
+
+    def interval(self, count: int, of: int) -> Interval | None:
+        """Return Wilson's interval of the share `count` / `of`; None of nothing."""
+        return wilson_interval(count, of, self.confidence) if of else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        moves = []
+        for before, after, count, of in self.rows():
+            interval = self.interval(count, of)
+            share = {"share_of_all": count / self.n, "share_of_before": count / of if of else None}
+            ends = {"interval": interval.to_list() if interval else None}
+            moves.append({"before": before, "after": after, "samples": count, **share, **ends})
+        return {
+            "n": self.n,
+            "moves": moves,
+            "imbalanced_before": self.were_imbalanced / self.n,
+            "imbalanced_after": (self.stayed_imbalanced + self.worsened) / self.n,
+            "change": self.change,
+            "change_interval": self.change_interval.to_list(),
+            "mcnemar_p": self.p_value,
+            "confidence": self.confidence,
+        }
+
+
+@dataclass(frozen=True)
+class Movement:
+    """K checkpoints' gaps of the same N samples.
+
+    names: of the checkpoints. fits: each with its own mixture. held: (K, N) posteriors of imbalance under
+    the first's mixture. Tables by group and lists of movers compare the last checkpoint with the first.
+    """
+
+    names: tuple[str, ...]
+    split: str
+    fits: tuple[GapFit, ...]
+    held: FloatArray
+    config: Config
+
+    @property
+    def scores(self) -> Scores:
+        """The first checkpoint's scores."""
+        return self.fits[0].scores
+
+    @property
+    def gaps(self) -> FloatArray:
+        """Signed gaps, (K, N)."""
+        return np.stack([fit.scores.gap for fit in self.fits])
+
+    @property
+    def imbalanced(self) -> BoolArray:
+        """Which samples are imbalanced at which checkpoint by the first's mixture, (K, N)."""
+        return np.asarray(self.held >= IMBALANCED)
+
+    def since_first(self, k: int, rows: BoolArray | None = None, *, own: bool = False) -> Transition:
+        """Return the moves from the first checkpoint to checkpoint `k`, of all samples or (N,) `rows`."""
+        sides = np.stack([fit.imbalanced for fit in self.fits]) if own else self.imbalanced
+        chosen = slice(None) if rows is None else rows
+        return transition(sides[0][chosen], sides[k][chosen], self.config)
+
+    def by_class(self) -> list[tuple[str, Transition]]:
+        """Return the moves of each class that has samples, most recovered first."""
+        labels, classes = self.scores.labels, self.scores.classes
+        found = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
+        moves = [(name, self.since_first(-1, rows)) for name, rows in found]
+        return sorted(moves, key=lambda move: (move[1].change, -move[1].n))
+
+    def by_lead(self) -> list[tuple[str, Transition]]:
+        """Return the moves by the modality that led at the first checkpoint."""
+        gap, (first, second) = self.scores.gap, self.scores.modalities
+        groups = [(f"{first} led", gap > 0), (f"{second} led", gap < 0), ("equal", gap == 0)]
+        return [(name, self.since_first(-1, rows)) for name, rows in groups if rows.any()]
+
+    def paths(self) -> list[tuple[tuple[str, ...], int]]:
+        """Return the sides that samples went through, checkpoint by checkpoint, and how many, most first."""
+        counted = Counter(tuple(SIDES[side] for side in column) for column in self.imbalanced.T.tolist())
+        return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+
+    def mean_scores(self, before: str, after: str) -> list[tuple[float, float]]:
+        """Return, checkpoint by checkpoint, both modalities' mean true-class probability in a move's samples.
+
+        Whether gaps closed because the lagging modality rose, or because the leading one fell. Empty
+        where no sample made the move.
+        """
+        rows = self.movers(before, after)
+        if not len(rows):
+            return []
+        scores = [fit.scores for fit in self.fits]
+        return [(float(s.p_audio[rows].mean()), float(s.p_visual[rows].mean())) for s in scores]
+
+    def movers(self, before: str, after: str) -> IntArray:
+        """Return the places of samples that went from one side to the other, or stayed.
+
+        Those that moved come in the order of how much |gap| changed, the others in that of |gap| now.
+        """
+        was, now = (SIDES.index(side) == 1 for side in (before, after))
+        rows = np.flatnonzero((self.imbalanced[0] == was) & (self.imbalanced[-1] == now))
+        size = np.abs(self.gaps)
+        key = np.abs(size[-1] - size[0]) if was != now else size[-1]
+        return np.asarray(rows[np.argsort(-key[rows], kind="stable")], dtype=np.int64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the samples, as plain values; groups compare the last with the first."""
+        later = range(1, len(self.fits))
+        return {
+            "split": self.split,
+            "n": len(self.scores),
+            "checkpoints": list(self.names),
+            "held_mixture": self.names[0],
+            "modalities": list(self.scores.modalities),
+            "since_first": [
+                {
+                    "checkpoint": self.names[k],
+                    "held": self.since_first(k).to_dict(),
+                    "own": self.since_first(k, own=True).to_dict(),
+                }
+                for k in later
+            ],
+            "mean_scores": [
+                {"before": before, "after": after, "by_checkpoint": self.mean_scores(before, after)}
+                for before, after, _, _ in self.since_first(-1).rows()
+            ],
+            "paths": [{"sides": list(sides), "samples": count} for sides, count in self.paths()],
+            "by": {
+                "lead": {name: t.to_dict() for name, t in self.by_lead()},
+                "class": {name: t.to_dict() for name, t in self.by_class()},
+            },
+        }
+
+
+def transition(before: BoolArray, after: BoolArray, config: Config) -> Transition:
+    """Return the moves of (N,) samples of which it is known whether they were, and are, imbalanced."""
+    confidence = config.analysis.confidence
+    bootstrap = dataclasses.replace(config.evaluate, confidence=confidence, seed=config.analysis.seed)
+    difference = after.astype(np.float64) - before
+    return Transition(
+        recovered=int((before & ~after).sum()),
+        stayed_imbalanced=int((before & after).sum()),
+        worsened=int((~before & after).sum()),
+        stayed_balanced=int((~before & ~after).sum()),
+        confidence=confidence,
+        change=float(difference.mean()),
+        change_interval=bootstrap_mean(difference, bootstrap),
+        p_value=mcnemar(before, after).p_value,
+    )
+
+
+def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, config: Config) -> Movement:
+    """Fit each checkpoint's mixture, and hold the first's for all. UnfitError unless samples are the same."""
+    for name, table in zip(names[1:], scores[1:], strict=True):
+        if table.ids != scores[0].ids:
+            raise UnfitError(
+                f"{name} has other samples than {names[0]}: what moved cannot be told.",
+                "Give checkpoints that were trained on one store.",
+            )
+    fits = tuple(analyse(table, config.gap) for table in scores)
+    held = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
+    return Movement(tuple(names), split, fits, held, config)

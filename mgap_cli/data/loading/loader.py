@@ -1,0 +1,121 @@
+"""Batches out of a store: gathered by index, moved to the device, augmented there.
+
+Every random draw is a function of (seed, epoch, step) alone, so that a run can be taken up at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mgap_cli.data.loading import augment
+from mgap_cli.data.loading.placement import Samples, send
+from mgap_cli.processes import SMALLEST, shares
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mgap_cli.config import AugmentConfig
+    from mgap_cli.data.store import Store
+
+
+@dataclass(frozen=True)
+class Batch:
+    """index: (B,) positions in the store; labels: (B,); frames: (B, T, 3, S, S); audio: (B, 1, F, L).
+
+    Of a batch that several processes share, index and labels are all B, frames and audio this one's share.
+    """
+
+    index: Tensor
+    labels: Tensor
+    frames: Tensor
+    audio: Tensor
+
+
+def generator_for(seed: int, *counters: int) -> torch.Generator:
+    """Return a CPU generator seeded by `seed` and the counters, independent of every other tuple."""
+    state = np.random.SeedSequence(seed, spawn_key=counters).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def training_steps(samples: int, batch_size: int) -> int:
+    """Return the batches of a training epoch, which drops no sample.
+
+    The last may be smaller. A single sample left over joins the batch before it instead: batch
+    normalisation has no statistics of one sample.
+    """
+    return max(1, -(-(samples - 1) // batch_size))
+
+
+class Loader:
+    """Batches of the samples at `indices` of a store; process `rank` of `ranks` holds its share of each.
+
+    samples: where they lie (default: where the store has them, on disk).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        indices: np.ndarray,
+        device: torch.device,
+        config: AugmentConfig,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+        samples: Samples | None = None,
+    ) -> None:
+        self.store, self.indices, self.device = store, indices, device
+        self.config, self.batch_size = config, batch_size
+        self.rank, self.ranks = rank, ranks
+        self.samples = samples or Samples(store, device)
+
+    @property
+    def steps(self) -> int:
+        """Batches of a training epoch."""
+        return training_steps(len(self.indices), self.batch_size)
+
+    def training(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's shuffled, augmented batches, from step `start` on.
+
+        They are the same however many processes share them. A process that a small batch leaves without a
+        share gets its first samples, for the network to run on; what comes of them counts nowhere.
+        """
+        order = torch.randperm(len(self.indices), generator=generator_for(seed, epoch)).numpy()
+        size, last = self.batch_size, self.steps - 1
+        steps = range(start, self.steps)
+        chosen = [self.indices[order[s * size : (s + 1) * size if s < last else None]] for s in steps]
+        rows = [self._rows(len(some)) for some in chosen]
+        shares_of = [some[own] for some, own in zip(chosen, rows, strict=True)]
+        with closing(self.samples.gather(shares_of)) as raws:
+            for step, some, own, raw in zip(steps, chosen, rows, raws, strict=True):
+                generator = generator_for(seed, epoch, step)
+                frames = augment.augment(raw.frames, self.config, generator, len(some), own)
+                audio = raw.audio.float().unsqueeze(1)
+                if self.config.audio_mask:
+                    audio = augment.mask(audio, self.config.audio_mask, generator, len(some), own)
+                yield self._batch(some, frames, audio)
+
+    def ordered(self) -> Iterator[Batch]:
+        """Yield every sample once, in the order of `indices`, without augmentation."""
+        starts = range(0, len(self.indices), self.batch_size)
+        chosen = [self.indices[start : start + self.batch_size] for start in starts]
+        with closing(self.samples.gather(chosen)) as raws:
+            for some, raw in zip(chosen, raws, strict=True):
+                frames = augment.resize(augment.to_float(raw.frames), self.config.image_size)
+                yield self._batch(some, frames, raw.audio.float().unsqueeze(1))
+
+    def _rows(self, total: int) -> slice:
+        """Return this process's rows of a batch of `total`."""
+        rows = shares(total, self.ranks)[self.rank]
+        return rows if rows.start < rows.stop else slice(0, SMALLEST)
+
+    def _batch(self, chosen: np.ndarray, frames: Tensor, audio: Tensor) -> Batch:
+        index, labels = (
+            send(torch.from_numpy(array), self.device) for array in (chosen, self.store.labels[chosen])
+        )
+        return Batch(index, labels, frames, audio)

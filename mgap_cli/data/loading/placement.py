@@ -1,0 +1,174 @@
+"""Where a store's samples lie while they are trained on, and how a batch of them reaches the device.
+
+`device`: all on the GPU, gathered there. `memory`: all in this process's memory. `map`: on disk, under the
+system's page cache. Batches are the same bits from each; only the waiting differs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgap_cli import processes
+from mgap_cli.stats.arrays import IntArray
+
+if TYPE_CHECKING:
+    from mgap_cli.config import RuntimeConfig
+    from mgap_cli.data.store import Store
+    from mgap_cli.output import Sink
+
+Kind = Literal["device", "memory", "map"]
+
+AHEAD = 2  # batches gathered before they are asked for
+_CHUNK = 1 << 26  # bytes copied to the GPU at a time
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A batch as the store has it, on the device: frames (B, T, H, W, 3) uint8, audio (B, F, L) float16."""
+
+    frames: Tensor
+    audio: Tensor
+
+
+class Samples:
+    """The samples of a store, to be gathered by their positions."""
+
+    def __init__(self, store: Store, device: torch.device, kind: Kind = "map") -> None:
+        self.device, self.kind = device, kind
+        self.arrays: tuple[np.ndarray, ...] = (store.frames, store.audio)
+        self.tensors: tuple[Tensor, ...] = ()
+        if kind == "device":
+            self.tensors = tuple(_on_device(array, device) for array in self.arrays)
+        elif kind == "memory":
+            self.arrays = tuple(np.array(array) for array in self.arrays)
+
+    def gather(self, batches: Iterable[IntArray]) -> Generator[Raw, None, None]:
+        """Yield the samples at each batch of positions, in order.
+
+        From the host's side a thread of its own gathers the next batches meanwhile, where there is
+        something to wait for: the disk, or a GPU.
+        """
+        if self.kind == "device":
+            for chosen in batches:
+                index = send(torch.from_numpy(chosen), self.device)
+                yield Raw(*(tensor.index_select(0, index) for tensor in self.tensors))
+        elif self.kind == "memory" and self.device.type == "cpu":
+            for chosen in batches:
+                yield self._sent(self._gathered(chosen))
+        else:
+            for gathered in self._ahead(batches):
+                yield self._sent(gathered)
+
+    def _ahead(self, batches: Iterable[IntArray]) -> Iterator[list[Tensor]]:
+        waiting: deque[Future[list[Tensor]]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="mgap-gather") as pool:
+            try:
+                for chosen in batches:
+                    waiting.append(pool.submit(self._gathered, chosen))
+                    if len(waiting) > AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:  # an epoch may be left at any step
+                for future in waiting:
+                    future.cancel()
+
+    def _gathered(self, chosen: IntArray) -> list[Tensor]:
+        """Return copies in host memory; pinned, if a GPU will fetch them."""
+        parts = []
+        for array in self.arrays:
+            dtype = torch.uint8 if array.dtype == np.uint8 else torch.float16
+            shape = (len(chosen), *array.shape[1:])
+            part = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+            np.take(array, chosen, axis=0, out=part.numpy(), mode="clip")  # `raise` would copy twice
+            parts.append(part)
+        return parts
+
+    def _sent(self, parts: list[Tensor]) -> Raw:
+        return Raw(*(part.to(self.device, non_blocking=self.device.type == "cuda") for part in parts))
+
+
+def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sink: Sink) -> Samples:
+    """Choose where the store's samples lie, and put them there, logging the choice and its reason.
+
+    On the GPU if they take at most `gpu_share` of its free memory; else in memory if all processes of this
+    machine together take at most `memory_share` of what is available; else they stay on disk.
+    """
+    size = store.frames.nbytes + store.audio.nbytes
+    kind: Kind = "map"
+    why = []
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        fits = size <= config.gpu_share * free
+        why.append(_compared(size, config.gpu_share, free, "the GPU's free memory"))
+        kind = "device" if fits else kind
+    if kind == "map":
+        available = available_memory()
+        sharing = processes.local_size()
+        what = "available memory" if sharing == 1 else f"available memory, for {sharing} processes"
+        why.append(_compared(size * sharing, config.memory_share, available, what))
+        kind = "memory" if size * sharing <= config.memory_share * available else kind
+    place = {"device": f"on {device}", "memory": "in memory", "map": "on disk, memory-mapped"}[kind]
+    sink.log(f"samples: {place} ({'; '.join(why)})")
+    return Samples(store, device, kind)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this process may still take; 0 where the system does not say."""
+    limits = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    except (OSError, ValueError, IndexError):
+        return 0
+    try:  # what a container or a batch system allows
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::/"):
+                group = Path("/sys/fs/cgroup") / line.removeprefix("0::/")
+                limits += [_left(folder) for folder in (group, *group.parents) if _is_limited(folder)]
+    except (OSError, ValueError):
+        pass
+    return max(0, min(limits, default=0))
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU's to the device; to a GPU through pinned memory, without a wait for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Copy piece by piece, so that the host never holds all of it."""
+    dtype = torch.uint8 if array.dtype == np.uint8 else torch.float16
+    whole = torch.empty(array.shape, dtype=dtype, device=device)
+    rows = max(1, _CHUNK // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        whole[start : start + rows] = torch.from_numpy(np.array(array[start : start + rows]))
+    return whole
+
+
+def _is_limited(folder: Path) -> bool:
+    file = folder / "memory.max"
+    return file.is_file() and file.read_text().strip() != "max"
+
+
+def _left(folder: Path) -> int:
+    """Return what a control group may still take; its page cache gives way."""
+    limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return limit - used + int(stat.get("inactive_file", 0))
+
+
+def _compared(size: int, share: float, of: int, what: str) -> str:
+    sign = "within" if size <= share * of else "over"
+    return f"{size / 1e9:.2g} GB, {sign} {share:.0%} of {of / 1e9:.2g} GB of {what}"

@@ -1,0 +1,213 @@
+"""Scores of any model, for any number of modalities: what their file or arrays hold, checked.
+
+A modality's scores are its probabilities of the true class, (N,), or the probabilities or logits of all
+classes, (N, C). Of the latter only what is measured is kept: a million samples fit in memory whatever the
+number of classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.gap.scores import (
+    Scores,
+    certainty_of,
+    check_names,
+    check_probabilities,
+    check_unique,
+    true_class_probability,
+)
+from mgap_cli.stats.arrays import FloatArray, IntArray
+
+Kind = Literal["p", "logits"]
+FUSED = "fused"  # a head that is no modality: its predictions and its loss count
+SUM_TOLERANCE = 1e-3  # of a row of probabilities, which half precision may have rounded
+_EXACT = 2**53  # up to here float64 represents every whole number
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One row a sample. p: modality to (N,) probabilities of the true class; see `Scores` for the rest."""
+
+    ids: list[str]
+    classes: tuple[str, ...]
+    labels: IntArray
+    p: dict[str, FloatArray]
+    predicted: dict[str, IntArray] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    p_fused: FloatArray | None = None
+    certainty: dict[str, FloatArray] = field(default_factory=dict)
+
+    def of_split(self, split: str) -> ScoreTable:
+        """Return the rows of which the column `split` has this value; UsageError if there are none."""
+        values = self.columns.get("split")
+        if values is None:
+            raise UsageError("--split: the scores have no column split.")
+        rows = [i for i, value in enumerate(values) if value == split]
+        if not rows:
+            raise UsageError(f"--split {split}: no sample of it; there are {', '.join(sorted(set(values)))}.")
+        return ScoreTable(
+            [self.ids[i] for i in rows],
+            self.classes,
+            self.labels[rows],
+            {name: p[rows] for name, p in self.p.items()},
+            {name: c[rows] for name, c in self.predicted.items()},
+            {name: [texts[i] for i in rows] for name, texts in self.columns.items()},
+            None if self.p_fused is None else self.p_fused[rows],
+            {name: c[rows] for name, c in self.certainty.items()},
+        )
+
+    def pairs(self) -> list[Scores]:
+        """Return the scores of every two modalities, in their order: the gap is first minus second."""
+        return [self.pair(*names) for names in combinations(self.p, 2)]
+
+    def pair(self, first: str, second: str) -> Scores:
+        """Return the scores of two modalities."""
+        predicted = {h: c for h, c in self.predicted.items() if h in (FUSED, first, second)}
+        return Scores(
+            self.ids,
+            self.classes,
+            self.labels,
+            self.p[first],
+            self.p[second],
+            predicted,
+            (first, second),
+            self.columns,
+            self.p_fused,
+            {name: c for name, c in self.certainty.items() if name in (first, second)},
+        )
+
+
+def table_of(
+    labels: Any,
+    heads: Mapping[str, tuple[Kind, Any]],
+    *,
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> ScoreTable:
+    """Return the table of arrays: labels (N,), and for each head its kind and its (N,) or (N, C) scores.
+
+    Labels are class indices or names; `classes` names the C columns. Samples without `ids` are numbered
+    from 0. Raises UnfitError for arrays that do not fit together, and as `Scores` does.
+    """
+    given = np.asarray(labels)
+    if given.ndim != 1:
+        raise UnfitError(f"The labels have shape {given.shape}; expected one for each sample.")
+    if given.dtype.kind == "f" and (given == np.round(given)).all() and (np.abs(given) <= _EXACT).all():
+        given = given.astype(np.int64)  # indices that a data frame made floats
+    if given.dtype.kind not in "iuUb":
+        raise UnfitError(f"The labels are of type {given.dtype}.", "Labels are class indices or names.")
+    names = [str(i) for i in range(len(given))] if ids is None else [str(i) for i in ids]
+    if len(names) != len(given):
+        raise UnfitError(f"{len(names)} ids, but {len(given)} labels.")
+    check_names("id", names)
+    check_unique(names)
+    scores = {name: (kind, np.asarray(values, dtype=np.float64)) for name, (kind, values) in heads.items()}
+    widths = set()
+    for name, (_, values) in scores.items():
+        if len(values.shape) not in (1, 2) or len(values) != len(given):
+            raise UnfitError(
+                f"The scores of {name} have shape {values.shape}; there are {len(given)} labels."
+            )
+        widths |= set(values.shape[1:])
+    if len(widths) > 1:
+        raise UnfitError(
+            f"The heads have different numbers of classes: {', '.join(map(str, sorted(widths)))}."
+        )
+    found, index = _indexed(given, classes, widths.pop() if widths else None)
+    p: dict[str, FloatArray] = {}
+    predicted: dict[str, IntArray] = {}
+    certainty: dict[str, FloatArray] = {}
+    for name, (kind, values) in scores.items():
+        if values.ndim == 1:
+            check_probabilities(name, values, names)
+            p[name] = values
+        else:
+            full = probabilities_of(name, kind, values, names)
+            p[name], predicted[name] = true_class_probability(full, index), full.argmax(axis=1)
+            certainty[name] = certainty_of(full)
+    p_fused = p.pop(FUSED, None)
+    require_two(p)
+    return ScoreTable(names, found, index, p, predicted, columns or {}, p_fused, certainty)
+
+
+def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[str]) -> FloatArray:
+    """Return an (n, C) matrix of probabilities, or of logits, as checked probabilities."""
+    if kind == "logits":
+        bad = ~np.isfinite(values).all(axis=1)
+        if bad.any():
+            raise UnfitError(
+                f"{bad.sum()} of {len(values)} rows of {name} logits have NaN or infinite values, "
+                f"such as that of {ids[int(np.argmax(bad))]!r}."
+            )
+        with np.errstate(over="ignore"):  # the difference of two huge logits may be -inf, and its exp is 0
+            shifted = values - values.max(axis=1, keepdims=True)
+        values = np.exp(shifted)
+        values /= values.sum(axis=1, keepdims=True)
+    else:
+        check_probabilities(name, values, ids)
+        off = np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE
+        if off.any():
+            raise UnfitError(
+                f"{off.sum()} of {len(values)} rows of {name} probabilities do not sum to 1, "
+                f"such as that of {ids[int(np.argmax(off))]!r}.",
+                f"Logits go in columns or arrays that are named logits_{name}.",
+            )
+    return values
+
+
+def require_two(modalities: Sequence[str] | Mapping[str, Any]) -> None:
+    """Raise UsageError unless there are two modalities, at least."""
+    if len(modalities) < 2:
+        raise UsageError(f"A gap takes two modalities; found {', '.join(modalities) or 'none'}.")
+
+
+def order_of(names: Sequence[str]) -> list[str]:
+    """Return class names in the order of tables: numbers by value, else by name."""
+    if all(name.isdecimal() for name in names):
+        return sorted(names, key=int)
+    return sorted(names)
+
+
+def _indexed(
+    labels: np.ndarray[Any, Any], classes: Sequence[str] | None, width: int | None
+) -> tuple[tuple[str, ...], IntArray]:
+    """Return class names, and (N,) indices into them, of labels that are indices or names."""
+    if classes is not None and width is not None and len(classes) != width:
+        raise UnfitError(f"{len(classes)} class names, but {width} scores for each sample.")
+    if classes is not None and len(set(map(str, classes))) < len(classes):
+        twice, _ = Counter(map(str, classes)).most_common(1)[0]
+        raise UnfitError(f"Two classes are named {twice!r}.", "Give each class its own name.")
+    size = len(classes) if classes is not None else width
+    if labels.dtype.kind in "iu" and size is not None:
+        outside = (labels < 0) | (labels >= size)
+        if outside.any():
+            what = f"{outside.sum()} of {len(labels)} labels are not in 0..{size - 1}"
+            raise UnfitError(f"{what}, such as {labels[outside][0]}.", "Labels are indices of the classes.")
+        names = tuple(map(str, classes if classes is not None else range(size)))
+        return names, labels.astype(np.int64)
+    present, inverse = np.unique(labels, return_inverse=True)
+    found = [str(name) for name in present.tolist()]
+    check_names("label", found)
+    if classes is None:
+        if width is not None:
+            raise UnfitError(
+                f"Labels such as {found[0]!r} do not say which of {width} classes they are.",
+                "Give class indices as labels, or the names of the classes in order as `classes`.",
+            )
+        names = tuple(order_of(found))
+    else:
+        names = tuple(map(str, classes))
+    position = {name: i for i, name in enumerate(names)}
+    unknown = [name for name in found if name not in position]
+    if unknown:
+        raise UnfitError(f"Label {unknown[0]!r} is none of the classes: {', '.join(names[:10])}.")
+    return names, np.array([position[name] for name in found], dtype=np.int64)[inverse]

@@ -1,0 +1,165 @@
+"""The adaptive objective: the mixture's posteriors steer each sample's loss.
+
+The three aims (smaller gaps; imbalanced samples moved towards the balanced ones; a heavier penalty on
+imbalanced samples) and the fusion's preference for balanced ones are those of arXiv 2510.21797; the
+formulas that realise them are ours:
+
+    L = mean_i[ w_i CE(z_i, y_i) ]  +  sum_m mean_i[ CE(z_m,i, y_i) ]
+      + lambda_gap   * mean_i[ (1 + beta r_i) d_i ]
+      + lambda_shift * mean_i[ r_i (u_i - mu_b)^2 ]        (or the KL divergence below)
+
+with r_i the posterior of imbalance and mu_b the balanced mean of the last fit (both without gradient),
+u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. Over signed gaps
+g_i takes the place of u_i in the shift term.
+
+d_i is the gap in nats, |log p_a,i - log p_v,i|, or u_i itself (`gap_scale = probability`). The
+gradient of u_i in a logit carries the factor p (1 - p) of the lagging modality: it vanishes where that
+modality is confidently wrong, which is where the gap is widest. In nats it does not: with `pull = weak` the
+term is the lagging modality's cross-entropy, up to what is constant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgap_cli.gap.mixture import IMBALANCED, Mixture, balanced_component, fit_mixture
+from mgap_cli.methods.base import Objective, unimodal_cross_entropy
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+    from mgap_cli.data.loading.loader import Batch
+    from mgap_cli.methods.base import BudgetEpoch, ScorePass
+    from mgap_cli.model.network import Outputs
+
+
+class Adaptive(Objective):
+    """Buffers: posterior (N,) of every sample of the store, its latest online gap (N,), NaN where
+    none was seen, and the balanced component's mean and standard deviation. For the record of an epoch
+    that is resumed in its middle: components (K, 3), a weight, mean and standard deviation each, NaN where
+    fewer were fitted; and fitted (3,): the epoch of the fit from 1, its samples, the balanced among them.
+    """
+
+    name = "adaptive"
+    posterior: Tensor
+    online_gap: Tensor
+    balanced_mean: Tensor
+    balanced_sd: Tensor
+    components: Tensor
+    fitted: Tensor
+
+    def __init__(self, config: Config, samples: int) -> None:
+        super().__init__(config, samples)
+        self.register_buffer("posterior", torch.zeros(samples))
+        self.register_buffer("online_gap", torch.full((samples,), torch.nan))
+        self.register_buffer("balanced_mean", torch.zeros(()))
+        self.register_buffer("balanced_sd", torch.ones(()))
+        self.register_buffer("components", torch.full((config.gap.components, 3), torch.nan))
+        self.register_buffer("fitted", torch.zeros(3, dtype=torch.int64))
+
+    def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
+        """Refit the mixture, every `refit_every` epochs."""
+        if epoch % self.config.adaptive.refit_every:
+            return []
+        seen = torch.nonzero(torch.isfinite(self.online_gap))[:, 0].cpu().numpy()
+        if self.config.adaptive.scores == "online" and len(seen):
+            index, gap = seen, self.online_gap[seen].cpu().numpy().astype(np.float64)
+        else:
+            scores, index = score()
+            gap = scores.gap
+        mixture, warnings = fit_mixture(gap, self.config.gap)
+        posterior = mixture.posterior(gap)
+        self.posterior[torch.from_numpy(index)] = torch.from_numpy(posterior).to(self.posterior)
+        self.balanced_mean.fill_(float(mixture.means[mixture.balanced]))
+        self.balanced_sd.fill_(float(mixture.sds[mixture.balanced]))
+        self._remember(mixture, epoch + 1, posterior)
+        parts = ", ".join(
+            f"{mixture.role(k)} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
+            for k in range(len(mixture.weights))
+        )
+        return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
+
+    def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
+        """Return the mixture that steered the epoch, as it was fitted at the start of `fitted_epoch`."""
+        fitted_epoch, samples, balanced = self.fitted.tolist()
+        if not fitted_epoch:  # taken up from a checkpoint of a program that did not keep it
+            return {}
+        kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
+        weights, means, sds = kept.T
+        mixture = Mixture(self.config.gap.kind, weights, means, sds, int(balanced_component(means, sds)))
+        components = [
+            {"role": mixture.role(k), "weight": weight, "mean": mean, "sd": sd}
+            for k, (weight, mean, sd) in enumerate(kept.tolist())
+        ]
+        found = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
+        return {"mixture": {"fitted_epoch": fitted_epoch, "n": samples, **found}}
+
+    def _remember(self, mixture: Mixture, epoch: int, posterior: np.ndarray) -> None:
+        rows = torch.from_numpy(np.stack([mixture.weights, mixture.means, mixture.sds], axis=1))
+        self.components.fill_(torch.nan)
+        self.components[: len(rows)] = rows.to(self.components)
+        balanced = int((posterior < IMBALANCED).sum())
+        self.fitted.copy_(torch.tensor([epoch, len(posterior), balanced]))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Checkpoints from before the mixture was kept can be gone on from.
+        for name in ("components", "fitted"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        options = self.config.adaptive
+        labels = batch.labels
+        log_a, log_v = (_true_log_probability(z, labels) for z in (outputs.audio, outputs.visual))
+        p_a, p_v = log_a.exp(), log_v.exp()
+        with torch.no_grad():
+            self.online_gap[batch.index] = p_a - p_v
+        r = self.posterior[batch.index]
+        w = 1 + options.alpha * (1 - r)
+        w = w / w.mean()
+        fused = (w * F.cross_entropy(outputs.fused.float(), labels, reduction="none")).mean()
+        g = _pulled_gap(p_a, p_v, options.pull)
+        u = g.abs()
+        distance = _pulled_gap(log_a, log_v, options.pull).abs() if options.gap_scale == "log" else u
+        gap = ((1 + options.beta * r) * distance).mean()
+        value = u if self.config.gap.kind == "absolute" else g
+        if options.shift == "squared":
+            shift = (r * (value - self.balanced_mean) ** 2).mean()
+        else:
+            shift = _shift_kl(value, r, self.balanced_mean, self.balanced_sd, self.config.gap.sd_floor)
+        return (
+            fused
+            + unimodal_cross_entropy(outputs, labels)
+            + options.lambda_gap * gap
+            + options.lambda_shift * shift
+        )
+
+
+def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return log softmax(logits)[label], (B,), in float32 whatever the logits came in."""
+    return F.log_softmax(logits.float(), dim=1).gather(1, labels[:, None])[:, 0]
+
+
+def _pulled_gap(a: Tensor, v: Tensor, pull: str) -> Tensor:
+    """Return a - v, (B,); `weak` lets gradient into the lower of the two only: gaps close upward."""
+    if pull == "both":
+        return a - v
+    audio_leads = a >= v
+    return torch.where(audio_leads, a.detach(), a) - torch.where(audio_leads, v, v.detach())
+
+
+def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:
+    """Return KL(N(m, s^2) || N(mean, sd^2)), m and s^2 weighted by r over the batch; 0 if r is 0.
+
+    The weights r / sum(r) sum to 1 however small the posteriors are: only their ratios count.
+    """
+    mass = r.sum()
+    share = r / torch.where(mass > 0, mass, torch.ones_like(mass))
+    m = (share * value).sum()
+    variance = (share * (value - m) ** 2).sum() + sd_floor**2
+    kl = 0.5 * (sd**2 / variance).log() + (variance + (m - mean) ** 2) / (2 * sd**2) - 0.5
+    return torch.where(mass > 0, kl, torch.zeros_like(kl))

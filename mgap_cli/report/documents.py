@@ -1,0 +1,185 @@
+"""The JSON documents and CSV files that commands leave: plain values, no NaN, a `schema` field."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgap_cli.analysis.movement import SIDES, Movement
+from mgap_cli.data.summary import Summary
+from mgap_cli.evaluation.metrics import Comparison
+from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, spreads
+from mgap_cli.gap.mixture import GapFit
+
+if TYPE_CHECKING:
+    from mgap_cli.evaluation.evaluate import Judgement  # its module imports torch
+
+
+def path_document(command: str, path: object, **more: Any) -> dict[str, Any]:
+    """Return the document of a command whose result is the path it wrote."""
+    return {"schema": f"mgap.{command}/1", "path": str(path), **more}
+
+
+def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, Any]:
+    """Return what inspect found; `verified` and `plot`, the PNG written, are null where nobody asked."""
+    written = None if plot is None else str(plot)
+    return {"schema": "mgap.inspect/1", **summary.to_dict(), "verified": verified or None, "plot": written}
+
+
+def gap_document(
+    source: object, split: str, fits: Mapping[str, GapFit], shown: Sequence[str], top: int | None = None
+) -> dict[str, Any]:
+    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `shown`.
+
+    top: no more than so many samples of each, the most imbalanced first.
+    """
+    samples = [
+        dict(zip(gap_columns(fits[name]), row, strict=True))
+        for name in shown
+        for row in gap_rows(fits[name], top)
+    ]
+    return {**gap_summary(source, split, fits), "samples": samples}
+
+
+def gap_summary(source: object, split: str, fits: Mapping[str, GapFit]) -> dict[str, Any]:
+    """Return the fit of each split or, of a file of scores, of each pair of modalities.
+
+    split: the one that was asked for; "" where the scores came in a file.
+    """
+    return {
+        "schema": "mgap.analyze-gap/1",
+        "checkpoint" if split else "scores": str(source),
+        "split": split,
+        "fits": {name: _fit_document(fit) for name, fit in fits.items()},
+    }
+
+
+def evaluation_document(
+    judged: Sequence[Judgement],
+    comparisons: Sequence[Comparison],
+    groups: Sequence[RunGroup] = (),
+    seed_comparisons: Sequence[SeedComparison] = (),
+) -> dict[str, Any]:
+    """Return what evaluate found: of each checkpoint, and of methods over their seeds."""
+    return {
+        "schema": "mgap.evaluate/1",
+        "evaluations": [j.to_dict() for j in judged],
+        "comparisons": [c.to_dict() for c in comparisons],
+        "groups": [_group_document(group, judged) for group in groups],
+        "group_comparisons": [c.to_dict() for c in seed_comparisons],
+        "correction": "Holm, over all comparisons of a kind",
+    }
+
+
+def _group_document(group: RunGroup, judged: Sequence[Judgement]) -> dict[str, Any]:
+    figures = spreads(group, [j.evaluation for j in judged])
+    return {
+        "name": group.name,
+        "stage": group.stage,
+        "objective": group.objective,
+        "settings": group.settings,
+        "checkpoints": {seed: str(judged[i].path) for seed, i in group.members.items()},
+        "figures": {name: spread.to_dict() for name, spread in figures.items()},
+    }
+
+
+def gap_columns(fit: GapFit) -> tuple[str, ...]:
+    """Return the names of the fields of `gap_rows`."""
+    modalities = fit.scores.modalities
+    heads = ("fused", *modalities)
+    scores = (f"p_{name}" for name in modalities)
+    return ("id", "label", *scores, "gap", "posterior", "component", *(f"predicted_{h}" for h in heads))
+
+
+def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
+    """Return a row a sample, most imbalanced first, at most `top`, with the fields of `gap_columns`."""
+    scores, names = fit.scores, np.array(fit.scores.classes, dtype=object)
+    order = np.lexsort((-np.abs(scores.gap), -fit.posterior))[:top]
+    roles = np.array([fit.role(k) for k in range(len(fit.mixture.weights))], dtype=object)
+    none = [""] * len(order)
+    predicted = (
+        names[scores.predicted[head][order]].tolist() if head in scores.predicted else none
+        for head in ("fused", *scores.modalities)
+    )
+    numbers = (scores.p_audio, scores.p_visual, scores.gap, fit.posterior)
+    return list(
+        zip(
+            [scores.ids[i] for i in order],
+            names[scores.labels[order]].tolist(),
+            *(values[order].tolist() for values in numbers),
+            roles[fit.component[order]].tolist(),
+            *predicted,
+            strict=True,
+        )
+    )
+
+
+def gap_csv(fit: GapFit) -> str:
+    """Return the per-sample table as CSV text."""
+    return _csv(gap_columns(fit), gap_rows(fit))
+
+
+def movement_csv(found: Movement) -> str:
+    """Return a row a sample: its gap at each checkpoint, its posterior by the first's mixture and its own.
+
+    Columns end in the number of the checkpoint, from 1; `sides` are those by the first's mixture.
+    """
+    scores, numbers = found.scores, range(1, len(found.fits) + 1)
+    kinds = ("gap", "posterior", "own_posterior")
+    header = ["id", "label", *(f"{kind}_{k}" for k in numbers for kind in kinds)]
+    values = [
+        column
+        for k, fit in enumerate(found.fits)
+        for column in (fit.scores.gap.tolist(), found.held[k].tolist(), fit.posterior.tolist())
+    ]
+    sides = ("-".join(SIDES[side] for side in column) for column in found.imbalanced.T.tolist())
+    labels = (scores.classes[label] for label in scores.labels.tolist())
+    return _csv([*header, "sides"], zip(scores.ids, labels, *values, sides, strict=True))
+
+
+def list_csv(fit: GapFit, rows: Sequence[int]) -> str:
+    """Return samples, by their places, as a list for `adapt --only` and other programs, in their order."""
+    scores = fit.scores
+    lines = ((scores.ids[i], scores.classes[scores.labels[i]], scores.gap[i], fit.posterior[i]) for i in rows)
+    return _csv(("id", "label", "gap", "posterior"), lines)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _fit_document(fit: GapFit) -> dict[str, Any]:
+    mixture = fit.mixture
+    return {
+        "n": len(fit.scores),
+        "kind": mixture.kind,
+        "modalities": list(fit.scores.modalities),
+        "components": [
+            {
+                "role": fit.role(k),
+                "weight": float(mixture.weights[k]),
+                "mean": float(mixture.means[k]),
+                "sd": float(mixture.sds[k]),
+                "share": float(np.mean(fit.component == k)),
+            }
+            for k in range(len(mixture.weights))
+        ],
+        "balanced_share": fit.balanced_share,
+        "mean_absolute_gap": float(np.abs(fit.scores.gap).mean()),
+        "mean_gap": float(fit.scores.gap.mean()),
+        f"{fit.scores.modalities[0]}_leads": float(np.mean(fit.scores.gap > 0)),
+        "bic": {str(k): v for k, v in fit.bic.items()},
+        "icl": {str(k): v for k, v in fit.icl.items()},
+        "log_likelihood": fit.log_likelihood,
+        "crossing": fit.crossing,
+        "bimodality": fit.bimodality.to_dict() if fit.bimodality else None,
+        "warnings": fit.warnings,
+    }

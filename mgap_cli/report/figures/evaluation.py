@@ -1,0 +1,293 @@
+"""Figures of an evaluation: confusion matrices, reliability diagrams, curves of robustness."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, MISSING, OCCLUSION
+from mgap_cli.report.figures.gap import DPI
+from mgap_cli.report.layout import printable, shortened
+from mgap_cli.report.palette import GREY, HEAD_STYLES, INK, METHOD_STYLES, SHARES, Style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mgap_cli.evaluation.metrics import Evaluation, HeadMetrics
+    from mgap_cli.evaluation.robustness import Condition
+    from mgap_cli.report.tables.evaluation import Contender
+    from mgap_cli.stats.arrays import FloatArray
+
+NUMBERED = 12  # classes up to which matrices stand in a row; more are in a square, beside a list
+LONGEST = 18  # characters of a class's name
+CONFUSIONS = 14  # in the list
+SPARSE = 10  # samples under which a bin's accuracy says little: drawn pale
+BANDS = 3  # lines up to which intervals are drawn
+UNITS = {
+    AUDIO_NOISE: "signal-to-noise ratio, dB",
+    FRAME_NOISE: "standard deviation, white = 1",
+    OCCLUSION: "share of the frame",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of robustness: whose, of which head, and its colour, dashes and marker."""
+
+    label: str
+    contender: Contender
+    head: str
+    style: Style
+
+
+def confusion_figure(e: Evaluation) -> Figure:
+    """Draw a confusion matrix a head, each row (a true class) in shares of its samples."""
+    from matplotlib.figure import Figure
+
+    heads, classes = list(e.heads), len(e.classes)
+    names = [shortened(printable(name), LONGEST) for name in e.classes]
+    many = classes > NUMBERED
+    side = 9.5 if many else max(4.6, 0.62 * classes + 1.6)
+    columns = 2 if many else len(heads)
+    rows = 2 if many and len(heads) > 1 else 1
+    figure = Figure(
+        figsize=(columns * side, rows * side + 0.9), dpi=100 if many else DPI, layout="constrained"
+    )
+    size = 13 if not many else max(7.0, min(13.0, 330 / classes))
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(heads) + many)]
+    for axes, head in zip(panels, heads, strict=False):
+        m = e.heads[head]
+        counts = np.array(m.confusion, dtype=np.float64)
+        total = counts.sum(axis=1, keepdims=True)
+        shares = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+        axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1, aspect="equal")
+        _number(axes, shares, size * (0.78 if many else 0.9))
+        axes.set_xticks(range(classes), names, rotation=90, fontsize=size, parse_math=False)
+        axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
+        axes.set_xlabel("predicted", fontsize=14)
+        axes.set_ylabel("true", fontsize=14)
+        axes.set_title(f"{head}: {m.accuracy:.1%} right", fontsize=15, loc="left")
+        axes.tick_params(length=0)
+    if many:
+        _list_confusions(panels[-1], e, names)
+    figure.suptitle(
+        f"Confusion: % of each true class, {e.split} split, n = {e.n}\n{e.name}",
+        fontsize=16,
+        x=0.01,
+        ha="left",
+        parse_math=False,
+    )
+    return figure
+
+
+def _number(axes: Any, shares: FloatArray, size: float) -> None:
+    """Write percentages into the cells that round to one or more."""
+    for row, column in np.argwhere(np.nan_to_num(shares) >= 0.005):
+        share = shares[row, column]
+        colour = "white" if share > 0.55 else INK
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=size, color=colour)
+
+
+def _list_confusions(axes: Any, e: Evaluation, names: Sequence[str]) -> None:
+    """List the pairs of classes that the first head takes for one another most, by share of the true one."""
+    head = next(iter(e.heads))
+    counts = np.array(e.heads[head].confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    order = np.argsort(shares, axis=None, kind="stable")[::-1][:CONFUSIONS]
+    lines = [f"Most frequent confusions, {head}", ""]
+    for i, j in zip(*np.unravel_index(order, shares.shape), strict=True):
+        if shares[i, j] > 0:
+            lines.append(f"{shares[i, j]:4.0%} of {names[i]} (n = {counts[i].sum()}) → {names[j]}")
+    axes.text(0.02, 0.98, "\n".join(lines), va="top", fontsize=17, linespacing=1.6, parse_math=False)
+    axes.axis("off")
+
+
+def reliability_figure(e: Evaluation) -> Figure:
+    """Draw each head's accuracy by confidence, in its colour, with the diagonal; below it, the samples."""
+    from matplotlib.figure import Figure
+
+    heads = list(e.heads)
+    figure = Figure(figsize=(5 * len(heads) + 0.4, 6.6), dpi=DPI, layout="constrained")
+    grid = figure.add_gridspec(2, len(heads), height_ratios=[4, 1])
+    for column, head in enumerate(heads):
+        upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
+        _reliability(upper, lower, head, e.heads[head], first=column == 0)
+    figure.suptitle(
+        f"Reliability: accuracy by confidence, {e.split} split, n = {e.n}\n{e.name}",
+        fontsize=16,
+        x=0.01,
+        ha="left",
+        parse_math=False,
+    )
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=12, frameon=False)
+    return figure
+
+
+def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool) -> None:
+    found = m.reliability
+    bins = len(found.counts)
+    edges = np.linspace(0, 1, bins + 1)
+    left, width = edges[:-1], 1 / bins
+    accuracy, confidence = (
+        np.array([np.nan if v is None else v for v in values])
+        for values in (found.accuracy, found.confidence)
+    )
+    counts = np.array(found.counts)
+    colour = HEAD_STYLES[head][0]
+    for name, shown, alpha in (
+        ("accuracy", counts >= SPARSE, 0.65),
+        (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.25),
+    ):
+        upper.bar(
+            left[shown],
+            accuracy[shown],
+            width,
+            align="edge",
+            color=colour,
+            alpha=alpha,
+            ec="white",
+            label=name,
+        )
+    upper.plot(
+        confidence,
+        confidence,
+        linestyle="",
+        marker="_",
+        markersize=15,
+        markeredgewidth=3,
+        color=INK,
+        label="mean confidence",
+    )
+    upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.5, label="calibrated")
+    low, high = m.ece_interval.to_list()
+    upper.set_title(
+        f"{head}: ECE {found.ece:.1%} ({100 * low:.1f}–{100 * high:.1f})", fontsize=14, loc="left"
+    )
+    lower.bar(left, counts / found.n, width, align="edge", color=GREY, edgecolor="white")
+    lower.axvline(m.accuracy, color=colour, linewidth=2.5)
+    lower.axvline(found.mean_confidence, color=INK, linewidth=1.5, linestyle="--")
+    lower.set_xlabel("confidence", fontsize=14)
+    lower.set_ylim(0, 1.1 * counts.max() / found.n)
+    upper.set_ylim(0, 1)
+    for axes in (upper, lower):
+        axes.set_xlim(0, 1)
+        axes.tick_params(labelsize=12)
+        axes.spines[["top", "right"]].set_visible(False)
+    if first:
+        upper.set_ylabel("accuracy in the bin", fontsize=14)
+        lower.set_ylabel("share of\nsamples", fontsize=14)
+
+
+def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
+    """Draw accuracy over levels: every head of one contender, or the main one of several, at most eight."""
+    from matplotlib.figure import Figure
+
+    evaluation = side_by_side[0].members[0].evaluation
+    alone = len(side_by_side) == 1
+    lines = (
+        [Line(head, side_by_side[0], head, HEAD_STYLES[head]) for head in evaluation.heads]
+        if alone
+        else [
+            Line(shortened(printable(c.name), 40, middle=True), c, c.head, style)
+            for c, style in zip(side_by_side, METHOD_STYLES, strict=False)
+        ]
+    )
+    figure = Figure(figsize=(13, 8.6), dpi=DPI, layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True).ravel()
+    for axes, corruption in zip(panels, (AUDIO_NOISE, FRAME_NOISE, OCCLUSION), strict=False):
+        _curves(axes, corruption, lines)
+    _missing(panels[3], lines)
+    for axes in panels:
+        axes.axhline(1 / len(evaluation.classes), color=GREY, linestyle=":", linewidth=1.5, label="chance")
+        axes.set_ylim(0, 1.02)
+        axes.tick_params(labelsize=12)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[::2]:
+        axes.set_ylabel("accuracy", fontsize=14)
+    head = "" if alone else f"{'/'.join(dict.fromkeys(line.head for line in lines))} head, "
+    left_out = len(side_by_side) - len(METHOD_STYLES)
+    band = f"{100 * evaluation.confidence:g} % interval (Wilson)" if len(lines) <= BANDS else ""
+    if any(len(line.contender.members) > 1 for line in lines):
+        band = "± 1 standard deviation over seeds"
+    figure.suptitle(
+        f"Robustness: {head}{evaluation.split} split, n = {evaluation.n}"
+        + (f"; band: {band}" if band else "")
+        + (f"\n{side_by_side[0].name}" if alone else "")
+        + (f"\nthe first {len(METHOD_STYLES)}; {left_out} more are in the table" if left_out > 0 else ""),
+        fontsize=16,
+        x=0.01,
+        ha="left",
+        parse_math=False,
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=3 if alone else 2, fontsize=12, frameon=False
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    return figure
+
+
+def _accuracies(line: Line, corruption: str) -> list[tuple[Condition, list[float]]]:
+    """Return a corruption's conditions, each with the accuracy of every member."""
+    members = line.contender.members
+    return [
+        (measured.condition, [member.robustness[i].accuracy[line.head] for member in members])
+        for i, measured in enumerate(members[0].robustness)
+        if measured.condition.corruption == corruption
+    ]
+
+
+def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
+    """Draw a curve a line from clean to worst; a band of one sd over seeds or, of few lines, the interval."""
+    found = []
+    for line in lines:
+        found = [*_accuracies(line, CLEAN), *_accuracies(line, corruption)]
+        x, mean = np.arange(len(found)), np.array([statistics.fmean(values) for _, values in found])
+        colour, dash, marker = line.style
+        axes.plot(
+            x,
+            mean,
+            color=colour,
+            linestyle=dash,
+            marker=marker,
+            markersize=7,
+            linewidth=2.5,
+            label=line.label,
+        )
+        members = line.contender.members
+        if len(members) > 1:
+            sd = np.array([statistics.stdev(values) for _, values in found])
+            axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
+        elif len(lines) <= BANDS:
+            bounds = np.array(
+                [
+                    m.interval[line.head].to_list()
+                    for m in members[0].robustness
+                    if m.condition.corruption in (CLEAN, corruption)
+                ]
+            )
+            axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.15, linewidth=0)
+    axes.set_xticks(range(len(found)), [CLEAN, *(f"{c.level:g}" for c, _ in found[1:])])
+    axes.set_xlabel(UNITS[corruption], fontsize=13)
+    axes.set_title(corruption.capitalize(), fontsize=14, loc="left")
+
+
+def _missing(axes: Any, lines: Sequence[Line]) -> None:
+    """Draw a bar a line for each modality that is missing, and what takes its place."""
+    width = 0.84 / len(lines)
+    ticks: list[str] = []
+    for place, line in enumerate(lines):
+        found = [row for name in MISSING.values() for row in _accuracies(line, name)]
+        x = np.arange(len(found)) + (place - (len(lines) - 1) / 2) * width
+        heights = [statistics.fmean(values) for _, values in found]
+        axes.bar(x, heights, width, color=line.style[0], edgecolor="white")
+        ticks = [f"{c.modality}\nby {c.fill}" for c, _ in found]
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_title("A modality missing, replaced", fontsize=14, loc="left")

@@ -1,0 +1,362 @@
+"""A run folder as one page: what was run, what came of it, and the clips that it is about."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import struct
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgap_cli import __version__
+from mgap_cli.analysis.breakdown import breakdown, usual_columns
+from mgap_cli.config import AnalysisConfig, Config
+from mgap_cli.data.store import Store
+from mgap_cli.data.summary import summarise
+from mgap_cli.errors import MgapError
+from mgap_cli.files import MALFORMED, damaged
+from mgap_cli.gap.mixture import GapFit
+from mgap_cli.gap.saved import saved_fit
+from mgap_cli.report.figures.contact_sheet import CLIPS, clip_figures
+from mgap_cli.report.figures.gap import gap_figure, png_bytes
+from mgap_cli.report.figures.history import history_figure
+from mgap_cli.report.layout import p_value, printable
+from mgap_cli.report.page.html import Section, figure_html, page, pairs_html, text_html
+from mgap_cli.report.tables import gap as tables
+from mgap_cli.report.tables import gap_analysis as gap_tables
+from mgap_cli.report.tables import run as run_tables
+from mgap_cli.report.tables import store as store_tables
+from mgap_cli.report.tables.movement import history_tables
+from mgap_cli.runs.layout import STAGES, gap_path
+from mgap_cli.runs.reader import RunFolder
+
+TOP = 20  # samples that are listed
+
+PLOTS = {  # the endings of the PNG files that evaluate writes: what they show
+    "-confusion": "Confusion matrices",
+    "-calibration": "Reliability: accuracy over confidence",
+    "-robustness": "Accuracy under noise, occlusion and without a modality",
+}
+
+
+class RunReport:
+    """Builds the page of a run. verdict: its sentences; missing: what is not there, and why."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.verdict: list[str] = []
+        self.missing: list[str] = []
+        self.store: Store | None = None
+        self.fit: GapFit | None = None
+
+    def html(self) -> str:
+        """Return the page. Raises UnfitError for files of the folder that are damaged."""
+        unavailable = ""
+        try:
+            self.store = self.run.open_store()
+        except MgapError as error:
+            unavailable = f"The data cannot be shown: {error.message} {error.hint}".strip()
+        sections = [
+            self._built("run", "What was run", self._what_was_run, "metrics.jsonl"),
+            self._gaps(),
+            self._built("evaluation", "Evaluation", self._evaluation, "evaluate.json"),
+            self._built("time", "Over time", self._over_time, "metrics.jsonl"),
+            self._built("moves", "Which samples moved", self._moves, "movement.json"),
+            self._clips(unavailable),
+            self._data(unavailable),
+            self._built("configuration", "Configuration", self._configuration, "config.yaml"),
+            self._built("environment", "Environment", self._environment, "env.json"),
+        ]
+        status = self.run.status
+        state = (
+            f"{status.get('state', 'state unknown')} in stage {status['stage']}" if "stage" in status else ""
+        )
+        subtitle = "; ".join(filter(None, [f"by mgap {__version__}", str(self.run.path.resolve()), state]))
+        if state and status.get("state") != "done":
+            self.verdict.append(f"The run is not finished: {state}, epoch {status.get('epoch')}.")
+        return page(f"mgap report: {self.run.name}", subtitle, self.verdict, sections)
+
+    def _built(self, key: str, title: str, build: Callable[[Section], None], file: str) -> Section:
+        section = Section(key, title)
+        self._fill(section, build, file)
+        return section
+
+    def _fill(self, section: Section, build: Callable[[Section], None], file: str) -> None:
+        try:
+            build(section)
+        except (*MALFORMED, struct.error) as error:  # the latter: of a PNG that is cut short
+            raise damaged(self.run.path / file, error) from error
+
+    def _lacks(self, section: Section, what: str, command: str) -> None:
+        self.missing.append(section.key)
+        section.say(
+            f"{what} To have it here: `{command}`, then `{self.run.command('report', str(self.run.path))}`.",
+            missing=True,
+        )
+
+    def _current(self, section: Section, file: str, command: str) -> dict[str, Any] | None:
+        """Return a document; None, and the section says so, where there is none of these checkpoints."""
+        document = self.run.document(file)
+        if document is None:
+            self._lacks(section, "Nothing is known yet.", command)
+            return None
+        outdated = self.run.outdated(document.get("sha256", {}))
+        if outdated:
+            what = f"{file} is of an earlier {', '.join(outdated)} than the one in the folder, and left out."
+            self._lacks(section, what, command)
+            return None
+        return document
+
+    def _what_was_run(self, section: Section) -> None:
+        run = self.run
+        if not run.epochs:
+            section.say("No epoch is finished yet.", missing=True)
+            return
+        section.add(run_tables.stage_table(run))
+        facts = {}
+        if run.environment.get("command"):
+            facts["last command"] = _command_line(run.environment)
+        if self.store is not None:
+            counts = ", ".join(f"{s} {int((self.store.splits == s).sum())}" for s in ("train", "val", "test"))
+            facts["data"] = f"{self.store.name}, {self.store.path}"
+            facts["samples"] = counts
+        facts["seed"] = str(run.settings.get("train.seed", "-"))
+        section.blocks.append(pairs_html("Run", facts))
+
+    def _gaps(self) -> Section:
+        """Show what analyze-gap found for each stage; the warm-up alone must have been analysed."""
+        section = Section("gap", "Modality gap")
+        needed = "adapt" if [*self.run.checkpoints] == ["adapt"] else "warmup"
+        for stage in STAGES:
+            document = gap_path(self.run.path / f"{stage}.pt", ".json")
+            if stage == needed or document.is_file():
+                self._fill(section, partial(self._gap, stage), document.name)
+        return section
+
+    def _gap(self, stage: str, section: Section) -> None:
+        checkpoint = f"{stage}.pt"
+        command = self.run.command("analyze-gap", checkpoint)
+        csv, json = (gap_path(self.run.path / checkpoint, suffix) for suffix in (".csv", ".json"))
+        document = self._current(section, json.name, command)
+        if document is None:
+            return
+        split = document["split"]
+        columns = {}
+        if self.store is not None:
+            columns = {
+                name: dict(zip(self.store.ids, values, strict=True))
+                for name, values in self.store.columns.items()
+            }
+        section.say(f"Of `{checkpoint}`, on the {split} split.")
+        fit = saved_fit(csv, document["fits"][split], columns) if csv.is_file() else None
+        if fit is None or len(fit.scores) != document["fits"][split]["n"]:
+            self._lacks(section, f"There is no {csv.name} of this split.", command)
+            section.add(run_tables.split_table(document))
+            return
+        if self.fit is None:
+            self.fit = fit
+        if fit.bimodality:
+            self.verdict.append(f"Gaps of {checkpoint} on {split}: {fit.bimodality.sentence.rstrip('.')}.")
+            section.add(gap_tables.verdict_table(fit, split))
+        shares = f"{fit.balanced_share:.1%} of {len(fit.scores)} samples balanced"
+        section.picture(
+            png_bytes(gap_figure(fit, split)),
+            f"Histogram of the modality gaps, the mixture's components and the posterior curve: {shares}.",
+            f"Histogram of the gaps, the mixture over it, and the posterior of imbalance; {shares}.",
+        )
+        section.add(tables.component_table(fit, split), run_tables.split_table(document))
+        analysis = self._analysis_config(fit)
+        section.add(tables.diagnostics_table(fit, split), tables.lead_table(fit, analysis.confidence, split))
+        everyone = np.ones(len(fit.scores), dtype=bool)
+        for column in usual_columns(fit):
+            section.add(gap_tables.breakdown_table(breakdown(fit, column, everyone, analysis), fit, split))
+        section.add(tables.posterior_table(fit, TOP, split))
+
+    def _analysis_config(self, fit: GapFit) -> AnalysisConfig:
+        """Return the settings of the analysis that is shown: its confidence, and the run's number of bins."""
+        usual = AnalysisConfig()
+        bins = int(self.run.settings.get("analysis.bins", usual.bins))
+        confidence = fit.bimodality.confidence if fit.bimodality else usual.confidence
+        return dataclasses.replace(usual, confidence=confidence, bins=bins)
+
+    def _evaluation(self, section: Section) -> None:
+        trained = [f"{stage}.pt" for stage in self.run.checkpoints] or ["warmup.pt"]
+        document = self._current(section, "evaluate.json", self.run.command("evaluate", *trained))
+        if document is None:
+            return
+        self._judge(document)
+        section.add(*run_tables.evaluation_tables(document))
+        for png in sorted(self.run.path.glob("evaluate-*.png")):
+            what = next((text for ending, text in PLOTS.items() if png.stem.endswith(ending)), png.stem)
+            self._embed(section, png, f"{what} ({png.name})")
+
+    def _judge(self, document: dict[str, Any]) -> None:
+        found = document["evaluations"]
+        first, last = found[0], found[-1]
+        for head in last["heads"]:
+            values = []
+            for e in [first, last] if first is not last else [last]:
+                if head in e["heads"]:
+                    m = e["heads"][head]
+                    low, high = m["accuracy_interval"]
+                    values.append(f"{m['accuracy']:.1%} ({low:.1%} to {high:.1%}) at {e['name']}")
+            sentence = (
+                f"{head.capitalize()} accuracy on {last['split']}, n = {last['n']}: {', '.join(values)}"
+            )
+            for c in document["comparisons"]:
+                if (c["a"], c["b"], c["head"]) == (first["name"], last["name"], head):
+                    low, high = c["interval"]
+                    sentence += (
+                        f"; {100 * c['accuracy_difference']:+.1f} points "
+                        f"({100 * low:+.1f} to {100 * high:+.1f}), McNemar p {p_value(c['mcnemar_p'])}"
+                    )
+            self.verdict.append(f"{sentence}.")
+
+    def _over_time(self, section: Section) -> None:
+        if not self.run.epochs:
+            section.say("No epoch is finished yet.", missing=True)
+            return
+        last = self.run.epochs[-1]
+        section.picture(
+            png_bytes(history_figure(self.run.epochs, self.run.name)),
+            "Accuracies of the heads and, in the adaptive stage, the mixture's means and weights over "
+            f"{len(self.run.epochs)} epochs, to {last['stage']} epoch {last['epoch']}.",
+        )
+        section.add(*history_tables(self.run.epochs))
+
+    def _moves(self, section: Section) -> None:
+        if len(self.run.checkpoints) < 2:
+            section.say("Moves take two finished stages, a warm-up and an adaptive one.")
+            return
+        document = self._current(
+            section, "movement.json", self.run.command("analyze-gap", "warmup.pt", "adapt.pt", "--plot")
+        )
+        if document is None:
+            return
+        held = document["since_first"][-1]["held"]
+        recovered, _, worsened, _ = held["moves"]
+        parts = []
+        for move, name in ((recovered, "imbalanced"), (worsened, "balanced")):
+            if move["interval"]:
+                low, high = move["interval"]
+                parts.append(
+                    f"{move['samples']} of the {name} ({move['share_of_before']:.1%}, "
+                    f"{low:.1%} to {high:.1%}) became {move['after']}"
+                )
+        first, last = document["checkpoints"][0], document["checkpoints"][-1]
+        self.verdict.append(
+            f"From {first} to {last} on {document['split']}, n = {document['n']}, by the mixture of {first}: "
+            f"{'; '.join(parts)}."
+        )
+        section.add(*run_tables.move_tables(document))
+        self._embed(
+            section, self.run.path / "movement.png", f"Each sample's gap at {last} over its gap at {first}"
+        )
+
+    def _embed(self, section: Section, png: Path, what: str) -> None:
+        if not png.is_file():
+            return
+        content = png.read_bytes()
+        if not content.startswith(b"\x89PNG"):
+            raise damaged(png, "not a PNG")
+        section.picture(content, f"{what}.", f"{what}.")
+
+    def _clips(self, unavailable: str) -> Section:
+        section = Section("clips", "The most imbalanced clips")
+        if unavailable:
+            section.say(unavailable, missing=True)
+            self.missing.append("clips")
+            return section
+        if self.fit is None or self.store is None:
+            section.say("Which they are is not known: see the modality gap above.", missing=True)
+            self.missing.append("clips")
+            return section
+        fit, store = self.fit, self.store
+        place = {id_: i for i, id_ in enumerate(store.ids)}
+        order = np.lexsort((-np.abs(fit.scores.gap), -fit.posterior))[:CLIPS].tolist()
+        order = [i for i in order if fit.scores.ids[i] in place]
+        if not order:
+            section.say("None of the samples that were analysed is in the store.", missing=True)
+            return section
+        rows = [place[fit.scores.ids[i]] for i in order]
+        section.say(
+            f"The {len(order)} samples that the mixture finds most imbalanced, as the network gets them: "
+            "frames, then the log-spectrogram, on one scale of loudness. A dashed line marks where the sound "
+            "of a shorter clip starts again."
+        )
+        cells = []
+        first, second = fit.scores.modalities
+        for i, figure in zip(order, clip_figures(store, rows), strict=True):
+            id_, label = fit.scores.ids[i], fit.scores.classes[fit.scores.labels[i]]
+            p, q = fit.scores.p_audio[i], fit.scores.p_visual[i]
+            leads = first if p > q else second
+            caption = (
+                f"<strong>{text_html(label)}</strong>, {text_html(id_)}<br>p {text_html(first)} {p:.3f}, "
+                f"p {text_html(second)} {q:.3f}, gap {p - q:+.3f}, posterior {fit.posterior[i]:.3f}"
+            )
+            alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {p - q:+.2f}."
+            cells.append(figure_html(png_bytes(figure), alt, caption))
+        section.blocks.append(f'<div class="clips">{"".join(cells)}</div>')
+        return section
+
+    def _data(self, unavailable: str) -> Section:
+        section = Section("data", "Data: leakage and skipped clips")
+        if self.store is None:
+            section.say(unavailable, missing=True)
+            self.missing.append("data")
+            return section
+        summary = summarise(self.store)
+        section.add(
+            store_tables.leak_table(summary),
+            store_tables.skip_table(summary),
+            store_tables.split_table(summary),
+            store_tables.class_table(summary),
+            store_tables.group_table(summary),
+            store_tables.overview_table(summary, False),
+        )
+        return section
+
+    def _configuration(self, section: Section) -> None:
+        if not self.run.config_text:
+            section.say("There is no config.yaml yet.", missing=True)
+            return
+        usual = Config().flat()
+        changed = {
+            key: f"{_plain(value)} (default {_plain(usual.get(key, '-'))})"
+            for key, value in self.run.settings.items()
+            if _plain(value) != _plain(usual.get(key, "-"))
+        }
+        section.blocks.append(pairs_html("Settings that differ from the defaults", changed))
+        lines = "\n".join(printable(line) for line in self.run.config_text.splitlines())
+        section.blocks.append(
+            f"<p>All of them, valid for <code>--config</code>:</p><pre>{escape(lines)}</pre>"
+        )
+
+    def _environment(self, section: Section) -> None:
+        environment = self.run.environment
+        if not environment:
+            section.say("There is no env.json yet.", missing=True)
+            return
+        versions = environment.get("versions", {})
+        facts = {key: value for key, value in environment.items() if key not in ("versions", "command")}
+        facts["command"] = _command_line(environment)
+        section.blocks.append(pairs_html("Machine", facts))
+        section.blocks.append(pairs_html("Versions", versions))
+
+
+def _command_line(environment: dict[str, Any]) -> str:
+    """Return the words after the program's own path, which says nothing."""
+    return shlex.join(["mgap", *map(str, environment.get("command", [])[1:])])
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

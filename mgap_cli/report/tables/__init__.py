@@ -1,0 +1,1 @@
+"""Rich tables for a terminal, one module per command or document."""

@@ -1,0 +1,481 @@
+"""What `evaluate` prints: checkpoints, or methods over their seeds, and what was asked for beside them.
+
+Readable at 80 columns: of few checkpoints everything with its interval, of many a line each. Each function
+returns a renderable; see `tables`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from mgap_cli.evaluation.by_column import GroupAccuracy
+from mgap_cli.evaluation.evaluate import Judgement
+from mgap_cli.evaluation.metrics import Comparison, Evaluation
+from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, MISSING, OCCLUSION, Condition
+from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, Spread, several_seeds, spreads
+from mgap_cli.report.layout import (
+    add_numbers,
+    cropped,
+    new_table,
+    p_value,
+    percent,
+    printable,
+    titled,
+    verbatim,
+)
+from mgap_cli.stats.intervals import Interval
+from mgap_cli.stats.paired import smallest_p
+
+BLOCK = 7  # checkpoints that fit side by side in 80 columns
+WIDEST = 14  # letters of a word of a method's name that fit beside its figures in 80 columns
+FEW = 4  # checkpoints up to which each has a paragraph of its own
+LISTED = 20  # groups of samples that are shown; of more, the least and the most accurate
+DEFINITIONS = {
+    AUDIO_NOISE: "audio noise: white, at that signal-to-noise ratio, added to the stored spectrum",
+    FRAME_NOISE: "frame noise: Gaussian, white being 1",
+    OCCLUSION: "occlusion: a square of that share of the frame",
+    MISSING["audio"]: "missing: its input replaced by zeros, or by the training split's mean",
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A checkpoint, or the checkpoints of one method over its seeds; their figures are averaged."""
+
+    name: str
+    members: tuple[Judgement, ...]
+
+    @property
+    def head(self) -> str:
+        """The fused head, or the only one."""
+        heads = self.members[0].evaluation.heads
+        return "fused" if "fused" in heads else next(iter(heads))
+
+
+def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[Contender]:
+    """Return what is to stand side by side: groups where one has several seeds, else checkpoints."""
+    if several_seeds(groups):
+        return [Contender(g.name, tuple(judged[i] for i in g.members.values())) for g in groups]
+    return [Contender(j.evaluation.name, (j,)) for j in judged]
+
+
+def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
+    """Checkpoints below one another: each head's accuracy, fused macro-F1 and mAP, the gap."""
+    heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
+    few = len(evaluations) <= FEW
+    table = new_table()
+    if not few:
+        add_numbers(table, "")
+    table.add_column("checkpoint", overflow="fold")
+    add_numbers(table, *(f"{head}\nacc. %" for head in heads))
+    add_numbers(table, "macro-F1\n%", "mAP\n%", "mean\n|gap|", "bal.\n%")
+    for number, e in enumerate(evaluations):
+        if few and number:
+            table.add_row()
+        (_paragraph if few else _line)(table, number, e, heads)
+    level = _level(evaluations[0].confidence)
+    where = "Below each share: its {} interval." if few else "{} intervals: --json."
+    notes = [
+        f"{where.format(level)} macro-F1, mAP: fused head. "
+        "bal.: share of samples with a posterior of imbalance under 1/2."
+    ]
+    for absent in dict.fromkeys(e.absent for e in evaluations if e.absent):
+        notes.append(f"No samples of {', '.join(map(printable, absent))}: left out of mAP.")
+    return titled(f"Evaluation{_on(evaluations)}", table, *notes)
+
+
+def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
+    fused = e.heads.get("fused")
+    seed = f"seed {e.seed}" if e.seed else ""
+    lines = [e.name, ", ".join(filter(None, [e.stage, e.objective, seed]))]
+    table.add_row(
+        verbatim("\n".join(printable(line) for line in lines if line)),
+        *(
+            _with_interval(e.heads[head].accuracy, e.heads[head].accuracy_interval)
+            if head in e.heads
+            else "-"
+            for head in heads
+        ),
+        _with_interval(fused.macro_f1, fused.macro_f1_interval) if fused else "-",
+        _with_interval(fused.mean_average_precision, fused.mean_average_precision_interval) if fused else "-",
+        *_gap(e),
+    )
+
+
+def _line(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
+    fused = e.heads.get("fused")
+    table.add_row(
+        str(number + 1),
+        cropped(e.name, middle=True),
+        *(percent(m.accuracy if (m := e.heads.get(head)) else None) for head in heads),
+        percent(fused.macro_f1 if fused else None),
+        percent(fused.mean_average_precision if fused else None),
+        *_gap(e),
+    )
+
+
+def _gap(e: Evaluation) -> list[str]:
+    return [
+        f"{e.gap.mean_absolute:.3f}" if e.gap else "-",
+        percent(e.gap.balanced if e.gap else None),
+    ]
+
+
+def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
+    """Balanced accuracy, top-k, calibration: every head of one checkpoint, or the fused one of several."""
+    alone = len(evaluations) == 1
+    rows = [
+        (number, e, head)
+        for number, e in enumerate(evaluations, start=1)
+        for head in e.heads
+        if alone or head == ("fused" if "fused" in e.heads else next(iter(e.heads)))
+    ]
+    ranked = next((m.top_k for _, e, head in rows if (m := e.heads[head]).top_k), None)
+    few = len(evaluations) <= FEW
+    table = new_table()
+    if not few:
+        add_numbers(table, "")
+    table.add_column("head" if alone else "checkpoint")
+    add_numbers(table, "accuracy\n%", *([] if few else ["interval\n%"]), "balanced\nacc. %")
+    if ranked:
+        add_numbers(table, f"top-{ranked.k}\n%")
+    add_numbers(table, "mean conf.\n%", "ECE\n%")
+    shown = _with_interval if few else lambda share, interval: percent(share)
+    for number, e, head in rows:
+        m = e.heads[head]
+        name = cropped(head if alone else e.name, middle=True)
+        table.add_row(
+            *([] if few else [str(number)]),
+            name,
+            percent(m.accuracy),
+            *([] if few else [_range(m.accuracy_interval)]),
+            shown(m.balanced_accuracy, m.balanced_accuracy_interval),
+            *([shown(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
+            percent(m.reliability.mean_confidence),
+            shown(m.reliability.ece, m.ece_interval),
+        )
+    bins = len(rows[0][1].heads[rows[0][2]].reliability.counts)
+    notes = [
+        f"ECE: expected calibration error, {bins} equal-width bins (Guo et al., 2017); 0 is calibrated. "
+        "Confidence above accuracy: overconfident.",
+        "Balanced accuracy: mean over classes. "
+        f"{'Below each' if few else 'Interval'}: {_level(evaluations[0].confidence)} interval.",
+    ]
+    title = "Class balance and calibration" if alone else "Class balance and calibration, fused head"
+    return titled(f"{title}{_on(evaluations)}", table, *notes)
+
+
+def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -> RenderableType:
+    """Each method's figures over its seeds: mean and, below it, standard deviation."""
+    heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
+    long = any(len(word) > WIDEST for group in groups for word in group.name.split())
+    table = new_table()
+    table.add_column("method", overflow="fold")
+    add_numbers(table, "seeds", *(f"{head}\nacc. %" for head in heads))
+    add_numbers(table, "balanced\nacc. %", "macro-\nF1 %", "ECE\n%", "mean\n|gap|", "bal.\n%")
+    for number, group in enumerate(groups, start=1):
+        if number > 1:
+            table.add_row()
+        found = spreads(group, evaluations)
+        names = [f"{head}.accuracy" for head in heads]
+        names += ["fused.balanced_accuracy", "fused.macro_f1", "fused.ece"]
+        cells = [_spread(found.get(name)) for name in names]
+        cells += [_spread(found.get("gap.mean_absolute"), 1, 3), _spread(found.get("gap.balanced_share"))]
+        name = str(number) if long else printable(group.name)
+        table.add_row(verbatim(name), str(len(group.members)), *cells)
+    lone = [g.name for g in groups if len(g.members) == 1]
+    notes = [
+        "Mean over seeds and, below it, standard deviation (n - 1). "
+        "Balanced accuracy, F1 and ECE: fused head."
+    ]
+    if long:
+        notes = [*(f"{i}: {printable(g.name)}" for i, g in enumerate(groups, start=1)), *notes]
+    if lone:
+        notes.append(f"One seed, so no standard deviation: {', '.join(map(printable, lone))}.")
+    return titled(f"Methods over seeds{_on(evaluations)}", table, *notes)
+
+
+def seed_comparison_table(
+    comparisons: Sequence[SeedComparison], groups: Sequence[RunGroup], confidence: float
+) -> RenderableType:
+    """Each of several methods minus the first, paired by seed. confidence: 1 - the level of the test."""
+    base = printable(groups[0].name)
+    compared = {c.b for c in comparisons}
+    apart = [printable(g.name) for g in groups[1:] if g.name not in compared]
+    notes = [f"No seed and head in common with {base}: {', '.join(apart)}."] if apart else []
+    table = new_table()
+    table.add_column("method", overflow="fold")
+    table.add_column("head")
+    add_numbers(table, "seeds", "mean\npoints", "sd\npoints", "p", "p\nHolm", "smallest\np possible")
+    for c in comparisons:
+        table.add_row(
+            verbatim(printable(c.b)),
+            c.head,
+            str(len(c.seeds)),
+            f"{100 * c.spread.mean:+.1f}",
+            "-" if c.spread.sd is None else f"{100 * c.spread.sd:.1f}",
+            p_value(c.p_value),
+            p_value(c.adjusted if c.adjusted is not None else c.p_value),
+            p_value(c.smallest_p),
+        )
+    if comparisons:
+        notes.append(
+            "p: sign-flip permutation test over the seeds that both have, two-sided, every sign pattern. "
+            f"Holm: corrected for {_times(len(comparisons))}."
+        )
+        if any(c.smallest_p > 1 - confidence for c in comparisons):
+            needed = next(n for n in count(1) if smallest_p(n) <= 1 - confidence)
+            notes.append(
+                "Where the smallest p possible is above "
+                f"{1 - confidence:.3g}, no difference, however large, is significant: "
+                f"that takes {needed} seeds, and more with Holm's correction."
+            )
+    title = f"Accuracy of methods minus that of {base}, paired by seed"
+    return titled(title, table if comparisons else None, *notes)
+
+
+def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Evaluation]) -> RenderableType:
+    """Accuracy differences on the same samples, with interval and McNemar's p, of both kinds."""
+    numbers = {e.name: str(i) for i, e in reversed(list(enumerate(evaluations, start=1)))}
+    few, many = len(evaluations) <= FEW, len(comparisons) > 1
+    table = new_table()
+    if few:
+        table.add_column("compared", overflow="fold")
+    else:
+        add_numbers(table, "compared")
+        table.add_column("first of them")
+    add_numbers(table, "difference\npoints" if few else "diff.\npoints", "interval\npoints")
+    add_numbers(table, *(("only first\nright", "only second\nright") if few else ("only\n1st", "only\n2nd")))
+    add_numbers(table, "McNemar\np")
+    if many:
+        add_numbers(table, "p\nHolm")
+    for number, c in enumerate(comparisons):
+        if few and number:
+            table.add_row()
+        names = (
+            [verbatim(f"{printable(c.b)}\nminus {printable(c.a)}")]
+            if few
+            else [f"{numbers[c.b]} - {numbers[c.a]}", cropped(c.b, middle=True)]
+        )
+        table.add_row(
+            *names,
+            f"{100 * c.difference:+.1f}",
+            f"{100 * c.interval.low:+.1f}, {100 * c.interval.high:+.1f}",
+            str(c.test.only_b),
+            str(c.test.only_a),
+            p_value(c.test.p_value) + ("*" if c.test.method.startswith("exact") else ""),
+            *([p_value(c.adjusted if c.adjusted is not None else c.test.p_value)] if many else []),
+        )
+    heads = ", ".join(dict.fromkeys(c.head for c in comparisons))
+    sizes = ", ".join(dict.fromkeys(str(c.n) for c in comparisons))
+    level = _level(comparisons[0].confidence)
+    notes = [
+        f"Interval: {level} paired bootstrap. "
+        "McNemar: chi-square with continuity correction; * exact binomial."
+    ]
+    if many:
+        notes.append(f"Holm: McNemar's p corrected for {_times(len(comparisons))}.")
+    return titled(f"Differences in {heads} accuracy, n = {sizes}, same samples", table, *notes)
+
+
+def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
+    """Accuracy by class: every head of one checkpoint, or the fused head of several, side by side."""
+    first = judged[0].evaluation
+    side_by_side = contenders(judged, groups)
+    title = f"ccuracy by class, %{_on([first])}"
+
+    def shares(e: Evaluation, head: str) -> dict[str, float | None]:
+        return dict(zip(e.classes, e.heads[head].per_class, strict=True))
+
+    if len(judged) == 1:
+        table = new_table()
+        table.add_column("class")
+        add_numbers(table, "n", *(name for head in first.heads for name in (head, "interval")))
+        for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
+            found = [(m.per_class[i], m.per_class_interval[i]) for m in first.heads.values()]
+            cells = ((percent(share), _range(interval) if interval else "-") for share, interval in found)
+            table.add_row(cropped(value), str(n), *(cell for pair in cells for cell in pair))
+        note = f"{printable(first.name)}. Interval: Wilson's, {_level(first.confidence)}."
+        return titled(f"A{title}", table, note)
+    columns = [
+        (str(i), [shares(m.evaluation, c.head) for m in c.members]) for i, c in enumerate(side_by_side, 1)
+    ]
+    body = _blocks("class", first.classes, first.class_counts, columns)
+    return titled(f"{_head_of(side_by_side)} a{title}", body, *_legend(side_by_side))
+
+
+def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int) -> RenderableType:
+    """Accuracy by the values of the `place`-th column: every head of one checkpoint, or fused of several."""
+    first = judged[0].by[place]
+    title = f"ccuracy by {printable(first.column)}, %{_on([judged[0].evaluation])}"
+    notes = ["Bins of about equal n, in order." if first.binned else "The least accurate first."]
+    if len(judged) == 1:
+        table = new_table()
+        table.add_column(verbatim(printable(first.column)))
+        add_numbers(table, "n")
+        for head in first.groups[0].accuracy:
+            add_numbers(table, head, "interval")
+        for group in _shortlist(first.groups, first.binned):
+            if group is None:
+                table.add_row(f"... {len(first.groups) - LISTED} between")
+                continue
+            cells = [(percent(group.accuracy[h]), _range(group.interval[h])) for h in group.accuracy]
+            table.add_row(
+                cropped(group.value, middle=True), str(group.n), *(c for pair in cells for c in pair)
+            )
+        notes.append(f"Interval: Wilson's, {_level(judged[0].evaluation.confidence)}.")
+        return titled(f"A{title}", table, " ".join(notes))
+    side_by_side = contenders(judged, groups)
+    listed = _shortlist(first.groups, first.binned)
+    columns = [
+        (
+            str(i),
+            [{g.value: g.accuracy[c.head] for g in member.by[place].groups} for member in c.members],
+        )
+        for i, c in enumerate(side_by_side, start=1)
+    ]
+    values = [f"... {len(first.groups) - LISTED} between" if g is None else g.value for g in listed]
+    counts = ["" if g is None else g.n for g in listed]
+    body = _blocks(first.column, values, counts, columns)
+    notes[0] = notes[0].replace("The least", "By the first: the least")
+    return titled(f"{_head_of(side_by_side)} a{title}", body, *notes, *_legend(side_by_side))
+
+
+def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
+    """Accuracy under each condition: every head of one checkpoint with the change, or fused of several."""
+    evaluation = judged[0].evaluation
+    rows = [measured.condition for measured in judged[0].robustness]
+    notes = [f"{'; '.join(DEFINITIONS.values())}."]
+    side_by_side = contenders(judged, groups)
+    table = new_table()
+    table.add_column("input")
+    add_numbers(table, "level")
+    if len(judged) > 1:
+        columns = [
+            (
+                str(i),
+                [
+                    {r: m.accuracy[c.head] for r, m in zip(rows, member.robustness, strict=True)}
+                    for member in c.members
+                ],
+            )
+            for i, c in enumerate(side_by_side, start=1)
+        ]
+        blocks = []
+        for start in range(0, len(columns), BLOCK):
+            table = new_table()
+            table.add_column("input")
+            add_numbers(table, "level", *(heading for heading, _ in columns[start : start + BLOCK]))
+            for row, name in zip(rows, _names(rows), strict=True):
+                cells = [
+                    percent(statistics.fmean(m[row] for m in ms)) for _, ms in columns[start : start + BLOCK]
+                ]
+                table.add_row(name, row.text, *cells)
+            blocks.append(table)
+        head = _head_of(side_by_side).lower()
+        title = f"Robustness: {head} accuracy, %{_on([evaluation])}"
+        return titled(title, Group(*blocks), *_legend(side_by_side), *notes)
+    main, *others = dict.fromkeys([side_by_side[0].head, *evaluation.heads])
+    add_numbers(
+        table, f"{main}\nacc. %", "interval", "change\npoints", *(f"{head}\nacc. %" for head in others)
+    )
+    clean = judged[0].robustness[0].accuracy[main]
+    for name, measured in zip(_names(rows), judged[0].robustness, strict=True):
+        change = (
+            ""
+            if measured.condition.corruption == CLEAN
+            else f"{100 * (measured.accuracy[main] - clean):+.1f}"
+        )
+        table.add_row(
+            name,
+            measured.condition.text,
+            percent(measured.accuracy[main]),
+            _range(measured.interval[main]),
+            change,
+            *(percent(measured.accuracy[head]) for head in others),
+        )
+    notes.append(f"Interval: Wilson's, {_level(evaluation.confidence)}. Change: from clean.")
+    return titled(f"Robustness{_on([evaluation])}", table, *notes)
+
+
+def _names(rows: Sequence[Condition]) -> list[str]:
+    """Return each corruption's name where it begins, and nothing after."""
+    return [
+        row.corruption if i == 0 or rows[i - 1].corruption != row.corruption else ""
+        for i, row in enumerate(rows)
+    ]
+
+
+def _blocks(
+    heading: str,
+    values: Sequence[str],
+    counts: Sequence[object],
+    columns: Sequence[tuple[str, Sequence[dict[str, float]] | Sequence[dict[str, float | None]]]],
+) -> RenderableType:
+    """Return tables with a row a value, and as many columns as fit: (heading, shares by value a member)."""
+    blocks = []
+    for start in range(0, len(columns), BLOCK):
+        shown = columns[start : start + BLOCK]
+        table = new_table()
+        table.add_column(verbatim(printable(heading)))
+        add_numbers(table, "n", *(name for name, _ in shown))
+        for value, n in zip(values, counts, strict=True):
+            table.add_row(cropped(value), str(n), *(_mean(value, members) for _, members in shown))
+        blocks.append(table)
+    return Group(*blocks)
+
+
+def _mean(value: str, members: Sequence[dict[str, float]] | Sequence[dict[str, float | None]]) -> str:
+    shares = [share for member in members if (share := member.get(value)) is not None]
+    return percent(statistics.fmean(shares)) if shares else "-"
+
+
+def _shortlist(groups: Sequence[GroupAccuracy], binned: bool) -> list[GroupAccuracy | None]:
+    """Return the groups to show, None for those between the ends of a long list."""
+    if binned or len(groups) <= LISTED:
+        return list(groups)
+    return [*groups[: LISTED // 2], None, *groups[-LISTED // 2 :]]
+
+
+def _legend(side_by_side: Sequence[Contender]) -> list[str]:
+    return [
+        f"{number}: {printable(c.name)}" + (f", mean of {len(c.members)} seeds" if len(c.members) > 1 else "")
+        for number, c in enumerate(side_by_side, start=1)
+    ]
+
+
+def _head_of(side_by_side: Sequence[Contender]) -> str:
+    return "/".join(dict.fromkeys(c.head for c in side_by_side)).capitalize()
+
+
+def _on(evaluations: Sequence[Evaluation]) -> str:
+    return f" on {printable(evaluations[0].split)}, n = {evaluations[0].n}"
+
+
+def _spread(spread: Spread | None, scale: float = 100, digits: int = 1) -> str:
+    if spread is None:
+        return "-"
+    below = "" if spread.sd is None else f"\n±{scale * spread.sd:.{digits}f}"
+    return f"{scale * spread.mean:.{digits}f}{below}"
+
+
+def _times(count: int) -> str:
+    return "one comparison" if count == 1 else f"{count} comparisons"
+
+
+def _with_interval(share: float | None, interval: Interval | None) -> str:
+    return f"{percent(share)}\n{_range(interval)}" if interval else percent(share)
+
+
+def _range(interval: Interval) -> str:
+    return f"{percent(interval.low)}-{percent(interval.high)}"
+
+
+def _level(confidence: float) -> str:
+    return f"{100 * confidence:g} %"

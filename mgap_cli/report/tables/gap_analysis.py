@@ -1,0 +1,171 @@
+"""What `analyze-gap` concludes: are there two populations, who the imbalanced are, what people say."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from mgap_cli.analysis.breakdown import Breakdown
+from mgap_cli.analysis.identification import Identification
+from mgap_cli.analysis.listeners import HumanComparison
+from mgap_cli.gap.mixture import GapFit
+from mgap_cli.report.layout import (
+    add_numbers,
+    cropped,
+    new_table,
+    percent,
+    printable,
+    shortened,
+    titled,
+    verbatim,
+)
+
+LISTED = 20  # groups that are shown; of more, the most and the least imbalanced
+EXAMPLES = 3
+
+
+def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
+    """Is it really bimodal? The tests, what each says, and the sentence that follows from them."""
+    found = fit.bimodality
+    assert found is not None, "examine the fit first"
+    where = f", {printable(split)}" if split else ""
+    title = f"Verdict{where}, n = {len(fit.scores)}: {printable(found.sentence)}"
+    level = 1 - found.confidence
+    rows = (
+        ("likelihood ratio 2 : 1", found.ratio, 1, "more than one Gaussian", "one Gaussian suffices"),
+        (
+            "2 : one log-concave",
+            found.log_concave,
+            1,
+            "not one population of light tails",
+            "one skewed population suffices",
+        ),
+        ("Hartigan's dip", found.dip, 4, "more than one peak", "one peak suffices"),
+        ("Kolmogorov-Smirnov fit", found.fit, 4, "the mixture is approximate", "the mixture fits"),
+    )
+    if not any(test for _, test, *_ in rows):
+        return titled(title)
+    table = new_table()
+    table.add_column("test")
+    add_numbers(table, "statistic", "p")
+    table.add_column("says")
+    for name, test, digits, small, large in rows:
+        if test:
+            bound = "<=" if test.p_value <= 1 / (1 + found.resamples) else ""
+            says = small if test.p_value < level else large
+            table.add_row(name, f"{test.statistic:.{digits}f}", f"{bound}{test.p_value:.3f}", says)
+    notes = [f"p: bootstrap, {found.resamples} resamples; level {level:.3g}."]
+    if found.lead is not None and found.lead_interval is not None:
+        first = printable(fit.scores.modalities[0])
+        low, high = found.lead_interval
+        notes.append(
+            f"{first} leads in {found.lead:.1%} of the imbalanced "
+            f"({100 * found.confidence:g} % interval {percent(low)}-{percent(high)})."
+        )
+    return titled(title, table, *notes)
+
+
+def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: str = "") -> RenderableType:
+    """The share of imbalanced in each group of a column."""
+    n = sum(group.n for group in found.groups)
+    first, second = map(printable, fit.scores.modalities)
+    table = new_table()
+    table.add_column(verbatim(printable(found.column)))
+    add_numbers(table, "n", "imbalanced\n%", f"{100 * found.confidence:g} %\ninterval")
+    add_numbers(table, "mean\n|gap|", f"mean p\n{first}", f"mean p\n{second}", f"{first}\nleads %")
+    groups = found.groups
+    end = len(groups) if len(groups) <= LISTED else LISTED // 2
+    for i, group in enumerate(groups):
+        if end <= i < len(groups) - end:
+            if i == end:
+                table.add_row(f"... {len(groups) - 2 * end} between")
+            continue
+        table.add_row(
+            cropped(group.name, middle=True),
+            str(group.n),
+            percent(group.share),
+            f"{percent(group.interval.low)}-{percent(group.interval.high)}",
+            f"{group.mean_gap:.3f}",
+            f"{group.p[0]:.3f}",
+            f"{group.p[1]:.3f}",
+            percent(group.leads),
+        )
+    parts = [f"Imbalanced by {printable(found.column)}", printable(split), printable(condition), f"n = {n}"]
+    note = (
+        "Interval: Wilson's." if not found.binned else "Interval: Wilson's. Bins of about equal n, in order."
+    )
+    return titled(", ".join(filter(None, parts)), table, note)
+
+
+def identification_table(found: Identification, split: str = "", condition: str = "") -> RenderableType:
+    """How well the posterior, |gap| and the fused loss find the samples that are known to be imbalanced."""
+    level = f"{100 * found.confidence:g} %"
+    table = new_table()
+    table.add_column("detector")
+    add_numbers(table, "ROC-AUC", "average\nprecision", "ROC-AUC minus\nposterior's")
+    for d in found.detectors:
+        cells = [
+            f"{d.roc_auc:.3f}\n{d.roc_auc_interval.low:.3f}, {d.roc_auc_interval.high:.3f}",
+            f"{d.average_precision:.3f}\n"
+            f"{d.average_precision_interval.low:.3f}, {d.average_precision_interval.high:.3f}",
+        ]
+        if d.ahead is not None and d.ahead_interval is not None:
+            cells.append(f"{d.ahead:+.3f}\n{d.ahead_interval.low:+.3f}, {d.ahead_interval.high:+.3f}")
+        table.add_row(d.name, *cells)
+    share = found.imbalanced / found.n
+    notes = [
+        f"In truth {found.imbalanced} are imbalanced ({share:.1%}): the average precision of chance. "
+        f"Below each value: {level} bootstrap interval.",
+        f"Posterior >= 1/2: {found.called} samples, of which {found.found} are imbalanced in truth "
+        f"(precision {found.found / max(found.called, 1):.1%}, recall {found.found / found.imbalanced:.1%}).",
+    ]
+    if found.named:
+        part = found.right / found.named
+        notes.append(f"The intact modality leads in {found.right} of {found.named} that are ({part:.1%}).")
+    parts = [
+        "Identification",
+        printable(split),
+        f"truth: {printable(found.column)}",
+        printable(condition),
+        f"n = {found.n}",
+    ]
+    return titled(", ".join(filter(None, parts)), table, *notes)
+
+
+def human_table(found: HumanComparison, split: str = "", condition: str = "") -> RenderableType:
+    """The model's gap beside people's: correlations, and whether both find the same clips imbalanced."""
+    first, second = map(printable, found.modalities)
+    level = f"{100 * found.confidence:g} %\ninterval"
+    table = new_table()
+    table.add_column("")
+    add_numbers(table, "value", level)
+    for c in (found.pearson, found.spearman):
+        cells = (
+            ("-", "-")
+            if c.value is None or c.interval is None
+            else (f"{c.value:+.3f}", f"{c.interval.low:+.3f}, {c.interval.high:+.3f}")
+        )
+        table.add_row(f"{c.name.capitalize()} correlation of the gaps", *cells)
+    kappa = (
+        ("-", "-")
+        if found.kappa is None or found.kappa_interval is None
+        else (f"{found.kappa:+.3f}", f"{found.kappa_interval.low:+.3f}, {found.kappa_interval.high:+.3f}")
+    )
+    table.add_row("Cohen's kappa of the imbalanced sets", *kappa)
+    table.add_row("clips on which both agree, %", percent(found.agreement), "")
+    for name, count in (
+        ("imbalanced for both, clips", found.both),
+        ("for people only", found.only_human),
+        ("for the model only", found.only_model),
+        ("for neither", found.neither),
+    ):
+        table.add_row(name, str(count), "")
+    voice, face, both = found.accuracy
+    notes = [
+        f"Human gap: votes for the intended emotion by voice minus by face; model: p {first} - p {second}.",
+        f"Votes for it: voice {voice:.1%}, face {face:.1%}, both {both:.1%}.",
+    ]
+    if found.unmatched:
+        some = ", ".join(shortened(printable(name), 24) for name in found.unmatched[:EXAMPLES])
+        notes.append(f"Without votes for voice and face: {len(found.unmatched)}, such as {some}.")
+    parts = ["People and the model", printable(split), printable(condition), f"n = {found.n}"]
+    return titled(", ".join(filter(None, parts)), table, *notes)

@@ -1,0 +1,257 @@
+"""What `analyze-gap` shows of time: the mixture over the epochs, and the samples that moved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import RenderableType
+
+from mgap_cli.analysis.movement import Movement, Transition
+from mgap_cli.report.layout import (
+    add_numbers,
+    cropped,
+    new_table,
+    p_value,
+    percent,
+    printable,
+    titled,
+    verbatim,
+)
+from mgap_cli.stats.intervals import Interval
+
+HEADS = ("fused", "audio", "visual")
+SIDE_BY_SIDE = 3  # components whose columns fit beside the accuracies in 80 columns
+LISTED = 20  # classes that are shown; of more, those that moved most and least
+PATHS = 16
+
+Entries = Sequence[Mapping[str, Any]]
+Role = tuple[str, int]  # a component's role, and its number among those of that role
+
+
+def measured_split(entries: Entries) -> str:
+    """Return the split whose accuracies all epochs have: val where there is one, else train."""
+    return "val" if all("val" in entry for entry in entries) else "train"
+
+
+def history_tables(entries: Entries) -> list[RenderableType]:
+    """Each epoch's mixture and accuracies: lines of metrics.jsonl."""
+    split = measured_split(entries)
+    mixtures = [entry["mixture"] for entry in entries if "mixture" in entry]
+    roles = component_roles(mixtures)
+    accuracies = [f"{head}\n%" for head in HEADS]
+    together = len(roles) <= SIDE_BY_SIDE
+    table = new_table()
+    table.add_column("epoch", no_wrap=True)
+    if roles:
+        add_numbers(table, "bal.\n%")
+        for role, _ in roles:
+            name = printable(role).replace("-dominated", "\ndom.")
+            add_numbers(table, f"{name}\nw. %", "mean")
+    if together:
+        add_numbers(table, *accuracies)
+    other = new_table()
+    other.add_column("epoch", no_wrap=True)
+    add_numbers(other, *accuracies)
+    for entry in entries:
+        name = f"{printable(str(entry['stage']))} {entry['epoch']}"
+        figures = entry.get(split, {})
+        heads = [percent(figures.get(head)) for head in HEADS]
+        cells = _mixture_cells(entry.get("mixture"), roles) if roles else []
+        table.add_row(verbatim(name), *cells, *(heads if together else []))
+        other.add_row(verbatim(name), *heads)
+    notes = [f"Accuracies: on {split}, after the epoch."]
+    if roles:
+        kind = "|gap|" if mixtures[0]["kind"] == "absolute" else "the gap"
+        n = mixtures[0]["n"]
+        notes.insert(
+            0,
+            f"Mixture over {kind} of {n} training samples, fitted at the start of the epoch; bal.: share "
+            "with a posterior of imbalance under 1/2; w.: weight of the component.",
+        )
+    else:
+        notes.append("No epoch has a mixture: only the adaptive objective fits one as it trains.")
+    title = f"Over time, {len(entries)} epochs"
+    shown: list[RenderableType] = [titled(title, table, *notes)]
+    return shown if together else [*shown, titled(f"Accuracies over time, {split}", other)]
+
+
+def component_roles(mixtures: Entries) -> list[Role]:
+    """Return the roles that components of any of these mixtures have, in the order of the fullest's means."""
+    found = [role for m in sorted(mixtures, key=lambda m: -len(m["components"])) for role in by_role(m)]
+    return list(dict.fromkeys(found))
+
+
+def by_role(mixture: Mapping[str, Any]) -> dict[Role, dict[str, Any]]:
+    """Return components by role, and number among those of the same role: what to follow over epochs."""
+    counted: Counter[str] = Counter()
+    found: dict[Role, dict[str, Any]] = {}
+    for component in mixture["components"]:
+        role = str(component["role"])
+        found[role, counted[role]] = component
+        counted[role] += 1
+    return found
+
+
+def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> list[str]:
+    if mixture is None:
+        return ["-"] * (1 + 2 * len(roles))
+    cells, components = [percent(mixture["balanced_share"])], by_role(mixture)
+    for role in roles:
+        c = components.get(role)
+        cells += [percent(c["weight"]), f"{c['mean']:.3f}"] if c else ["-", "-"]
+    return cells
+
+
+def movement_tables(found: Movement, top: int) -> list[RenderableType]:
+    """All that is known of the moves, the last checkpoint against the first where there are groups."""
+    shown = [transition_table(found, k) for k in range(1, len(found.fits))]
+    if len(found.fits) > 2:
+        shown.append(path_table(found))
+    shown.append(score_table(found))
+    shown.append(group_table("leading modality", found.by_lead(), found))
+    shown.append(group_table("class", found.by_class(), found))
+    if top:
+        shown += [
+            mover_table(found, "imbalanced", "balanced", "Moved to balanced", top),
+            mover_table(found, "imbalanced", "imbalanced", "Stayed imbalanced", top),
+            mover_table(found, "balanced", "imbalanced", "Moved to imbalanced", top),
+        ]
+    return shown
+
+
+def transition_table(found: Movement, k: int) -> RenderableType:
+    """From which side to which samples went between the first checkpoint and checkpoint `k`."""
+    held, own = found.since_first(k), found.since_first(k, own=True)
+    level = f"{100 * held.confidence:g} %\ninterval"
+    table = new_table()
+    table.add_column("from -> to")
+    add_numbers(table, "n\nheld", "of all\n%", "of from\n%", level, "n\nown", "of from\n%", level)
+    for (before, after, count, of), (_, _, own_count, own_of) in zip(held.rows(), own.rows(), strict=True):
+        table.add_row(
+            f"{before}\n-> {after}",
+            str(count),
+            percent(count / held.n),
+            percent(count / of if of else None),
+            _range(held.interval(count, of)),
+            str(own_count),
+            percent(own_count / own_of if own_of else None),
+            _range(own.interval(own_count, own_of)),
+        )
+    first, last = printable(found.names[0]), printable(found.names[k])
+    notes = [
+        f"held: both judged by the mixture of {first}, so that only samples whose own gap changed can move.",
+        "own: each judged by its own mixture, whose border moves too.",
+        f"Imbalanced, held: {_changed(held)}.",
+        f"Imbalanced, own: {_changed(own)}.",
+    ]
+    return titled(f"Moves from {first} to {last}, {printable(found.split)}, n = {held.n}", table, *notes)
+
+
+def score_table(found: Movement) -> RenderableType:
+    """How the gaps changed: both modalities' mean score before and after, move by move."""
+    table = new_table()
+    table.add_column("from -> to")
+    add_numbers(table, "n")
+    for modality in found.scores.modalities:
+        name = printable(modality)
+        add_numbers(table, f"mean p {name}\nbefore", "after", "change")
+    for before, after, count, _ in found.since_first(-1).rows():
+        scores = found.mean_scores(before, after)
+        cells = ["-"] * 6
+        if scores:
+            cells = [
+                text
+                for then, now in zip(scores[0], scores[-1], strict=True)
+                for text in (f"{then:.3f}", f"{now:.3f}", f"{now - then:+.3f}")
+            ]
+        table.add_row(f"{before}\n-> {after}", str(count), *cells)
+    ends = f"{printable(found.names[0])} to {printable(found.names[-1])}, mixture of the first."
+    note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
+    return titled(
+        f"How the gaps changed, {printable(found.split)}, n = {len(found.scores)}", table, ends, note
+    )
+
+
+def path_table(found: Movement) -> RenderableType:
+    """The sides that samples went through, checkpoint by checkpoint."""
+    n = len(found.scores)
+    table = new_table()
+    for number in range(len(found.names)):
+        table.add_column(str(number + 1))
+    add_numbers(table, "n", "of all\n%")
+    paths = found.paths()
+    for sides, count in paths[:PATHS]:
+        table.add_row(*sides, str(count), percent(count / n))
+    notes = [f"{number}: {printable(name)}." for number, name in enumerate(found.names, start=1)]
+    if len(paths) > PATHS:
+        notes.append(f"{len(paths) - PATHS} rarer ones are in --json.")
+    return titled(f"Sides over the checkpoints, mixture of the first, n = {n}", table, *notes)
+
+
+def group_table(what: str, groups: Sequence[tuple[str, Transition]], found: Movement) -> RenderableType:
+    """How many of each group's imbalanced samples recovered, and of its balanced ones worsened."""
+    table = new_table()
+    table.add_column("")
+    add_numbers(table, "n", "imbalanced\nbefore %", "after\n%", "became\nbalanced", "of those\n%")
+    add_numbers(table, f"{100 * found.config.analysis.confidence:g} %\ninterval", "became\nimbalanced")
+    end = len(groups) if len(groups) <= LISTED else LISTED // 2
+    for i, (name, t) in enumerate(groups):
+        if end <= i < len(groups) - end:
+            if i == end:
+                table.add_row(f"... {len(groups) - 2 * end} between")
+            continue
+        of = t.were_imbalanced
+        table.add_row(
+            cropped(name, middle=True),
+            str(t.n),
+            percent(of / t.n),
+            percent((t.stayed_imbalanced + t.worsened) / t.n),
+            str(t.recovered),
+            percent(t.recovered / of if of else None),
+            _range(t.interval(t.recovered, of)),
+            str(t.worsened),
+        )
+    title = f"Moves by {what}, {printable(found.split)}, n = {len(found.scores)}"
+    ends = f"{printable(found.names[0])} to {printable(found.names[-1])}, mixture of the first."
+    return titled(title, table, ends)
+
+
+def mover_table(found: Movement, before: str, after: str, title: str, top: int) -> RenderableType:
+    """The samples that went one way, those that moved furthest, or are furthest off, first."""
+    rows = found.movers(before, after)
+    gaps, scores = found.gaps, found.scores
+    table = new_table()
+    table.add_column("id")
+    table.add_column("label")
+    add_numbers(table, "gap\nbefore", "gap\nafter", "change\nof |gap|", "post.\nbefore", "post.\nafter")
+    for i in rows[:top].tolist():
+        size = np.abs(gaps[:, i])
+        table.add_row(
+            cropped(scores.ids[i], middle=True),
+            cropped(scores.classes[scores.labels[i]]),
+            f"{gaps[0, i]:+.3f}",
+            f"{gaps[-1, i]:+.3f}",
+            f"{size[-1] - size[0]:+.3f}",
+            f"{found.held[0, i]:.3f}",
+            f"{found.held[-1, i]:.3f}",
+        )
+    shown = f"first {min(top, len(rows))} of {len(rows)}" if len(rows) > top else f"n = {len(rows)}"
+    title = f"{title}, {printable(found.split)}, {shown}"
+    order = "largest change of |gap| first" if before != after else "largest |gap| after first"
+    return titled(title, table if len(rows) else None, f"Mixture of the first; {order}.")
+
+
+def _changed(t: Transition) -> str:
+    low, high = t.change_interval.low, t.change_interval.high
+    after = (t.stayed_imbalanced + t.worsened) / t.n
+    return (
+        f"{t.were_imbalanced / t.n:.1%} to {after:.1%}, {100 * t.change:+.1f} points "
+        f"({100 * low:+.1f} to {100 * high:+.1f}), McNemar p {p_value(t.p_value)}"
+    )
+
+
+def _range(interval: Interval | None) -> str:
+    return f"{percent(interval.low)}-{percent(interval.high)}" if interval else "-"

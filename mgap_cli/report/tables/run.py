@@ -1,0 +1,240 @@
+"""Tables of a run's report out of the documents that its commands left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+
+from mgap_cli.report.layout import add_numbers, new_table, p_value, percent, printable, titled, verbatim
+from mgap_cli.report.tables.movement import measured_split
+from mgap_cli.runs.layout import STAGES
+from mgap_cli.runs.reader import RunFolder
+
+Document = Mapping[str, Any]
+
+
+def stage_table(run: RunFolder) -> RenderableType:
+    """What was trained: objective, epochs, which epoch was chosen and how, time."""
+    table = new_table()
+    table.add_column("stage")
+    table.add_column("objective")
+    add_numbers(table, "epochs", "epoch chosen")
+    table.add_column("chosen on")
+    add_numbers(table, "fused, last epoch\n%", "time\ns", "samples/s\nlast epoch")
+    for stage in STAGES:
+        entries = [entry for entry in run.epochs if entry["stage"] == stage]
+        if not entries:
+            continue
+        content = run.checkpoints.get(stage, {})
+        chosen = content.get("selected", {})
+        last = entries[-1]
+        objective = content.get("objective") or run.settings.get(f"{stage}.objective", "-")
+        seconds = sum(entry.get("seconds", 0.0) for entry in entries)
+        table.add_row(
+            verbatim(stage if content else f"{stage} (not finished)"),
+            verbatim(printable(str(objective))),
+            str(len(entries)),
+            str(chosen.get("epoch", "-")),
+            verbatim(printable(str(chosen.get("on", "-")))),
+            percent(last.get(measured_split(entries), {}).get("fused")),
+            f"{seconds:.0f}",
+            f"{last.get('samples_per_second', 0):.0f}",
+        )
+    return titled("Stages", table)
+
+
+def split_table(document: Document) -> RenderableType:
+    """The fits of a document of analyze-gap, split by split."""
+    fits = document["fits"]
+    first = next(iter(fits.values()))["modalities"][0]
+    table = new_table()
+    table.add_column("split")
+    add_numbers(
+        table, "n", "balanced\n%", "mean\n|gap|", "mean\ngap", f"{printable(first)}\nleads %", "½ at\n|gap|"
+    )
+    table.add_column("components: role, weight %, mean (sd)")
+    for name, fit in fits.items():
+        components = [
+            f"{c['role']} {percent(c['weight'])}, {c['mean']:.3f} ({c['sd']:.3f})" for c in fit["components"]
+        ]
+        table.add_row(
+            verbatim(printable(name)),
+            str(fit["n"]),
+            percent(fit["balanced_share"]),
+            f"{fit['mean_absolute_gap']:.3f}",
+            f"{fit['mean_gap']:+.3f}",
+            percent(fit[f"{first}_leads"]),
+            "-" if fit["crossing"] is None else f"{fit['crossing']:.3f}",
+            verbatim(printable("; ".join(components))),
+        )
+    note = "Memorised samples have no gap: a gap far smaller on train than held out is memorisation."
+    return titled("Gap by split", table, note)
+
+
+def evaluation_tables(document: Document) -> list[RenderableType]:
+    """Heads, gaps, differences and classes out of evaluate.json."""
+    found = document["evaluations"]
+    splits = ", ".join(dict.fromkeys(f"{e['split']}, n = {e['n']}" for e in found))
+    shown = [_heads(found, splits), _gaps(found, splits)]
+    if document["comparisons"]:
+        shown.append(_differences(document["comparisons"]))
+    return [*shown, _classes(found, splits)]
+
+
+def _heads(found: Sequence[Document], on: str) -> RenderableType:
+    table = new_table()
+    table.add_column("checkpoint")
+    table.add_column("head")
+    add_numbers(table, "accuracy\n%", "interval", "macro-F1\n%", "interval", "mAP\n%", "interval")
+    add_numbers(table, "calibration\nerror %")
+    for e in found:
+        for head, m in e["heads"].items():
+            table.add_row(
+                verbatim(printable(f"{e['name']} ({e['objective']}, seed {e['seed']})")),
+                verbatim(printable(head)),
+                percent(m["accuracy"]),
+                _range(m["accuracy_interval"]),
+                percent(m["macro_f1"]),
+                _range(m["macro_f1_interval"]),
+                percent(m["mean_average_precision"]),
+                _range(m.get("mean_average_precision_interval")),
+                percent(m.get("ece")),
+            )
+    return titled(f"Evaluation on {printable(on)}", table, _interval_note(found[0]["confidence"]))
+
+
+def _gaps(found: Sequence[Document], on: str) -> RenderableType:
+    table = new_table()
+    table.add_column("checkpoint")
+    add_numbers(
+        table, "mean\n|gap|", "interval", "median\n|gap|", "mean\ngap", "audio\nleads %", "balanced\n%"
+    )
+    for e in found:
+        gap = e["gap"]
+        if gap is None:
+            continue
+        low, high = gap["mean_absolute_interval"]
+        table.add_row(
+            verbatim(printable(e["name"])),
+            f"{gap['mean_absolute']:.3f}",
+            f"{low:.3f}-{high:.3f}",
+            f"{gap['median_absolute']:.3f}",
+            f"{gap['mean_signed']:+.3f}",
+            percent(gap["audio_leads_share"]),
+            percent(gap["balanced_share"]),
+        )
+    note = "balanced: posterior of imbalance under 1/2, by the mixture of the first checkpoint."
+    return titled(f"Modality gap on {printable(on)}", table, note)
+
+
+def _differences(comparisons: Sequence[Document]) -> RenderableType:
+    table = new_table()
+    table.add_column("compared")
+    table.add_column("head")
+    add_numbers(table, "difference\npoints", "interval\npoints", "McNemar\np", "after Holm\np", "n")
+    for c in comparisons:
+        low, high = c["interval"]
+        adjusted = c.get("mcnemar_p_holm")
+        table.add_row(
+            verbatim(printable(f"{c['b']} minus {c['a']}")),
+            verbatim(printable(c["head"])),
+            f"{100 * c['accuracy_difference']:+.1f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            p_value(c["mcnemar_p"]),
+            "-" if adjusted is None else p_value(adjusted),
+            str(c["n"]),
+        )
+    note = f"Intervals: {100 * comparisons[0]['confidence']:g} % paired bootstrap."
+    return titled("Differences in accuracy on the same samples", table, note)
+
+
+def _classes(found: Sequence[Document], on: str) -> RenderableType:
+    columns = [(number, e, head) for number, e in enumerate(found, start=1) for head in e["heads"]]
+    table = new_table()
+    table.add_column("class")
+    add_numbers(table, "n", *(f"{number}\n{printable(head)}" for number, _, head in columns))
+    first = found[0]
+    for i, name in enumerate(first["classes"]):
+        shares = [_class_share(e, head, name) for _, e, head in columns]
+        table.add_row(verbatim(printable(name)), str(first["class_counts"][i]), *shares)
+    legend = [f"{number}: {printable(e['name'])}." for number, e in enumerate(found, start=1)]
+    note = f"In brackets: Wilson's {100 * first['confidence']:g} % interval."
+    return titled(f"Accuracy by class, %, on {printable(on)}", table, *legend, note)
+
+
+def _class_share(e: Document, head: str, name: str) -> str:
+    """Return a head's accuracy on the class `name` with its interval; "-" for a class without samples."""
+    if name not in e["classes"]:
+        return "-"
+    place, m = e["classes"].index(name), e["heads"][head]
+    share, intervals = percent(m["per_class_accuracy"][place]), m.get("per_class_accuracy_interval")
+    return f"{share} ({_range(intervals[place])})" if intervals and intervals[place] else share
+
+
+def move_tables(document: Document) -> list[RenderableType]:
+    """The moves of movement.json: by the first checkpoint's mixture, and by each one's own."""
+    shown: list[RenderableType] = []
+    for found in document["since_first"]:
+        table = new_table()
+        table.add_column("from")
+        table.add_column("to")
+        add_numbers(table, "n\nheld", "of from\n%", "interval", "n\nown", "of from\n%", "interval")
+        for held, own in zip(found["held"]["moves"], found["own"]["moves"], strict=True):
+            cells = [
+                cell
+                for move in (held, own)
+                for cell in (
+                    str(move["samples"]),
+                    percent(move["share_of_before"]),
+                    _range(move["interval"]),
+                )
+            ]
+            table.add_row(held["before"], held["after"], *cells)
+        first, last = document["checkpoints"][0], found["checkpoint"]
+        title = f"Moves from {first} to {last}, {document['split']}, n = {document['n']}"
+        notes = [
+            f"held: both judged by the mixture of {printable(first)}, so that only samples whose own gap "
+            "changed can move. own: each judged by its own mixture.",
+        ]
+        change = found["held"]["change"], *found["held"]["change_interval"]
+        points, low, high = (f"{100 * value:+.1f}" for value in change)
+        notes.append(
+            f"Imbalanced, held: {found['held']['imbalanced_before']:.1%} to "
+            f"{found['held']['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
+            f"McNemar p {p_value(found['held']['mcnemar_p'])}."
+        )
+        shown.append(titled(printable(title), table, *notes))
+    return [*shown, _scores_of_moves(document)]
+
+
+def _scores_of_moves(document: Document) -> RenderableType:
+    table = new_table()
+    table.add_column("from")
+    table.add_column("to")
+    for modality in document["modalities"]:
+        name = printable(modality)
+        add_numbers(table, f"mean p {name}\nbefore", "after", "change")
+    for move in document["mean_scores"]:
+        cells = ["-"] * 6
+        if move["by_checkpoint"]:
+            ends = zip(move["by_checkpoint"][0], move["by_checkpoint"][-1], strict=True)
+            cells = [
+                text for then, now in ends for text in (f"{then:.3f}", f"{now:.3f}", f"{now - then:+.3f}")
+            ]
+        table.add_row(move["before"], move["after"], *cells)
+    first, last = document["checkpoints"][0], document["checkpoints"][-1]
+    note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
+    return titled(f"How the gaps changed from {printable(first)} to {printable(last)}", table, note)
+
+
+def _range(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "-"
+    low, high = interval
+    return f"{percent(low)}-{percent(high)}"
+
+
+def _interval_note(confidence: float) -> str:
+    return f"Intervals: {100 * confidence:g} %; accuracy Wilson's, macro-F1 bootstrap, mAP jackknife."

@@ -1,0 +1,250 @@
+"""Checkpoints: tensors and plain values only, written whole or not at all, opened without running code.
+
+A checkpoint is a dict with these keys:
+
+    format           rundir.CHECKPOINT_FORMAT, and `version` of this layout
+    stage            "warmup" or "adapt"; `objective` by name
+    config           every setting, {section: {key: value}}
+    classes          class names, in the order of the logits
+    store            {"path", "name", "fingerprint"} of the data it was trained on
+    model            the task's state dict: the network and what its objective remembers
+    epoch, step      finished epochs, and finished steps of the epoch after them
+    spent            epochs of the budget behind these weights, both stages together
+    history          one dict per epoch; selected: which of them this is, and by which split
+    loop             optimizer, scheduler, scaler, running sums, random state
+    program          mgap's version
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgap_cli import __version__
+from mgap_cli.config import Config, from_dict
+from mgap_cli.data.store import Store, is_store, open_store
+from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
+from mgap_cli.files import MALFORMED, atomic_write
+from mgap_cli.methods import registry
+from mgap_cli.runs.layout import CHECKPOINT_FORMAT, STAGES
+
+VERSION = 1
+_COUNTS = ("epoch", "step", "spent")
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("stage", "objective", "program"), str),
+    **dict.fromkeys(_COUNTS, int),
+    **dict.fromkeys(("config", "store", "model", "loop"), dict),
+    **dict.fromkeys(("classes", "history"), list),
+}
+# What settings were before they existed, by objective: a checkpoint without them was trained so.
+_EARLIER = {"ogm": {"ogm.end": 1.0}, "ogm-ge": {"ogm.end": 1.0}}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_STORE_KEYS = ("path", "name", "fingerprint")
+_PLAIN = (str, int, float, bool, type(None))
+_MOST_VALUES = 10_000_000  # of history and configuration; more is no checkpoint of ours
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` atomically. MgapError if the folder cannot be written or the disk is full."""
+    content = {key: value if key == "model" else _interned(value) for key, value in content.items()}
+    try:
+        with atomic_write(path, checkpoint=True) as file:
+            about = {"format": CHECKPOINT_FORMAT, "version": VERSION, "program": __version__}
+            torch.save({**about, **content}, file)
+    except (MgapError, RuntimeError) as error:  # torch reports a failed write of its archive as the latter
+        raise _not_saved(path, content, error) from error
+
+
+def _not_saved(path: Path, content: dict[str, Any], error: BaseException) -> MgapError:
+    """Say why a write failed; torch's own words do not tell that the disk is full."""
+    reason = str(error).splitlines()[0]
+    hint = "Put that right, and run the same line again: it goes on from the last save, which is whole."
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        reason = cause.strerror or str(cause)
+        if cause.errno in _FULL:
+            needed, free = _tensor_bytes(content), shutil.disk_usage(path.parent).free
+            reason = f"{reason}: {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
+            hint = "Free space, and run the same line again: it goes on from the last save, which is whole."
+    return MgapError(f"{path}: the checkpoint cannot be written ({reason}).", hint)
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_tensor_bytes, inner))
+
+
+def _interned(value: Any) -> Any:
+    """Return a copy whose equal strings are one object each.
+
+    Pickle writes an object again by reference, an equal one in full: without this, a resumed run's file
+    would differ in bytes from an undisturbed run's, though it says the same.
+    """
+    if isinstance(value, dict):
+        return {_interned(key): _interned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_interned(inner) for inner in value]
+    return sys.intern(value) if type(value) is str else value
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content, on the CPU.
+
+    Raises UnfitError if the file is missing, cut short, not a checkpoint of ours, or holds anything but
+    tensors and plain values (unpickling never runs code); and, with its name, for a field that is missing
+    or has a value that training does not write.
+    """
+    try:
+        regular, exists = path.is_file(), path.exists()
+    except (OSError, ValueError) as error:
+        raise UnfitError(f"{path}: cannot be read ({reason_of(error)}).") from error
+    if not regular:
+        what = "is a folder" if path.is_dir() else "is not a regular file" if exists else "no such checkpoint"
+        raise UnfitError(f"{path}: {what}.", "Give the .pt file that `mgap warmup` or `mgap adapt` printed.")
+    retrain = "Take an intact copy, or run `mgap warmup` again."
+    content = _unpickled(path, retrain)
+    if not isinstance(content, dict) or not _equals(content.get("format"), CHECKPOINT_FORMAT):
+        raise UnfitError(f"{path}: a PyTorch file, but not a checkpoint of mgap.", retrain)
+    if not _equals(content.get("version"), VERSION):
+        layout = reason_of(repr(content.get("version")))
+        raise UnfitError(f"{path}: layout {layout}, this program reads {VERSION}.", retrain)
+    unfit = _unfit_fields(content)
+    if unfit:
+        raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
+    objective = content["objective"]
+    if objective not in registry():
+        raise UnfitError(
+            f"{path}: its objective {reason_of(repr(objective))} is not one of {', '.join(registry())}.",
+            "It was written by another version of mgap, or changed.",
+        )
+    return content
+
+
+def _unpickled(path: Path, retrain: str) -> Any:
+    try:
+        if not zipfile.is_zipfile(path):
+            raise UnfitError(f"{path}: not a checkpoint, or cut short.", retrain)
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed, so its size in memory is unknown; torch.save does not compress")
+            damaged = archive.testzip()  # torch does not look at the checksums
+        if damaged:
+            raise ValueError(f"wrong checksum of {damaged}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what is in the file: it is judged below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnfitError:
+        raise
+    except Exception as error:  # what a damaged or hostile archive raises is open-ended
+        reason = str(error)
+        if "Unsupported" in reason or "weights_only" in reason.lower():
+            raise UnfitError(
+                f"{path}: refused, it holds code and not only tensors and plain values.", retrain
+            ) from error
+        first = (reason.splitlines() or ["unreadable"])[0]
+        raise UnfitError(
+            f"{path}: damaged ({reason_of(error if isinstance(error, MALFORMED) else first)}).", retrain
+        ) from error
+
+
+def _unfit_fields(content: dict[str, Any]) -> list[str]:
+    """Return the names of fields that are missing or that training would not write so."""
+    unfit = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
+    if unfit:
+        return unfit
+    store, classes, selected = content["store"], content["classes"], content.get("selected", {})
+    wrong = {
+        "stage": content["stage"] not in STAGES,
+        **{key: isinstance(content[key], bool) or content[key] < 0 for key in _COUNTS},
+        **{f"store.{key}": not _is_text(store.get(key)) for key in _STORE_KEYS},
+        "classes": not classes or not all(map(_is_text, classes)) or len({*classes}) < len(classes),
+        "selected": not isinstance(selected, dict) or not _is_plain(selected, 1),
+        "history": not all(isinstance(e, dict) for e in content["history"])
+        or not _is_plain(content["history"], 6),
+        "config": not all(isinstance(keys, dict) for keys in content["config"].values())
+        or not _is_plain(content["config"], 3),
+        "model": not all(isinstance(k, str) and _is_whole(v) for k, v in content["model"].items()),
+    }
+    return [field for field, is_wrong in wrong.items() if is_wrong]
+
+
+def _equals(value: object, expected: object) -> bool:
+    return type(value) is type(expected) and value == expected  # tensors compare element by element
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Say whether a value is lists and dicts of plain values, at most `depth` in one another.
+
+    Lists that share their parts may be small in a file and endless to walk: the walk ends at _MOST_VALUES.
+    """
+    waiting = [(value, depth)]
+    for _ in range(_MOST_VALUES):
+        if not waiting:
+            return True
+        one, left = waiting.pop()
+        if isinstance(one, dict | list | tuple) and left >= 0:
+            if isinstance(one, dict) and not all(isinstance(key, str) for key in one):
+                return False
+            waiting += [(part, left - 1) for part in (one.values() if isinstance(one, dict) else one)]
+        elif not isinstance(one, _PLAIN):
+            return False
+    return False
+
+
+def _is_whole(value: object) -> bool:
+    """Say whether a value is a tensor that has all its elements in memory, not one element repeated."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    size = value.numel() * value.element_size()
+    return value.device.type == "cpu" and value.untyped_storage().nbytes() >= size
+
+
+def config_of(content: dict[str, Any], path: Path) -> Config:
+    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours.
+
+    A setting that the checkpoint does not have is newer than the checkpoint. It gets the value that stands
+    for what the program did at that time, where this is not today's default.
+    """
+    try:
+        earlier = Config().updated(_EARLIER.get(content["objective"], {}), str(path))
+        return from_dict(content["config"], str(path), earlier)
+    except UsageError as error:
+        hint = "It was written by another version of mgap, or changed."
+        raise UnfitError(reason_of(error.message), hint) from error
+
+
+def matching_store(content: dict[str, Any], path: Path, store: Path | None) -> Store:
+    """Open the store that a checkpoint was trained on; UnfitError if it is gone or another one."""
+    recorded = content["store"]
+    folder = store or Path(recorded["path"])
+    if store is None and not is_store(folder):
+        raise UnfitError(
+            f"{path}: its store is not at {folder} any more.", "Say where it is with --store FOLDER."
+        )
+    opened = open_store(folder)
+    if opened.fingerprint != recorded["fingerprint"]:
+        raise UnfitError(
+            f"{path}: trained on another data set ({recorded['name']}) than {folder} holds ({opened.name}).",
+            "Give the store it was trained on with --store FOLDER.",
+        )
+    if content["classes"] != list(opened.classes):
+        raise UnfitError(
+            f"{path}: its class names, or their order, are not those of the store {folder}.",
+            "The predictions would be counted for the wrong classes. Train on this store again.",
+        )
+    return opened

@@ -1,0 +1,101 @@
+"""Hartigan's dip: how far a sample is from every unimodal distribution, and how rare that is.
+
+J. A. Hartigan and P. M. Hartigan, "The Dip Test of Unimodality", Annals of Statistics 13 (1985). The dip of
+a distribution function F is the smallest D such that some unimodal G (convex up to its mode, concave from
+there on, with a jump allowed at it) has sup |F - G| <= D. Written from that definition.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from mgap_cli.stats.arrays import FloatArray, IntArray
+
+SIMULATED = 1000  # largest sample that the null distribution is simulated with; sqrt(n) dip hardly changes
+_PLAIN = 64  # points from which a hull is found by plain recursion of removals in Python
+
+
+def dip(values: FloatArray) -> float:
+    """Return the dip of (N,) values, in [1 / 2N, 1 / 4].
+
+    Their algorithm: within an interval that holds the mode (all of it, at first) take the greatest convex
+    minorant and the least concave majorant of the empirical distribution function; where they are
+    farthest apart is the next, smaller interval; the dip is half the largest distance between the
+    function and the hulls that were left behind outside it, once the hulls inside are no farther apart.
+    """
+    x, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    n = int(counts.sum())
+    after = np.cumsum(counts) / n  # F(x)
+    before = after - counts / n  # F just below x
+    low, high, found = 0, len(x) - 1, 1 / n
+    while low < high:
+        part = slice(low, high + 1)
+        minorant = low + _lower_hull(x[part], before[part])
+        majorant = low + _lower_hull(x[part], -after[part])
+        convex = np.interp(x[part], x[minorant], before[minorant])
+        concave = np.interp(x[part], x[majorant], after[majorant])
+        apart = concave - convex
+        at_minorant = minorant[np.argmax(apart[minorant - low])]
+        at_majorant = majorant[np.argmax(apart[majorant - low])]
+        width = max(apart[at_minorant - low], apart[at_majorant - low])
+        if width <= found:
+            break
+        if apart[at_minorant - low] >= apart[at_majorant - low]:
+            new_low = at_minorant
+            new_high = majorant[np.searchsorted(majorant, at_minorant)]
+        else:
+            new_high = at_majorant
+            new_low = minorant[np.searchsorted(minorant, at_majorant, side="right") - 1]
+        # G may jump at its mode: what is above the interval's ends there is the next round's to judge.
+        left, right = np.arange(low, new_low + 1), np.arange(new_high, high + 1)
+        beyond_left = np.where(left < new_low, after[left], before[left]) - convex[left - low]
+        beyond_right = concave[right - low] - np.where(right > new_high, before[right], after[right])
+        found = max(found, beyond_left.max(), beyond_right.max())
+        if (new_low, new_high) == (low, high):
+            break
+        low, high = int(new_low), int(new_high)
+    return float(found / 2)
+
+
+def dip_p_value(statistic: float, n: int, resamples: int, seed: int) -> float:
+    """Return the share of uniform samples of size `n` whose dip is at least `statistic`.
+
+    The uniform is the unimodal distribution with the largest dip, asymptotically (Hartigan and
+    Hartigan). (1 + hits) / (1 + resamples), as of Davison and Hinkley (1997), is never 0. Above
+    `SIMULATED` samples sqrt(n) dip stands in for the dip: its distribution has a limit.
+    """
+    size = min(n, SIMULATED)
+    scaled = statistic * np.sqrt(n)
+    null = _uniform_dips(size, resamples, seed) * np.sqrt(size)
+    return float((1 + np.count_nonzero(null >= scaled - 1e-12)) / (1 + resamples))
+
+
+@lru_cache(maxsize=8)  # several pairs of modalities have the same samples
+def _uniform_dips(size: int, resamples: int, seed: int) -> FloatArray:
+    generator = np.random.default_rng(seed)
+    return np.array([dip(generator.random(size)) for _ in range(resamples)])
+
+
+def _lower_hull(x: FloatArray, y: FloatArray) -> IntArray:
+    """Return the positions of the corners of the greatest convex minorant of points (x ascending, y)."""
+    kept = np.arange(len(x))
+    # A point on or above the line between any two others is no corner: those between their neighbours go
+    # all at once, until few are left or none goes.
+    while len(kept) > _PLAIN:
+        a, b, c = kept[:-2], kept[1:-1], kept[2:]
+        below = (y[b] - y[a]) * (x[c] - x[b]) < (y[c] - y[b]) * (x[b] - x[a])
+        if below.all():
+            return kept
+        kept = kept[np.concatenate([[True], below, [True]])]
+    px, py = x[kept].tolist(), y[kept].tolist()
+    corners: list[int] = []
+    for i in range(len(kept)):
+        while len(corners) > 1:
+            j, k = corners[-2], corners[-1]
+            if (py[k] - py[j]) * (px[i] - px[k]) < (py[i] - py[k]) * (px[k] - px[j]):
+                break
+            corners.pop()
+        corners.append(i)
+    return kept[corners]

@@ -1,0 +1,37 @@
+"""Confidence intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+    def to_list(self) -> list[float]:
+        return [self.low, self.high]
+
+
+def wilson_interval(count: float, n: float, confidence: float) -> Interval:
+    """Return Wilson's (1927) score interval of the share count / n, which holds for shares of 0 and 1 too.
+
+    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). An effective sample size need not be
+    a whole number. Written out, since importing scipy.stats takes longer than the diagnosis of 100,000
+    samples.
+    """
+    from scipy.special import ndtri
+
+    if confidence >= 1:
+        return Interval(0.0, 1.0)
+    share, z = count / n, float(ndtri(0.5 + confidence / 2))
+    centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
+    reach = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    low = 0.0 if count == 0 else (centre - reach) / scale
+    high = 1.0 if count == n else (centre + reach) / scale
+    return Interval(float(low), float(high))

@@ -1,0 +1,73 @@
+"""Tests of paired differences: over seeds, and over the samples of two classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from mgap_cli.errors import UnfitError
+from mgap_cli.stats.arrays import BoolArray
+
+EXACT_PAIRS = 16  # up to so many, every one of the 2^n sign patterns is looked at
+DRAWS = 100_000  # of more pairs
+EXACT_BELOW = 25  # discordant pairs under which McNemar's test is exact
+
+
+def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
+    """Return the two-sided p-value that n paired differences have a distribution symmetric about 0.
+
+    Fisher's (1935) randomisation test: the share of the 2^n ways to choose the signs whose mean is at
+    least as far from 0 as the observed one, which is among them, all counted; of more than 16
+    differences, (1 + hits) / (1 + draws) over random ways. 1 without a difference.
+    Raises UnfitError for a difference that is NaN or infinite.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(d)))
+    if bad:
+        raise UnfitError(
+            f"The seeds cannot be compared: {bad} of {len(d)} differences are NaN or infinite.",
+            "Check the accuracies that they come from.",
+        )
+    if not d.any():
+        return 1.0
+    extreme = abs(d.sum()) * (1 - 1e-9)  # a rounding error is no difference
+    if len(d) <= EXACT_PAIRS:
+        signs = np.array(list(product((1.0, -1.0), repeat=len(d))))
+        return float(np.mean(np.abs(signs @ d) >= extreme))
+    signs = np.random.default_rng(seed).choice([1.0, -1.0], size=(DRAWS, len(d)))
+    return float((1 + np.sum(np.abs(signs @ d) >= extreme)) / (1 + DRAWS))
+
+
+def smallest_p(n: int) -> float:
+    """Return the smallest p-value that `sign_flip` of n differences can have: 2 / 2^n."""
+    return 2.0 ** (1 - n) if 0 < n <= EXACT_PAIRS else 1 / (1 + DRAWS) if n else 1.0
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Test that two classifiers err equally often on the same samples."""
+
+    p_value: float
+    method: str  # 'exact binomial' | 'chi-square, continuity corrected'
+    only_a: int  # samples that only a classifies correctly
+    only_b: int
+
+
+def mcnemar(correct_a: BoolArray, correct_b: BoolArray) -> McNemar:
+    """Test equal accuracy of two classifiers on the same samples (N,), two-sided (McNemar, 1947).
+
+    With b and c the samples that only one of them gets right: under 25 such samples the exact binomial
+    test of b in b + c at 1/2, else (|b - c| - 1)^2 / (b + c) against chi-square(1) (Edwards, 1948).
+    """
+    from scipy.stats import binomtest, chi2
+
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
+    discordant = only_a + only_b
+    if discordant < EXACT_BELOW:
+        p = float(binomtest(only_a, discordant, 0.5).pvalue) if discordant else 1.0
+        return McNemar(p, "exact binomial", only_a, only_b)
+    statistic = max(abs(only_a - only_b) - 1, 0) ** 2 / discordant
+    return McNemar(float(chi2.sf(statistic, 1)), "chi-square, continuity corrected", only_a, only_b)

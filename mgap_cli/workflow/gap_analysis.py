@@ -1,0 +1,129 @@
+"""What `analyze-gap` does with one checkpoint, or with one file of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mgap_cli.errors import UsageError
+from mgap_cli.output import Sink
+from mgap_cli.workflow.gap_views import Request, overview, views
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+    from mgap_cli.gap.mixture import GapFit
+    from mgap_cli.training.trained_model import TrainedModel
+
+
+def analyse_checkpoint(
+    checkpoint: Path, split: str, store: Path | None, config: Config, request: Request, sink: Sink
+) -> None:
+    """Run the network over its store's splits and show what the gaps of `split` say."""
+    from mgap_cli.files import ensure_outputs_allowed
+    from mgap_cli.report.documents import gap_document
+    from mgap_cli.runs.layout import gap_path
+    from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.distributed import writing
+    from mgap_cli.training.trained_model import open_trained
+    from mgap_cli.workflow.gap_measures import checked_unimodal, model_measures
+
+    unimodal = checked_unimodal(request.unimodal)
+    human_png = gap_path(checkpoint, ".png", kind="human")
+    kept = [gap_path(checkpoint, suffix) for suffix in (".csv", ".json", ".png")]
+    outputs = [path for path in kept if path.suffix != ".csv" or not request.csv]
+    ensure_outputs_allowed([*outputs, *request.outputs(human_png)], [*request.inputs, *unimodal.values()])
+    device = choose_scoring_device(config.runtime.device, sink)
+    model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
+    with writing(checkpoint.parent, config.runtime.device, sink):
+        fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot)
+        found, shown = views({split: fits[split]}, config, request, human_png, sink, split)
+    measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
+    document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
+    sink.result(document, *overview(fits, split), *tables, *shown)
+
+
+def analyse_and_keep(
+    model: TrainedModel,
+    split: str,
+    config: Config,
+    sink: Sink,
+    csv: Path | None = None,
+    plot: bool = False,
+) -> dict[str, GapFit]:
+    """Analyse `split`, and train and val too; write the table, the document and, with `plot`, the figure.
+
+    csv: where the table goes; without it, beside the checkpoint, as the other files.
+    """
+    from mgap_cli.files import write_json, write_text
+    from mgap_cli.gap.mixture import analyse
+    from mgap_cli.report.documents import gap_csv, gap_summary
+    from mgap_cli.runs.layout import gap_path
+    from mgap_cli.workflow.gap_views import examined, write_gap_figure
+
+    present = [s for s in ("train", "val") if s == split or (model.store.splits == s).any()]
+    names = present if split in present else [*present, split]
+    fits = {name: analyse(model.scores(name), config.gap) for name in names}
+    fits[split] = examined(fits[split], split, config, sink)
+    write_text(csv or gap_path(model.path, ".csv"), gap_csv(fits[split]))
+    digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
+    write_json(gap_path(model.path, ".json"), {**gap_summary(model.path, split, fits), "sha256": digests})
+    if plot:
+        write_gap_figure(fits[split], split, gap_path(model.path, ".png"), sink)
+    return fits
+
+
+def analyse_scores(
+    path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Sink
+) -> None:
+    """Show what the scores in a file say, for every two modalities."""
+    from mgap_cli.files import ensure_outputs_allowed, write_text
+    from mgap_cli.gap.mixture import analyse
+    from mgap_cli.gap.score_files import read_scores
+    from mgap_cli.report.documents import gap_csv, gap_document
+    from mgap_cli.workflow.gap_measures import score_measures
+    from mgap_cli.workflow.gap_views import examined, write_gap_figure
+
+    names = [] if modalities is None else _names(modalities)
+    human_png = path.with_name(f"{path.stem}-human.png")
+    named = request.outputs(human_png)
+    ensure_outputs_allowed(named, request.inputs)
+    table = read_scores(path, names, {"split", config.analysis.truth, *request.columns})
+    if split:
+        table = table.of_split(split)
+    pairs = table.pairs()
+    if request.csv and len(pairs) > 1:
+        raise UsageError(
+            "--csv writes one pair's table.", f"Name two: --modalities {','.join(pairs[0].modalities)}"
+        )
+    wheres = ["-".join(scores.modalities) if len(pairs) > 1 else "" for scores in pairs]
+    pngs = [_figure_path(path, where) for where in wheres]
+    if request.plot:
+        ensure_outputs_allowed(pngs, [*request.inputs, *named])
+    fits = {}
+    for scores, where, png in zip(pairs, wheres, pngs, strict=True):
+        name = "-".join(scores.modalities)
+        fits[name] = examined(analyse(scores, config.gap), where, config, sink)
+        if request.plot:
+            write_gap_figure(fits[name], where, png, sink)
+    if request.csv:
+        write_text(request.csv, gap_csv(next(iter(fits.values()))))
+    found, shown = views(fits, config, request, human_png, sink)
+    measured, tables = score_measures(fits, config) if request.measures else ({}, [])
+    document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}
+    sink.result(document, *overview(fits), *tables, *shown)
+
+
+def _figure_path(scores: Path, pair: str) -> Path:
+    """Return where the figure of a file of scores goes; `pair` names the modalities of one among several."""
+    name = "".join(c if c.isalnum() else "-" for c in f"gap-{pair}".rstrip("-"))
+    return scores.with_name(f"{scores.stem}-{name}.png")
+
+
+def _names(modalities: str) -> list[str]:
+    """Return the names in --modalities. UsageError where one is empty or is given twice."""
+    names = [name.strip() for name in modalities.split(",")]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if "" in names or twice is not None:
+        wrong = "a name is empty" if "" in names else f"{twice} is given twice"
+        raise UsageError(f"--modalities {modalities}: {wrong}.", "For example: --modalities audio,visual")
+    return names

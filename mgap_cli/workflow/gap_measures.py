@@ -1,0 +1,50 @@
+"""What `analyze-gap --measures` adds: imbalance by measures other than the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgap_cli.config import Config
+    from mgap_cli.gap.mixture import GapFit
+    from mgap_cli.training.trained_model import TrainedModel
+
+
+def checked_unimodal(words: Sequence[str]) -> dict[str, Path]:
+    """Read what --unimodal says, before any pass is made."""
+    from mgap_cli.analysis.measures.every import unimodal_paths
+
+    return unimodal_paths(words)
+
+
+def model_measures(
+    model: TrainedModel, split: str, config: Config, unimodal: Mapping[str, Path]
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Return every measure of a checkpoint, for the document and as a table."""
+    from mgap_cli.analysis.measures.every import measures_of_model
+    from mgap_cli.gap.scores import MODALITIES
+    from mgap_cli.report.tables.measures import measures_table
+
+    found = measures_of_model(model, split, config, unimodal)
+    document = {"measures": {split: [m.to_dict(MODALITIES) for m in found]}}
+    return document, [measures_table(found, MODALITIES, config.analysis.confidence, split)]
+
+
+def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Return the measures that scores allow, of each pair of modalities."""
+    from mgap_cli.analysis.measures.every import measures_of_scores
+    from mgap_cli.report.tables.measures import measures_table
+
+    document: dict[str, Any] = {}
+    tables = []
+    for name, fit in fits.items():
+        found = measures_of_scores(fit.scores, config)
+        modalities = fit.scores.modalities
+        document[name] = [m.to_dict(modalities) for m in found]
+        where = name if len(fits) > 1 else ""
+        tables.append(measures_table(found, modalities, config.analysis.confidence, where))
+    return {"measures": document}, tables

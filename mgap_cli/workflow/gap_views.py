@@ -1,0 +1,185 @@
+"""What `analyze-gap` shows of fits that were made: verdict, tables, who they are, lists, plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from mgap_cli.errors import UsageError
+from mgap_cli.output import Sink
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgap_cli.config import Config
+    from mgap_cli.gap.mixture import GapFit
+    from mgap_cli.stats.arrays import BoolArray
+
+Exported = Literal["balanced", "imbalanced"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks to see; see the options of `analyze-gap`.
+
+    inputs: the files that the command line names for reading.
+    """
+
+    top: int
+    plot: bool
+    csv: Path | None
+    by: Sequence[str]
+    where: Sequence[str]
+    export: Path | None
+    exported: Exported
+    human: Path | None
+    measures: bool = False
+    unimodal: Sequence[str] = ()
+    inputs: Sequence[Path] = ()
+
+    def outputs(self, human_png: Path) -> list[Path]:
+        """Return the files that the command line asks to write; `human_png` is the scatter plot's."""
+        drawn = human_png if self.human and self.plot else None
+        return [path for path in (self.csv, self.export, drawn) if path is not None]
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns that it takes to answer."""
+        from mgap_cli.analysis.breakdown import USUAL
+
+        return {*USUAL, *self.by, *(condition.partition("=")[0].strip() for condition in self.where)}
+
+
+def examined(fit: GapFit, where: str, config: Config, sink: Sink) -> GapFit:
+    """Return the fit with its tests; what to warn of is said."""
+    from mgap_cli.gap.bimodality import examine
+
+    labels = fit.scores.labels
+    if (labels == labels[0]).all():
+        sink.warn(f"every sample is of class {fit.scores.classes[labels[0]]!r}: this says nothing of others.")
+    tested = examine(fit, config.analysis, config.gap)
+    warnings = [*fit.warnings, *tested.warnings]
+    for warning in warnings:
+        sink.warn(f"{where}: {warning}" if where else warning)
+    return dataclasses.replace(fit, bimodality=tested, warnings=warnings)
+
+
+def write_gap_figure(fit: GapFit, where: str, path: Path, sink: Sink) -> None:
+    """Write the histogram of the gaps with the mixture."""
+    from mgap_cli.report.figures.gap import gap_figure, write_png
+
+    write_png(gap_figure(fit, where), path, sink)
+
+
+def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[RenderableType]:
+    """Return verdict, components and diagnostics of `split`, and the splits side by side.
+
+    Without `split` they are pairs of modalities, and each has its tables.
+    """
+    from mgap_cli.report.tables import gap as tables
+    from mgap_cli.report.tables import gap_analysis as gap_tables
+
+    shown: list[RenderableType] = []
+    for name in [split] if split else fits:
+        where, fit = name if len(fits) > 1 else split or "", fits[name]
+        shown.append(gap_tables.verdict_table(fit, where))
+        shown.append(tables.component_table(fit, where))
+        shown.append(tables.diagnostics_table(fit, where))
+    side_by_side = tables.split_table if split else tables.pair_table
+    shown.append(side_by_side(list(fits.items())))
+    return shown
+
+
+def views(
+    fits: Mapping[str, GapFit],
+    config: Config,
+    request: Request,
+    human_png: Path,
+    sink: Sink,
+    split: str | None = None,
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Return who the imbalanced of each fit are, for the document and as tables.
+
+    fits: that of `split`, or those of pairs of modalities, all over the same samples. Writes the list and
+    the scatter plot that the request asks for.
+    """
+    from mgap_cli.analysis.breakdown import breakdown, usual_columns, where
+    from mgap_cli.analysis.identification import identify
+    from mgap_cli.report.tables import gap as tables
+    from mgap_cli.report.tables import gap_analysis as gap_tables
+
+    condition, truth = " and ".join(request.where), config.analysis.truth
+    document: dict[str, Any] = {"where": list(request.where), "by": {}}
+    shown: list[RenderableType] = []
+    first = next(iter(fits.values()))
+    chosen = where(first, request.where)
+    for name, fit in fits.items():
+        title = name if len(fits) > 1 else split or ""
+        columns = dict.fromkeys([*usual_columns(fit), *request.by])
+        found = [breakdown(fit, column, chosen, config.analysis) for column in columns]
+        document["by"][name] = [b.to_dict() for b in found]
+        shown += [gap_tables.breakdown_table(b, fit, title, condition) for b in found]
+        if truth:
+            known = identify(fit, truth, chosen, config.analysis)
+            if known:
+                document.setdefault("identification", {})[name] = known.to_dict()
+                shown.append(gap_tables.identification_table(known, title, condition))
+            else:
+                sink.warn(f"column {truth} says the same of all these samples: nothing to identify.")
+        shown.append(tables.lead_table(fit, config.analysis.confidence, title))
+        if request.top:
+            shown.append(tables.posterior_table(fit, request.top, title, chosen))
+        if request.plot and sys.stdout.isatty():
+            from mgap_cli.report.figures.terminal import GapPlot
+
+            shown.append(GapPlot(fit, title))
+    if request.human:
+        compared, table = _compared(first, chosen, config, request, human_png, sink)
+        document["human"] = compared
+        shown.append(table)
+    if request.export:
+        document["exported"] = _export(list(fits.values()), chosen, request, request.export, sink)
+    return document, shown
+
+
+def _compared(
+    fit: GapFit, chosen: BoolArray, config: Config, request: Request, png: Path, sink: Sink
+) -> tuple[dict[str, Any], RenderableType]:
+    from mgap_cli.analysis.listener_votes import read_votes
+    from mgap_cli.analysis.listeners import compare_with_people
+    from mgap_cli.report.tables.gap_analysis import human_table
+
+    assert request.human
+    found = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
+    if found.unmatched:
+        sink.warn(
+            f"samples without votes for voice and face: {len(found.unmatched)}, left out of the comparison."
+        )
+    if request.plot:
+        from mgap_cli.report.figures.gap import write_png
+        from mgap_cli.report.figures.listeners import human_figure
+
+        write_png(human_figure(found, fit), png, sink)
+    return found.to_dict(), human_table(found, condition=" and ".join(request.where))
+
+
+def _export(
+    fits: Sequence[GapFit], chosen: BoolArray, request: Request, path: Path, sink: Sink
+) -> dict[str, Any]:
+    """Write the samples that are balanced for every fit, or imbalanced for one; return what was written."""
+    import numpy as np
+
+    from mgap_cli.files import write_text
+    from mgap_cli.report.documents import list_csv
+
+    imbalanced = np.any([fit.imbalanced for fit in fits], axis=0)
+    rows = np.flatnonzero(chosen & (imbalanced if request.exported == "imbalanced" else ~imbalanced))
+    if not len(rows):
+        raise UsageError(f"--export: no sample is {request.exported}; nothing was written.")
+    write_text(path, list_csv(fits[0], rows.tolist()))
+    sink.log(f"wrote {path}: {len(rows)} {request.exported} of {int(chosen.sum())} samples")
+    return {"path": str(path), "which": request.exported, "samples": len(rows)}

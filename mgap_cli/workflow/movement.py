@@ -1,0 +1,111 @@
+"""What `analyze-gap` does with a run folder, or with several checkpoints: the gap over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgap_cli.config import Config
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.output import Sink
+
+
+def history(run: Path, *, plot: bool, sink: Sink) -> None:
+    """Show each epoch's mixture and accuracies of a run folder, as a table and a plot.
+
+    Raises UsageError for what is no folder, UnfitError for a folder in which nothing was trained.
+    """
+    from mgap_cli.files import MALFORMED, damaged, ensure_output_allowed
+    from mgap_cli.report.tables.movement import history_tables
+    from mgap_cli.runs.layout import read_metrics
+
+    if run.is_file():
+        raise UsageError(f"{run}: --history takes a run folder.", f"mgap analyze-gap {run.parent} --history")
+    png = run / "history.png"
+    if plot:
+        ensure_output_allowed(png)
+    entries = read_metrics(run)
+    if not entries:
+        what = "nothing was trained in it" if run.is_dir() else "no such run folder"
+        raise UnfitError(
+            f"{run}: {what}, there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
+        )
+    try:
+        shown, drawn = history_tables(entries), None
+        if plot:
+            from mgap_cli.report.figures.history import history_figure
+
+            drawn = history_figure(entries, run.resolve().name)
+    except MALFORMED as error:
+        raise damaged(run / "metrics.jsonl", error) from error
+    if drawn is not None:
+        from mgap_cli.report.figures.gap import write_png
+
+        write_png(drawn, png, sink)
+    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *shown)
+
+
+def movement(
+    checkpoints: list[Path],
+    *,
+    split: str,
+    store: Path | None,
+    config: Config,
+    top: int,
+    plot: bool,
+    sink: Sink,
+    csv: Path | None = None,
+    inputs: Sequence[Path] = (),
+) -> None:
+    """Show which samples moved from imbalanced to balanced, and which did not.
+
+    config: the first checkpoint's, with what the command line sets laid over it. inputs: every file that
+    the command reads. Writes movement.json and movement.csv (or `csv`) beside the last checkpoint.
+    UnfitError unless all were trained on one store.
+    """
+    from mgap_cli.analysis.movement import movement_of
+    from mgap_cli.files import ensure_outputs_allowed, write_json, write_text
+    from mgap_cli.report.documents import movement_csv
+    from mgap_cli.report.tables.movement import movement_tables
+    from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.distributed import writing
+    from mgap_cli.training.trained_model import open_trained
+
+    folder = checkpoints[-1].parent
+    table, document, png = csv or folder / "movement.csv", folder / "movement.json", folder / "movement.png"
+    ensure_outputs_allowed([table, document, *([png] if plot else [])], inputs)
+    device = choose_scoring_device(config.runtime.device, sink)
+    models = [open_trained(path, device, store, config.runtime.eval_batch_size) for path in checkpoints]
+    first = models[0]
+    for model in models[1:]:
+        if model.store.fingerprint != first.store.fingerprint:
+            raise UnfitError(
+                f"{model.path}: trained on another data set ({model.store.name}) than {first.path} "
+                f"({first.store.name}): what moved cannot be told.",
+                "Give checkpoints that were trained on one store.",
+            )
+    with writing(folder, config.runtime.device, sink):
+        found = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
+        for name, fit in zip(found.names, found.fits, strict=True):
+            for warning in fit.warnings:
+                sink.warn(f"{name}: {warning}")
+        digests = {str(model.path): model.digest for model in models}
+        summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
+        write_text(table, movement_csv(found))
+        write_json(document, summary)
+        if plot:
+            from mgap_cli.report.figures.gap import write_png
+            from mgap_cli.report.figures.movement import movement_figure
+
+            write_png(movement_figure(found), png, sink)
+    sink.result(summary, *movement_tables(found, top))
+
+
+def names_of(checkpoints: list[Path]) -> list[str]:
+    """Return names that tell checkpoints apart: the file's, the folder's with it, or the whole path."""
+    stems = [path.stem for path in checkpoints]
+    longer = [f"{path.resolve().parent.name}/{path.stem}" for path in checkpoints]
+    for names in (stems, longer):
+        if len({*names}) == len(names):
+            return names
+    return [str(path) for path in checkpoints]

@@ -1,0 +1,1 @@
+"""What several tests need: a real `mgap` process, small stores, encoded media."""

@@ -1,0 +1,179 @@
+"""Gradients in a small real network: joint's probes, and OGM's modulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgap_cli.config import Config
+from mgap_cli.data.loading.loader import Batch
+from mgap_cli.errors import ExitCode, UsageError
+from mgap_cli.methods import build_objective
+from mgap_cli.methods.base import BudgetEpoch, Objective
+from mgap_cli.model.network import AudioVisualNetwork, Outputs
+
+CLASSES, BATCH = 4, 6
+FIRST = BudgetEpoch(0, 100)
+
+
+def configured(**settings: object) -> Config:
+    small = {"model.encoder": "resnet10", "model.width": 4}
+    return Config().updated(small | {k.replace("__", "."): v for k, v in settings.items()}, "test")
+
+
+def forwarded(
+    config: Config, name: str, leader: str = "audio"
+) -> tuple[AudioVisualNetwork, Objective, Outputs, Batch]:
+    """A network run on a batch whose labels are what `leader`'s half of the fusion believes."""
+    torch.manual_seed(0)
+    objective = build_objective(name, config, BATCH)
+    network = AudioVisualNetwork(config.model, CLASSES, objective.probes)
+    frames, audio = torch.randn(BATCH, 2, 3, 32, 32), torch.randn(BATCH, 1, 33, 20)
+    outputs = network(frames, audio)
+    assert outputs.parts is not None
+    labels = outputs.parts[leader == "visual"].argmax(dim=1)
+    return network, objective, outputs, Batch(torch.arange(BATCH), labels, frames, audio)
+
+
+def gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {k: p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}
+
+
+def ratio64(outputs: Outputs, labels: Tensor) -> float:
+    """rho_a of the batch."""
+    p = [
+        torch.softmax(part.detach().double(), dim=1).numpy()[np.arange(BATCH), labels]
+        for part in outputs.parts or ()
+    ]
+    return float(p[0].sum() / p[1].sum())
+
+
+def test_joints_probes_leave_the_encoders_and_the_fusion_alone():
+    network, objective, outputs, batch = forwarded(configured(), "joint")
+    named = dict(network.named_parameters())
+    fused = F.cross_entropy(outputs.fused, batch.labels)
+    alone = torch.autograd.grad(fused, list(named.values()), retain_graph=True, allow_unused=True)
+    objective.loss(outputs, batch).backward()
+    for (name, parameter), reference in zip(named.items(), alone, strict=True):
+        if "_head" in name:
+            assert reference is None
+            assert parameter.grad.abs().sum() > 0
+        else:
+            assert torch.equal(parameter.grad, reference), name
+
+
+def test_joint_heads_do_reach_the_encoders():
+    network, objective, outputs, batch = forwarded(configured(), "joint-heads")
+    encoder = list(network.visual_encoder.parameters())
+    alone = torch.autograd.grad(F.cross_entropy(outputs.fused, batch.labels), encoder, retain_graph=True)
+    objective.loss(outputs, batch).backward()
+    assert any(not torch.allclose(p.grad, g) for p, g in zip(encoder, alone, strict=True))
+
+
+@pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
+def test_ogms_loss_is_joints(name):
+    _, objective, outputs, batch = forwarded(configured(), name)
+    joint = build_objective("joint", configured(), BATCH)
+    assert objective.loss(outputs, batch).item() == joint.loss(outputs, batch).item()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.8])
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+@pytest.mark.parametrize("leader", ["audio", "visual"])
+def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fusion, alpha):
+    config = configured(model__fusion=fusion, ogm__alpha=alpha)
+    network, objective, outputs, batch = forwarded(config, "ogm", leader)
+    objective.loss(outputs, batch).backward()
+    before = gradients(network)
+    objective.after_backward(network, outputs, FIRST, torch.Generator())
+    rho = ratio64(outputs, batch.labels)
+    rho = rho if leader == "audio" else 1 / rho
+    assert rho > 1
+    modulated = 0
+    for name, after in gradients(network).items():
+        if name.startswith(f"{leader}_encoder") and after.dim() == 4:
+            modulated += 1
+            expected = before[name].double() * (1 - np.tanh(alpha * rho))
+            torch.testing.assert_close(after.double(), expected, rtol=1e-5, atol=1e-12)
+        else:
+            assert torch.equal(after, before[name]), name
+    assert modulated == 12  # resnet10: conv1, two a block, three shortcuts
+
+
+def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
+    config = configured(model__width=8)
+    network, objective, outputs, batch = forwarded(config, "ogm-ge")
+    objective.loss(outputs, batch).backward()
+    before = gradients(network)
+    objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(1))
+    factor = 1 - np.tanh(config.ogm.alpha * ratio64(outputs, batch.labels))
+    drawn = {"audio": [], "visual": []}
+    for name, after in gradients(network).items():
+        modality = name.split("_encoder")[0]
+        if modality in drawn and after.dim() == 4:
+            scaled = before[name] * (factor if modality == "audio" else 1.0)
+            noise = (after - scaled) / before[name].std()
+            assert noise.std().item() == pytest.approx(1, abs=0.2)
+            drawn[modality].append(noise.flatten())
+        else:
+            assert torch.equal(after, before[name]), name
+    for noise in map(torch.cat, drawn.values()):
+        assert noise.mean().item() == pytest.approx(0, abs=0.03)
+        assert noise.std().item() == pytest.approx(1, abs=0.02)
+        assert noise.abs().max() > 3  # a Gaussian's tail
+
+
+def test_ge_is_reproducible_by_its_generator():
+    found = []
+    for seed in (1, 1, 2):
+        network, objective, outputs, batch = forwarded(configured(), "ogm-ge")
+        objective.loss(outputs, batch).backward()
+        torch.manual_seed(len(found))  # the global generator has no say
+        objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(seed))
+        found.append(network.audio_encoder.conv1.weight.grad)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    ("window", "budget", "modulated"),
+    [
+        ({}, 100, range(51)),  # the published program's: 0 <= epoch <= 50
+        ({}, 18, range(10)),
+        ({}, 5, range(3)),
+        ({}, 1, range(1)),
+        ({"start": 0.25, "end": 0.75}, 8, range(2, 7)),
+        ({"start": 0.07, "end": 0.29}, 100, range(7, 30)),  # where 0.07 * 100 > 7 and 0.29 * 100 < 29
+        ({"end": 1}, 7, range(7)),
+        ({"end": 0}, 7, range(1)),
+        ({"start": 1, "end": 1}, 7, range(0)),
+    ],
+)
+@pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
+def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window, budget, modulated):
+    config = configured(**{f"ogm.{key}": value for key, value in window.items()})
+    network, objective, outputs, batch = forwarded(config, name)
+    objective.loss(outputs, batch).backward()
+    before = gradients(network)
+    changed = []
+    for index in range(budget):
+        epoch = BudgetEpoch(index, budget)
+        objective.after_backward(network, outputs, epoch, torch.Generator())
+        if any(not torch.equal(after, before[name]) for name, after in gradients(network).items()):
+            changed.append(index)
+        assert objective.epoch_record(epoch) == {"modulated": index in modulated}
+        for key, parameter in network.named_parameters():
+            parameter.grad = before[key].clone() if key in before else None
+    assert changed == list(modulated)
+
+
+@pytest.mark.parametrize("fusion", ["film", "gated"])
+@pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
+def test_ogm_refuses_a_fusion_without_halves(name, fusion):
+    with pytest.raises(UsageError, match=fusion) as caught:
+        build_objective(name, configured(model__fusion=fusion), BATCH)
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert "concat" in caught.value.hint

@@ -1,0 +1,344 @@
+"""Every loss against a float64 reference in NumPy, and where its gradients go."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mgap_cli.config import Config
+from mgap_cli.data.loading.loader import Batch
+from mgap_cli.gap.mixture import fit_mixture
+from mgap_cli.gap.scores import Scores
+from mgap_cli.methods import build_objective
+from mgap_cli.methods.adaptive import Adaptive, _shift_kl
+from mgap_cli.model.network import Outputs
+
+SAMPLES, BATCH, CLASSES = 40, 12, 5
+STRONG = {
+    "adaptive.alpha": 1.7,
+    "adaptive.beta": 2.3,
+    "adaptive.lambda_gap": 0.6,
+    "adaptive.lambda_shift": 3.1,
+}
+VARIANTS = list(
+    itertools.product(("absolute", "signed"), ("log", "probability"), ("squared", "kl"), ("weak", "both"))
+)
+
+
+def configured(**settings: Any) -> Config:
+    return Config().updated({k.replace("__", "."): v for k, v in settings.items()}, "test")
+
+
+def made(seed: int = 0) -> tuple[Outputs, Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = (2 * torch.randn(BATCH, CLASSES, generator=generator) for _ in range(3))
+    outputs = Outputs(*(z.requires_grad_() for z in logits), parts=None)
+    index = torch.randperm(SAMPLES, generator=generator)[:BATCH]
+    labels = torch.randint(CLASSES, (BATCH,), generator=generator)
+    return outputs, Batch(index, labels, torch.empty(0), torch.empty(0))
+
+
+def adaptive(config: Config, seed: int = 0) -> Adaptive:
+    """An adaptive objective that has had a fit: any posteriors, a balanced component."""
+    objective = build_objective("adaptive", config, SAMPLES)
+    assert isinstance(objective, Adaptive)
+    objective.posterior.copy_(torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed + 100)))
+    objective.balanced_mean.fill_(0.13)
+    objective.balanced_sd.fill_(0.21)
+    return objective
+
+
+def log_softmax64(z: torch.Tensor) -> np.ndarray:
+    z64 = z.detach().numpy().astype(np.float64)
+    return z64 - np.log(np.exp(z64).sum(axis=1, keepdims=True))
+
+
+def ce64(z: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """(B,) cross-entropies."""
+    return -log_softmax64(z)[np.arange(len(labels)), labels.numpy()]
+
+
+def adaptive64(config: Config, objective: Adaptive, outputs: Outputs, batch: Batch) -> float:
+    """The formula of the module's docstring, term by term."""
+    o, y = config.adaptive, batch.labels
+    r = objective.posterior.numpy().astype(np.float64)[batch.index.numpy()]
+    mu, sd = float(objective.balanced_mean), float(objective.balanced_sd)
+    signed = np.exp(-ce64(outputs.audio, y)) - np.exp(-ce64(outputs.visual, y))
+    u = np.abs(signed)
+    w = 1 + o.alpha * (1 - r)
+    w *= len(w) / w.sum()
+    total = np.mean(w * ce64(outputs.fused, y))
+    total += ce64(outputs.audio, y).mean() + ce64(outputs.visual, y).mean()
+    nats = np.abs(ce64(outputs.audio, y) - ce64(outputs.visual, y))
+    total += o.lambda_gap * np.mean((1 + o.beta * r) * (nats if o.gap_scale == "log" else u))
+    x = u if config.gap.kind == "absolute" else signed
+    if o.shift == "squared":
+        return total + o.lambda_shift * np.mean(r * (x - mu) ** 2)
+    m = np.average(x, weights=r)
+    s = np.sqrt(np.average((x - m) ** 2, weights=r) + config.gap.sd_floor**2)
+    return total + o.lambda_shift * (np.log(sd / s) + (s**2 + (m - mu) ** 2) / (2 * sd**2) - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "heads"),
+    [
+        ("joint", ("fused", "audio", "visual")),  # the last two reach the probes only
+        ("joint-heads", ("fused", "audio", "visual")),
+        ("unimodal-audio", ("audio",)),
+        ("unimodal-visual", ("visual",)),
+    ],
+)
+def test_plain_objectives_equal_the_reference(name, heads):
+    outputs, batch = made()
+    loss = build_objective(name, Config(), SAMPLES).loss(outputs, batch)
+    expected = sum(ce64(outputs.head(h), batch.labels).mean() for h in heads)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_joint_with_decomposed_logits_is_the_fused_cross_entropy_alone():
+    outputs, batch = made()
+    loss = build_objective("joint", configured(model__unimodal="decomposed"), SAMPLES).loss(outputs, batch)
+    assert loss.item() == pytest.approx(ce64(outputs.fused, batch.labels).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("coefficients", [{}, STRONG], ids=["defaults", "others"])
+@pytest.mark.parametrize(("kind", "scale", "shift", "pull"), VARIANTS)
+def test_adaptive_equals_the_reference(kind, scale, shift, pull, coefficients):
+    settings = {"gap_scale": scale, "shift": shift, "pull": pull}
+    config = configured(gap__kind=kind, **{f"adaptive.{k}": v for k, v in settings.items()}, **coefficients)
+    for seed in range(3):
+        outputs, batch = made(seed)
+        objective = adaptive(config, seed)
+        expected = adaptive64(config, objective, outputs, batch)
+        assert objective.loss(outputs, batch).item() == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("name", list(STRONG))
+def test_each_coefficient_matters(name):
+    outputs, batch = made()
+    losses = {adaptive(configured(**{name: v})).loss(outputs, batch).item() for v in (0.0, 1.0, 2.0)}
+    assert len(losses) == 3
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 50.0])
+def test_fusion_weights_have_mean_one(alpha):
+    # Fused logits of 0 cost log(C) a sample, whatever the weights: their mean is what multiplies it.
+    outputs, batch = made()
+    config = configured(adaptive__alpha=alpha, adaptive__lambda_gap=0, adaptive__lambda_shift=0)
+    level = Outputs(torch.zeros(BATCH, CLASSES), outputs.audio, outputs.visual, None)
+    unimodal = ce64(outputs.audio, batch.labels).mean() + ce64(outputs.visual, batch.labels).mean()
+    assert adaptive(config).loss(level, batch).item() - unimodal == pytest.approx(np.log(CLASSES), rel=1e-5)
+
+
+def test_fusion_weights_favour_balanced_samples():
+    outputs, batch = made()
+    objective = adaptive(configured(adaptive__alpha=1))
+    objective.posterior.copy_(torch.linspace(0, 1, SAMPLES))
+    level = torch.zeros(BATCH, CLASSES, requires_grad=True)
+    objective.loss(Outputs(level, outputs.audio, outputs.visual, None), batch).backward()
+    pull = level.grad.norm(dim=1)[batch.index.argsort()]  # by rising posterior
+    assert (pull.diff() < 0).all()
+    assert pull[0] / pull[-1] == pytest.approx(
+        float((2 - objective.posterior[batch.index].min()) / (2 - objective.posterior[batch.index].max()))
+    )
+
+
+def steering(
+    objective_settings: dict[str, Any], seed: int
+) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
+    """Gradients (audio, visual) that the gap and shift terms add to those of the loss without them."""
+    outputs, batch = made(seed)
+    gradients = []
+    for strength in (1.0, 0.0):
+        config = configured(
+            **objective_settings, adaptive__lambda_gap=strength, adaptive__lambda_shift=strength
+        )
+        loss = adaptive(config, seed).loss(outputs, batch)
+        gradients.append(torch.autograd.grad(loss, (outputs.audio, outputs.visual)))
+    (with_a, with_v), (without_a, without_v) = gradients
+    return with_a - without_a, with_v - without_v, outputs, batch
+
+
+def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
+    """(B,): does audio have the higher score of the true class?"""
+    audio_leads = ce64(outputs.audio, batch.labels) < ce64(outputs.visual, batch.labels)
+    assert 0 < audio_leads.sum() < BATCH
+    return torch.from_numpy(audio_leads)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "signed"])
+@pytest.mark.parametrize("scale", ["log", "probability"])
+@pytest.mark.parametrize("shift", ["squared", "kl"])
+def test_pull_weak_touches_only_the_weaker_modality(kind, scale, shift):
+    settings = {"gap__kind": kind, "adaptive__gap_scale": scale, "adaptive__shift": shift}
+    for seed in range(3):
+        audio, visual, outputs, batch = steering(settings, seed)
+        audio_leads = leads(outputs, batch)
+        assert (audio[audio_leads] == 0).all()
+        assert (visual[~audio_leads] == 0).all()
+        assert (audio[~audio_leads].abs().amax(dim=1) > 0).all()
+        assert (visual[audio_leads].abs().amax(dim=1) > 0).all()
+
+
+def test_pull_both_touches_both():
+    audio, visual, *_ = steering({"adaptive__pull": "both"}, 0)
+    assert (audio.abs().amax(dim=1) > 0).all()
+    assert (visual.abs().amax(dim=1) > 0).all()
+
+
+def test_the_gap_term_lifts_the_weaker_score():
+    outputs, batch = made()
+    plain, steered = (
+        adaptive(configured(adaptive__lambda_gap=strength, adaptive__lambda_shift=0)) for strength in (0, 1)
+    )
+    audio, visual = (
+        b - a
+        for a, b in zip(
+            torch.autograd.grad(plain.loss(outputs, batch), (outputs.audio, outputs.visual)),
+            torch.autograd.grad(steered.loss(outputs, batch), (outputs.audio, outputs.visual)),
+            strict=True,
+        )
+    )
+    weaker = torch.where(leads(outputs, batch)[:, None], visual, audio)
+    true_class = weaker.gather(1, batch.labels[:, None])
+    assert (true_class < 0).all()  # a step against the gradient raises it
+
+
+def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
+    """With pull = weak its gradient is that of cross-entropy; in probabilities it is next to nothing."""
+    labels = torch.tensor([0])
+    lost = torch.tensor([[-12.0, 0, 0, 0, 0]])
+    sure = torch.tensor([[12.0, 0, 0, 0, 0]])
+    grads = {}
+    for scale in ("log", "probability"):
+        audio, visual = sure.clone().requires_grad_(), lost.clone().requires_grad_()
+        weights = {"adaptive__lambda_gap": 1, "adaptive__beta": 0, "adaptive__lambda_shift": 0}
+        config = configured(adaptive__gap_scale=scale, **weights)
+        outputs = Outputs(torch.zeros(1, CLASSES), audio, visual, None)
+        adaptive(config).loss(outputs, Batch(torch.tensor([0]), labels, labels, labels)).backward()
+        plain = lost.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(plain, labels).backward()
+        grads[scale] = (visual.grad - plain.grad, plain.grad)  # what the gap term added
+    torch.testing.assert_close(*grads["log"])
+    assert grads["probability"][0].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shift", ["squared", "kl"])
+@pytest.mark.parametrize("posterior", [0.0, 1.0])
+def test_extreme_posteriors_give_finite_losses_and_gradients(shift, posterior):
+    outputs, batch = made()
+    objective = adaptive(configured(adaptive__shift=shift))
+    objective.posterior.fill_(posterior)
+    loss = objective.loss(outputs, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(outputs.head(h).grad).all() for h in ("fused", "audio", "visual"))
+    if posterior == 0:  # no imbalanced sample: nothing to shift
+        without = adaptive(configured(adaptive__shift=shift, adaptive__lambda_shift=0))
+        without.posterior.fill_(0)
+        assert loss.item() == pytest.approx(without.loss(outputs, batch).item())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9, 1e-30])
+def test_the_kl_shift_depends_on_the_ratios_of_the_posteriors_alone(scale):
+    """One Gaussian against another: how small the posteriors are says nothing about where the gaps are."""
+    value, ratios = torch.tensor([0.1, 0.2, 0.6, 0.7]), torch.tensor([0.1, 0.4, 1.0, 0.5])
+    mean, sd = torch.tensor(0.13), torch.tensor(0.21)
+    expected = _shift_kl(value, ratios, mean, sd, 0.01)
+    assert _shift_kl(value, scale * ratios, mean, sd, 0.01).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_equal_scores_give_finite_gradients():
+    outputs, batch = made()
+    same = outputs.audio.detach().clone().requires_grad_()
+    adaptive(Config()).loss(Outputs(outputs.fused, outputs.audio, same, None), batch).backward()
+    assert torch.isfinite(outputs.audio.grad).all()
+    assert torch.isfinite(same.grad).all()
+
+
+def test_bfloat16_logits_are_scored_in_float32():
+    outputs, batch = made()
+    half = Outputs(*(outputs.head(h).detach().bfloat16() for h in ("fused", "audio", "visual")), parts=None)
+    exact = Outputs(*(half.head(h).float() for h in ("fused", "audio", "visual")), parts=None)
+    for name in ("joint-heads", "adaptive"):
+        objective = build_objective(name, Config(), SAMPLES)
+        assert objective.loss(half, batch).item() == objective.loss(exact, batch).item()
+
+
+class Pass:
+    """Stands for the evaluation pass: counts its calls, and returns two clear populations."""
+
+    def __init__(self, index: np.ndarray) -> None:
+        generator = np.random.default_rng(0)
+        gap = np.where(np.arange(len(index)) % 2, generator.normal(0.7, 0.05, len(index)), 0.05)
+        gap = np.clip(gap + generator.normal(0, 0.01, len(index)), 0, 1)
+        self.index, self.calls = index, 0
+        ids, labels = [str(i) for i in index], np.zeros(len(index), dtype=np.int64)
+        self.scores = Scores(ids, ("only",), labels, gap, np.zeros(len(index)))
+
+    def __call__(self) -> tuple[Scores, np.ndarray]:
+        self.calls += 1
+        return self.scores, self.index
+
+
+def test_a_refit_gives_each_sample_its_posterior():
+    score = Pass(np.arange(SAMPLES)[::-2].copy())  # half of the store, in an order of its own
+    objective = build_objective("adaptive", Config(), SAMPLES)
+    lines = objective.on_epoch_start(0, score)
+    mixture, _ = fit_mixture(score.scores.gap, Config().gap)
+    posterior = objective.posterior.numpy()
+    np.testing.assert_allclose(posterior[score.index], mixture.posterior(score.scores.gap), atol=1e-6)
+    np.testing.assert_array_equal(np.delete(posterior, score.index), 0.0)
+    assert float(objective.balanced_mean) == pytest.approx(mixture.means[0])
+    assert float(objective.balanced_sd) == pytest.approx(mixture.sds[0])
+    assert "balanced" in lines[0]
+
+
+def test_refit_every():
+    score = Pass(np.arange(SAMPLES))
+    objective = build_objective("adaptive", configured(adaptive__refit_every=3), SAMPLES)
+    calls = []
+    for epoch in range(7):
+        lines = objective.on_epoch_start(epoch, score)
+        calls.append(score.calls)
+        assert bool(lines) == (epoch in (0, 3, 6))
+    assert calls == [1, 1, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("source", ["pass", "online"])
+def test_scores_come_from_a_pass_or_from_training(source):
+    score = Pass(np.arange(SAMPLES))
+    objective = build_objective("adaptive", configured(adaptive__scores=source), SAMPLES)
+    objective.on_epoch_start(0, score)
+    assert score.calls == 1  # nothing has been trained yet
+    before = objective.posterior.clone()
+    outputs, batch = made()
+    objective.loss(outputs, batch)
+    objective.on_epoch_start(1, score)
+    assert score.calls == (1 if source == "online" else 2)
+    if source == "pass":
+        return
+    gap = np.exp(-ce64(outputs.audio, batch.labels)) - np.exp(-ce64(outputs.visual, batch.labels))
+    np.testing.assert_allclose(objective.online_gap[batch.index].numpy(), gap, atol=1e-6)
+    mixture, _ = fit_mixture(objective.online_gap[batch.index].double().numpy(), Config().gap)
+    expected = before.numpy().copy()
+    expected[batch.index.numpy()] = mixture.posterior(gap)
+    np.testing.assert_allclose(objective.posterior.numpy(), expected, atol=0.02)
+
+
+def test_what_adaptive_remembers_travels_in_its_state():
+    outputs, batch = made()
+    objective = build_objective("adaptive", Config(), SAMPLES)
+    objective.on_epoch_start(0, Pass(np.arange(SAMPLES)))
+    loss = objective.loss(outputs, batch)
+    state = objective.state_dict()
+    assert set(state) == {"posterior", "online_gap", "balanced_mean", "balanced_sd", "components", "fitted"}
+    restored = build_objective("adaptive", Config(), SAMPLES)
+    assert restored.loss(outputs, batch) != loss
+    restored.load_state_dict(state)
+    assert restored.loss(outputs, batch) == loss
+    assert torch.equal(restored.online_gap.isnan(), objective.online_gap.isnan())

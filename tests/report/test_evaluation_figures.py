@@ -1,0 +1,72 @@
+"""Figures of evaluations: what is drawn is what was measured, for few and for many classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.judgements import HEADS, judgement
+
+from mgap_cli.report.figures import evaluation as plots
+from mgap_cli.report.figures.gap import png_bytes
+from mgap_cli.report.tables.evaluation import Contender
+
+
+@pytest.mark.parametrize("classes", [6, 10, 28])
+def test_confusion_matrices_show_every_class(classes: int):
+    names = tuple(f"$class_{i}$ [b]" for i in range(classes))
+    e = judgement(classes=names, n=400).evaluation
+    figure = plots.confusion_figure(e)
+    panels = {axes.get_title("left").split(":")[0]: axes for axes in figure.axes}
+    for head in HEADS:
+        (picture,) = panels[head].images
+        shares = np.ma.filled(picture.get_array(), np.nan)
+        counts = np.array(e.heads[head].confusion, dtype=float)
+        filled = counts.sum(axis=1) > 0
+        np.testing.assert_allclose(shares[filled], counts[filled] / counts[filled].sum(axis=1, keepdims=True))
+        assert np.isnan(shares[~filled]).all()  # a class without samples has no shares
+        assert [t.get_text() for t in panels[head].get_yticklabels()] == list(names)
+        written = {
+            (round(t.get_position()[1]), round(t.get_position()[0])): t.get_text() for t in panels[head].texts
+        }
+        assert written == {
+            (i, j): f"{100 * shares[i, j]:.0f}" for i, j in np.argwhere(np.nan_to_num(shares) >= 0.005)
+        }
+    assert png_bytes(figure).startswith(b"\x89PNG")
+    assert "n = 400" in figure.get_suptitle()
+
+
+def test_reliability_bars_are_the_bins():
+    e = judgement(n=400).evaluation
+    figure = plots.reliability_figure(e)
+    found = e.heads["fused"].reliability
+    upper = figure.axes[0]
+    heights = {round(bar.get_x() * 15): bar.get_height() for bars in upper.containers for bar in bars}
+    assert heights == {i: a for i, a in enumerate(found.accuracy) if a is not None}
+    assert f"ECE {found.ece:.1%}" in upper.get_title("left")
+    lower = figure.axes[1]
+    assert [bar.get_height() for bar in lower.containers[0]] == pytest.approx([n / 400 for n in found.counts])
+    assert png_bytes(figure)
+
+
+def test_robustness_has_a_curve_a_head_or_a_contender():
+    alone = plots.robustness_figure([Contender("$one", (judgement(),))])
+    assert [line.get_label() for line in alone.axes[0].lines] == [*HEADS, "chance"]
+    (fused, *_) = alone.axes[0].lines
+    measured = judgement().robustness
+    assert fused.get_ydata() == pytest.approx([m.accuracy["fused"] for m in measured[:6]])
+    assert [t.get_text() for t in alone.axes[0].get_xticklabels()] == ["clean", "20", "10", "5", "0", "-5"]
+    many = [Contender(f"run {i}", (judgement(i), judgement(i + 20))) for i in range(12)]
+    figure = plots.robustness_figure(many)
+    assert len(figure.axes[0].lines) == 8 + 1
+    assert "the first 8; 4 more are in the table" in figure.get_suptitle()
+    assert png_bytes(figure) and png_bytes(alone)
+
+
+def test_a_single_head_is_drawn_too():
+    e = judgement(heads=("audio",))
+    for figure in (
+        plots.confusion_figure(e.evaluation),
+        plots.reliability_figure(e.evaluation),
+        plots.robustness_figure([Contender("x", (e,))]),
+    ):
+        assert png_bytes(figure)
