@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -36,10 +36,6 @@ UnimodalLogits = Literal["heads", "decomposed"]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
-Pull = Literal["weak", "both"]
-GapScale = Literal["log", "probability"]
-Shift = Literal["squared", "kl"]
-ScoreSource = Literal["pass", "online"]
 GapKind = Literal["absolute", "signed"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
@@ -60,53 +56,53 @@ class _Range:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g} and at most {self.high:.10g}"
 
 
-def _range(default: float, low: float, high: float = LARGEST_NUMBER, open_low: bool = False) -> Any:
+def bounded(default: float, low: float, high: float = LARGEST_NUMBER, open_low: bool = False) -> Any:
     return field(default=default, metadata={"range": _Range(low, high, open_low)})
 
 
-def _count(default: int, high: int = LARGEST_COUNT) -> Any:
-    return _range(default, 1, high)
+def count(default: int, high: int = LARGEST_COUNT) -> Any:
+    return bounded(default, 1, high)
 
 
-def _seed(default: int) -> Any:
-    return _range(default, 0, 2**32 - 1)
+def seed(default: int) -> Any:
+    return bounded(default, 0, 2**32 - 1)
 
 
-def _positive(default: float) -> Any:
-    return _range(default, 0, open_low=True)
+def positive(default: float) -> Any:
+    return bounded(default, 0, open_low=True)
 
 
-def _at_least_zero(default: float) -> Any:
-    return _range(default, 0)
+def at_least_zero(default: float) -> Any:
+    return bounded(default, 0)
 
 
-def _levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_low: bool = True) -> Any:
+def levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_low: bool = True) -> Any:
     levels = tuple(map(float, default))  # as read from YAML, so that checkpoints do not differ in bytes
     return field(default=levels, metadata={"range": _Range(low, high, open_low)})
 
 
-def _share(default: float) -> Any:
-    return _range(default, 0, 1, open_low=True)
+def share(default: float) -> Any:
+    return bounded(default, 0, 1, open_low=True)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """What `prepare` stores of a clip. Defaults: CREMA-D's protocol in the literature."""
 
-    frames: int = _count(1, 10_000)  # frames a clip, at uniform positions in time
-    frame_size: int = _count(256, 16_384)  # stored height and width, pixels
-    sample_rate: int = _count(22_050, 1_000_000)  # Hz, mono
-    seconds: float = _range(3.0, 0, 86_400, open_low=True)  # audio is tiled or cut to this
-    n_fft: int = _count(512, 2**20)
-    hop: int = _count(353, 2**20)  # samples between spectrogram columns: 257 x 188 at the defaults
-    val_share: float = _range(0.1, 0, 0.9)  # of train, where the data set has no validation split
-    seed: int = _seed(0)  # of the splits that we draw, and of the embedded data
+    frames: int = count(1, 10_000)  # frames a clip, at uniform positions in time
+    frame_size: int = count(256, 16_384)  # stored height and width, pixels
+    sample_rate: int = count(22_050, 1_000_000)  # Hz, mono
+    seconds: float = bounded(3.0, 0, 86_400, open_low=True)  # audio is tiled or cut to this
+    n_fft: int = count(512, 2**20)
+    hop: int = count(353, 2**20)  # samples between spectrogram columns: 257 x 188 at the defaults
+    val_share: float = bounded(0.1, 0, 0.9)  # of train, where the data set has no validation split
+    seed: int = seed(0)  # of the splits that we draw, and of the embedded data
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     encoder: EncoderName = "resnet18"
-    width: int = _count(64, 16_384)  # channels of the first stage; 64 is torchvision's
+    width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
     fusion: FusionName = "concat"
     unimodal: UnimodalLogits = "heads"  # where a modality's own logits come from
     audio_weights: str = ""  # a local torchvision state dict to start from
@@ -115,100 +111,76 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    image_size: int = _count(224, 16_384)  # what the network sees, pixels
-    scale_min: float = _share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
+    image_size: int = count(224, 16_384)  # what the network sees, pixels
+    scale_min: float = share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
     flip: bool = True
-    audio_mask: float = _range(0.0, 0, 1)  # SpecAugment's largest masks, share of each axis; 0: none
+    audio_mask: float = bounded(0.0, 0, 1)  # SpecAugment's largest masks, share of each axis; 0: none
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    seed: int = _seed(0)
-    epochs: int = _count(100)  # the budget of both stages together, which the schedule spans
-    batch_size: int = _range(64, 2, LARGEST_COUNT)  # batch normalisation has no statistics of one sample
+    seed: int = seed(0)
+    epochs: int = count(100)  # the budget of both stages together, which the schedule spans
+    batch_size: int = bounded(64, 2, LARGEST_COUNT)  # batch normalisation has no statistics of one sample
     optimizer: OptimizerName = "sgd"
-    lr: float = _positive(1e-3)
-    momentum: float = _at_least_zero(0.9)
-    weight_decay: float = _at_least_zero(1e-4)
+    lr: float = positive(1e-3)
+    momentum: float = at_least_zero(0.9)
+    weight_decay: float = at_least_zero(1e-4)
     schedule: ScheduleName = "step"
-    step_size: int = _count(70)  # epochs between the falls of `step`
-    gamma: float = _positive(0.1)  # factor of each fall
-    clip_norm: float = _at_least_zero(0.0)  # largest gradient norm; 0 turns clipping off
+    step_size: int = count(70)  # epochs between the falls of `step`
+    gamma: float = positive(0.1)  # factor of each fall
+    clip_norm: float = at_least_zero(0.0)  # largest gradient norm; 0 turns clipping off
     select: Selection = "val"  # which epoch becomes the checkpoint
-    max_bad_steps: int = _count(10)  # consecutive non-finite losses before training stops
+    max_bad_steps: int = count(10)  # consecutive non-finite losses before training stops
 
 
 @dataclass(frozen=True)
 class WarmupConfig:
     """Joint training without intervention."""
 
-    objective: str = "joint-heads"
-    epochs: int = _count(33)  # a third of the budget: it must stop well before memorisation
+    method: str = "joint-heads"
+    epochs: int = count(33)  # a third of the budget: it must stop well before memorisation
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    objective: str = "adaptive"
-    epochs: int = _range(0, 0, LARGEST_COUNT)  # 0: the rest of the budget
+    method: str = "adaptive"
+    epochs: int = bounded(0, 0, LARGEST_COUNT)  # 0: the rest of the budget
     only: str = "all"  # balanced: purification; or a file of ids
-    threshold: float = _share(0.5)  # posterior of imbalance under which a sample counts as balanced
-
-
-@dataclass(frozen=True)
-class AdaptiveConfig:
-    """Coefficients of the posterior-weighted loss; see `objectives/adaptive.py` for the formula."""
-
-    alpha: float = _at_least_zero(0.0)  # fusion's preference for balanced samples; 0: it has none
-    beta: float = _at_least_zero(1.0)  # extra weight of imbalanced samples in the gap term
-    lambda_gap: float = _at_least_zero(3.0)
-    lambda_shift: float = _at_least_zero(1.0)
-    gap_scale: GapScale = "log"  # of the gap term's distance
-    pull: Pull = "weak"
-    shift: Shift = "squared"
-    scores: ScoreSource = "pass"
-    refit_every: int = _count(1)  # epochs
-
-
-@dataclass(frozen=True)
-class OgmConfig:
-    """Gradient modulation of OGM and OGM-GE; see `objectives/ogm.py` for its formula and its window."""
-
-    alpha: float = _at_least_zero(0.8)  # modulation strength
-    start: float = _range(0.0, 0, 1)  # where modulation starts, as a share of the epoch budget
-    end: float = _range(0.5, 0, 1)  # where it ends, inclusive; 0 and 0.5 are the published 0 and 50 of 100
+    threshold: float = share(0.5)  # posterior of imbalance under which a sample counts as balanced
 
 
 @dataclass(frozen=True)
 class GapConfig:
     kind: GapKind = "absolute"
-    components: int = _count(2, 1_000)
-    n_init: int = _count(20, 10_000)  # random starts of two components, beside 11 fixed ones; see stats/em.py
-    sd_floor: float = _range(1e-2, 1e-4, 1)  # smallest standard deviation of a component, in units of the gap
-    seed: int = _seed(0)
+    components: int = count(2, 1_000)
+    n_init: int = count(20, 10_000)  # random starts of two components, beside 11 fixed ones; see stats/em.py
+    sd_floor: float = bounded(1e-2, 1e-4, 1)  # smallest standard deviation of a component, in units of the gap
+    seed: int = seed(0)
 
 
 @dataclass(frozen=True)
 class AnalysisConfig:
     """How `analyze-gap` asks whether the mixture is real, and who the imbalanced are."""
 
-    resamples: int = _count(199, 1_000_000)  # of every bootstrap: 1 / 200 is the smallest p-value
-    confidence: float = _range(0.95, 0.5, 0.999)  # of its intervals; 1 - it is the level of its tests
-    bins: int = _range(4, 2, 10_000)  # quantile bins of a numeric column, such as the duration
+    resamples: int = count(199, 1_000_000)  # of every bootstrap: 1 / 200 is the smallest p-value
+    confidence: float = bounded(0.95, 0.5, 0.999)  # of its intervals; 1 - it is the level of its tests
+    bins: int = bounded(4, 2, 10_000)  # quantile bins of a numeric column, such as the duration
     truth: str = ""  # column of clips.csv that says which samples are degraded, if that is known
-    gradient_batches: int = _count(50)  # at most so many, of `--measures`' pass with gradients
-    seed: int = _seed(0)
+    gradient_batches: int = count(50)  # at most so many, of `--measures`' pass with gradients
+    seed: int = seed(0)
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    bootstrap: int = _count(2_000, 10_000_000)  # resamples
-    confidence: float = _share(0.95)
-    top_k: int = _count(5)  # left out where there are no more classes than that
-    bins: int = _count(15, 10_000)  # equal-width bins of confidence, of the calibration error
-    snr_db: tuple[float, ...] = _levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
-    frame_noise: tuple[float, ...] = _levels(0.05, 0.1, 0.2, 0.4)  # standard deviations; white is 1
-    occlusion: tuple[float, ...] = _levels(0.1, 0.25, 0.5, 0.75, high=1)  # shares of the frame's area
-    seed: int = _seed(0)  # of bootstrap, noise and places of occlusion
+    bootstrap: int = count(2_000, 10_000_000)  # resamples
+    confidence: float = share(0.95)
+    top_k: int = count(5)  # left out where there are no more classes than that
+    bins: int = count(15, 10_000)  # equal-width bins of confidence, of the calibration error
+    snr_db: tuple[float, ...] = levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
+    frame_noise: tuple[float, ...] = levels(0.05, 0.1, 0.2, 0.4)  # standard deviations; white is 1
+    occlusion: tuple[float, ...] = levels(0.1, 0.25, 0.5, 0.75, high=1)  # shares of the frame's area
+    seed: int = seed(0)  # of bootstrap, noise and places of occlusion
 
 
 @dataclass(frozen=True)
@@ -217,14 +189,14 @@ class RuntimeConfig:
 
     device: str = "auto"
     precision: PrecisionName = "auto"
-    eval_batch_size: int = _count(256)
+    eval_batch_size: int = count(256)
     sync_bn: bool = False  # of many processes: batch norm over the whole batch, not a share of it
     float32: Float32Name = "auto"  # how a GPU multiplies float32: in TF32's 10-bit mantissas, or exactly
     deterministic: bool = False  # refuse every operation whose result may differ from run to run
-    gpu_share: float = _share(0.5)  # of a GPU's free memory that the samples may take
-    memory_share: float = _share(0.5)  # of the machine's available memory, else they stay on disk
+    gpu_share: float = share(0.5)  # of a GPU's free memory that the samples may take
+    memory_share: float = share(0.5)  # of the machine's available memory, else they stay on disk
     compile: bool = False  # torch.compile the network
-    save_every: float = _at_least_zero(10.0)  # minutes between saves within an epoch; 0: at its end alone
+    save_every: float = at_least_zero(10.0)  # minutes between saves within an epoch; 0: at its end alone
     report_to: LoggerName = "none"  # beside metrics.jsonl
 
 
@@ -236,16 +208,30 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
-    adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
-    ogm: OgmConfig = field(default_factory=OgmConfig)
     gap: GapConfig = field(default_factory=GapConfig)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    methods: Mapping[str, Any] = field(default_factory=dict)
+
+    def method_settings(self, name: str) -> Any:
+        """Return the settings of a method: an instance of its `Settings`. UsageError if it is unknown."""
+        if name in self.methods:
+            return self.methods[name]
+        settings = _method_section(name)
+        if settings is None:
+            raise UsageError(f"unknown method {name!r}.")
+        return settings()
+
+    def with_methods(self, names: Iterable[str]) -> Config:
+        """Return a copy that states the settings of these methods, the default ones too."""
+        stated = {name: self.method_settings(name) for name in names}
+        return dataclasses.replace(self, methods={**self.methods, **stated})
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return `{section: {key: value}}`, plain values only."""
-        return dataclasses.asdict(self)
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "methods"}
+        return {name: dataclasses.asdict(section) for name, section in {**sections, **self.methods}.items()}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -259,8 +245,10 @@ class Config:
 
         Raises UsageError, naming `origin`, for an unknown key (with a suggestion) or an unfit value.
         """
+        stated = {key.partition(".")[0] for key in changes} - {f.name for f in dataclasses.fields(self)}
+        whole = self.with_methods(sorted(name for name in stated if _method_section(name)))
         sections: dict[str, dict[str, Any]] = {}
-        known = self.flat()
+        known = whole.flat()
         for key, value in changes.items():
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
@@ -268,8 +256,13 @@ class Config:
                 raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
             section, name = key.split(".")
             sections.setdefault(section, {})[name] = _coerced(key, value, _types(section)[name], origin)
-        replaced = {s: dataclasses.replace(getattr(self, s), **kv) for s, kv in sections.items()}
-        new = dataclasses.replace(self, **replaced)
+        methods, core = dict(whole.methods), {}
+        for section, values in sections.items():
+            if section in methods:
+                methods[section] = dataclasses.replace(methods[section], **values)
+            else:
+                core[section] = dataclasses.replace(getattr(self, section), **values)
+        new = dataclasses.replace(whole, methods=methods, **core)
         _check_ranges(new, origin)
         return new
 
@@ -339,14 +332,28 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def differing_keys(a: Config, b: Config, sections: Iterable[str]) -> dict[str, tuple[Any, Any]]:
     """Return `{key: (value in a, value in b)}` for the settings in `sections` that differ."""
     chosen = set(sections)
-    left, right = a.flat(), b.flat()
+    methods = {*a.methods, *b.methods} & chosen
+    left, right = a.with_methods(methods).flat(), b.with_methods(methods).flat()
     return {k: (left[k], right[k]) for k in left if k.split(".")[0] in chosen and left[k] != right[k]}
 
 
 @cache
 def _types(section: str) -> dict[str, Any]:
-    kind = typing.get_type_hints(Config)[section]
-    return typing.get_type_hints(kind)
+    settings = _method_section(section) or typing.get_type_hints(Config)[section]
+    return typing.get_type_hints(settings)
+
+
+# How the settings of methods are found: a function from a section's name to its dataclass, or to None.
+_finders: list[Callable[[str], type | None]] = []
+
+
+def find_sections_with(finder: Callable[[str], type | None]) -> None:
+    """Let `finder` name the dataclass of a section that this file does not know, such as a method's."""
+    _finders.append(finder)
+
+
+def _method_section(name: str) -> type | None:
+    return next((settings for find in _finders if (settings := find(name)) is not None), None)
 
 
 def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -367,7 +374,9 @@ def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".", 1)
+            section, _, setting = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+            dashed = section.replace("_", "-")  # a variable's name cannot have the dash of `ogm-ge`
+            key = f"{dashed if dashed != section and _method_section(dashed) else section}.{setting}"
             if key in changes:
                 raise UsageError(f"environment: {shown(name)} sets {key}, which another variable sets too.")
             changes[key] = parse_yaml(value, f"environment: {name}")
@@ -420,12 +429,12 @@ def _coerced_list(key: str, value: Any, kind: Any, origin: str) -> tuple[Any, ..
 
 
 def _check_ranges(config: Config, origin: str) -> None:
-    for section in dataclasses.fields(config):
-        settings = getattr(config, section.name)
+    core = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "methods"}
+    for section, settings in {**core, **config.methods}.items():
         for setting in dataclasses.fields(settings):
             bounds: _Range | None = setting.metadata.get("range")
             value = getattr(settings, setting.name)
             for number in value if isinstance(value, tuple) else (value,):
                 if bounds is not None and not bounds.holds(number):
-                    name = f"{section.name}.{setting.name}"
+                    name = f"{section}.{setting.name}"
                     raise UsageError(f"{origin}: {name} is {shown(number)}; it must be {bounds}.")

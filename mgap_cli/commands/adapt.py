@@ -41,12 +41,14 @@ def adapt(
     lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
     lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
     gap_scale: Annotated[
-        configuration.GapScale | None, _coefficient("What the gap term measures gaps in.", "--gap-scale")
+        str | None, _coefficient("What the gap term measures gaps in: log or probability.", "--gap-scale")
     ] = None,
-    pull: Annotated[configuration.Pull | None, _coefficient("weak: gaps close upward.")] = None,
-    shift: Annotated[configuration.Shift | None, _coefficient("Form of the shift term.")] = None,
+    stop_gradient: Annotated[
+        str | None, _coefficient("leading: the gap term trains the lagging modality only; or none.")
+    ] = None,
+    shift: Annotated[str | None, _coefficient("Form of the shift term: squared or kl.")] = None,
     scores: Annotated[
-        configuration.ScoreSource | None, _coefficient("What the mixture is refitted on.")
+        str | None, _coefficient("What the mixture is refitted on: pass or online.")
     ] = None,
     refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
     gap_kind: Annotated[
@@ -100,7 +102,7 @@ def adapt(
             "adaptive.lambda_gap": lambda_gap,
             "adaptive.lambda_shift": lambda_shift,
             "adaptive.gap_scale": gap_scale,
-            "adaptive.pull": pull,
+            "adaptive.stop_gradient": stop_gradient,
             "adaptive.shift": shift,
             "adaptive.scores": scores,
             "adaptive.refit_every": refit_every,

@@ -124,23 +124,29 @@ def sweep(
 
 
 def corrupt(
-    batch: Batch, condition: Condition, seed: int, n_fft: int, hop: int, means: tuple[Tensor, Tensor]
+    batch: Batch, condition: Condition, seed: int, n_fft: int, hop: int, means: dict[str, Tensor]
 ) -> Batch:
-    """Return the batch under a condition. means: the training split's, of frames (T, 3, S, S) and audio."""
+    """Return the batch under a condition. means: the training split's inputs, by modality."""
     if condition.corruption == CLEAN:
         return batch
     name = condition.modality
+    assert name is not None  # of every condition but the clean one
     if condition.corruption in MISSING.values():
-        inputs, mean = (batch.audio, means[1]) if name == "audio" else (batch.frames, means[0])
-        filled = torch.zeros_like(inputs) if condition.fill == "zeros" else mean.expand_as(inputs)
-        return replace(batch, audio=filled) if name == "audio" else replace(batch, frames=filled)
+        inputs = batch.inputs[name]
+        filled = torch.zeros_like(inputs) if condition.fill == "zeros" else means[name].expand_as(inputs)
+        return _replaced(batch, name, filled)
     assert condition.level is not None
     clips = batch.index.tolist()
     if condition.corruption == AUDIO_NOISE:
-        return replace(batch, audio=add_noise(batch.audio, condition.level, clips, seed, n_fft, hop))
+        return _replaced(batch, name, add_noise(batch.inputs[name], condition.level, clips, seed, n_fft, hop))
     if condition.corruption == FRAME_NOISE:
-        return replace(batch, frames=add_pixel_noise(batch.frames, condition.level, clips, seed))
-    return replace(batch, frames=occlude(batch.frames, condition.level, clips, seed))
+        return _replaced(batch, name, add_pixel_noise(batch.inputs[name], condition.level, clips, seed))
+    return _replaced(batch, name, occlude(batch.inputs[name], condition.level, clips, seed))
+
+
+def _replaced(batch: Batch, modality: str, inputs: Tensor) -> Batch:
+    """Return the batch with other inputs of one modality."""
+    return replace(batch, inputs={**batch.inputs, modality: inputs})
 
 
 def add_noise(audio: Tensor, snr_db: float, clips: list[int], seed: int, n_fft: int, hop: int) -> Tensor:
@@ -204,12 +210,14 @@ def _loader(model: TrainedModel, split: str) -> Loader:
     return Loader(model.store, model.store.indices(split), model.device, model.config.augment, size)
 
 
-def training_means(model: TrainedModel) -> tuple[Tensor, Tensor]:
-    """Return the mean over the training split of frames (T, 3, S, S) and of audio (1, F, L)."""
-
-    frames, audio, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64), 0
+def training_means(model: TrainedModel) -> dict[str, Tensor]:
+    """Return the mean input over the training split by modality: audio (1, F, L), visual (T, 3, S, S)."""
+    sums: dict[str, Tensor] = {}
+    count = 0
     for batch in _loader(model, "train").ordered():
-        frames = frames + batch.frames.sum(dim=0).cpu()
-        audio = audio + batch.audio.sum(dim=0).cpu()
+        for modality, inputs in batch.inputs.items():
+            total = inputs.sum(dim=0).cpu()
+            zero = torch.zeros((), dtype=torch.float64)
+            sums[modality] = sums.get(modality, zero) + total
         count += len(batch.labels)
-    return (frames / count).float().to(model.device), (audio / count).float().to(model.device)
+    return {modality: (total / count).float().to(model.device) for modality, total in sums.items()}

@@ -1,43 +1,72 @@
-"""Training objectives, a file a method, found by name.
+"""Training methods, one per file, found by name.
 
-To add one: write a file here with a subclass of `Objective` that carries a `name`; nothing else changes.
+A method's name is its file's name with `-` for `_`. Names and summaries are read without importing the
+files, which import torch.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mgap_cli import config as configuration
 from mgap_cli.errors import UsageError
+from mgap_cli.plugins import Plugin, is_plugin, load_plugin
 
 if TYPE_CHECKING:
-    from mgap_cli.config import Config
-    from mgap_cli.methods.base import Objective
+    from mgap_cli.methods.base import Method
+
+_NO_METHODS = ("base",)
 
 
-def registry() -> dict[str, type[Objective]]:
-    """Return every objective by its name."""
-    from mgap_cli.methods.base import Objective
-
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    found: dict[str, type[Objective]] = {}
-    waiting = Objective.__subclasses__()
-    while waiting:
-        kind = waiting.pop()
-        waiting.extend(kind.__subclasses__())
-        if kind.name:
-            found[kind.name] = kind
-    return dict(sorted(found.items()))
+@cache
+def _modules() -> dict[str, str]:
+    """Return the module of every method that ships, by the method's name."""
+    stems = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return {stem.replace("_", "-"): stem for stem in stems if stem not in _NO_METHODS}
 
 
-def build_objective(name: str, config: Config, samples: int) -> Objective:
-    """Return the objective called `name` for a store of `samples` rows.
+def names() -> list[str]:
+    """Return the names of the methods that ship, in alphabetical order."""
+    return list(_modules())
 
-    Raises UsageError for an unknown name, and for a fusion that the objective cannot read apart.
+
+def summary(name: str) -> str:
+    """Return the first line of a shipped method's docstring."""
+    source = Path(__path__[0], f"{_modules()[name]}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def load_method(name: str) -> type[Method]:
+    """Return the method called `name`, or the class that `path/to/file.py:Name` names.
+
+    Raises UsageError for an unknown name, and for a file or class that cannot be loaded.
     """
-    known = registry()
-    if name not in known:
-        raise UsageError(f"unknown objective {name!r}.", f"Choose one of: {', '.join(known)}.")
-    return known[name](config, samples)
+    from mgap_cli.methods.base import Method
+
+    if is_plugin(name):
+        return load_plugin(name, Method, "method")
+    if name not in _modules():
+        raise UsageError(
+            f"unknown method {name!r}.",
+            f"Choose one of: {', '.join(names())}; or give your own as path/to/file.py:Name.",
+        )
+    module = importlib.import_module(f"{__name__}.{_modules()[name]}")
+    return next(
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Method) and kind.name == name
+    )
+
+
+def settings_type(section: str) -> type | None:
+    """Return the settings of the shipped method whose section this is; None if there is no such method."""
+    return load_method(section).Settings if section in _modules() else None
+
+
+__all__ = ["Plugin", "load_method", "names", "settings_type", "summary"]
+configuration.find_sections_with(settings_type)

@@ -1,50 +1,79 @@
-"""The adaptive objective: the mixture's posteriors steer each sample's loss.
+"""The adaptive loss: the mixture's posteriors weight each sample.
 
 The three aims (smaller gaps; imbalanced samples moved towards the balanced ones; a heavier penalty on
-imbalanced samples) and the fusion's preference for balanced ones are those of arXiv 2510.21797; the
+imbalanced samples) and the fusion loss that prefers balanced samples are those of arXiv 2510.21797. The
 formulas that realise them are ours:
 
     L = mean_i[ w_i CE(z_i, y_i) ]  +  sum_m mean_i[ CE(z_m,i, y_i) ]
       + lambda_gap   * mean_i[ (1 + beta r_i) d_i ]
       + lambda_shift * mean_i[ r_i (u_i - mu_b)^2 ]        (or the KL divergence below)
 
-with r_i the posterior of imbalance and mu_b the balanced mean of the last fit (both without gradient),
-u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. Over signed gaps
-g_i takes the place of u_i in the shift term.
+with r_i the posterior of imbalance and mu_b the balanced component's mean of the last fit (both without
+gradient), u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. With signed
+gaps g_i takes the place of u_i in the shift term.
 
-d_i is the gap in nats, |log p_a,i - log p_v,i|, or u_i itself (`gap_scale = probability`). The
-gradient of u_i in a logit carries the factor p (1 - p) of the lagging modality: it vanishes where that
-modality is confidently wrong, which is where the gap is widest. In nats it does not: with `pull = weak` the
-term is the lagging modality's cross-entropy, up to what is constant.
+d_i is the gap in nats, |log p_a,i - log p_v,i|, or u_i itself (`gap_scale = probability`). The gradient of
+u_i in a logit has the factor p (1 - p) of the lagging modality: it vanishes where that modality is
+confidently wrong, which is where the gap is widest. In nats it does not. With `stop_gradient = leading` the
+term is the lagging modality's cross-entropy, up to a constant.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.gap.mixture import IMBALANCED, Mixture, balanced_component, fit_mixture
-from mgap_cli.methods.base import Objective, unimodal_cross_entropy
+from mgap_cli.config import at_least_zero, count
+from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
+from mgap_cli.methods.base import BudgetEpoch, Method, Needs, RecipeStage, unimodal_cross_entropy
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.methods.base import BudgetEpoch, ScorePass
-    from mgap_cli.model.network import Outputs
+    from mgap_cli.methods.base import EpochContext
+    from mgap_cli.model.network import MultimodalNetwork, Outputs
 
 
-class Adaptive(Objective):
-    """Buffers: posterior (N,) of every sample of the store, its latest online gap (N,), NaN where
-    none was seen, and the balanced component's mean and standard deviation. For the record of an epoch
-    that is resumed in its middle: components (K, 3), a weight, mean and standard deviation each, NaN where
-    fewer were fitted; and fitted (3,): the epoch of the fit from 1, its samples, the balanced among them.
+@dataclass(frozen=True)
+class Settings:
+    """Coefficients of the posterior-weighted loss.
+
+    alpha: how much the fusion loss prefers balanced samples. beta: extra weight of imbalanced samples in the
+    gap term. lambda_gap, lambda_shift: weights of the gap and the shift term. gap_scale: what the gap term
+    measures gaps in. stop_gradient: `leading` closes gaps upwards only, because the leading modality gets no
+    gradient from the gap term. shift: form of the shift term. scores: what the mixture is refitted on, one
+    `pass` in eval mode or the last `online` scores of training. refit_every: epochs between refits.
+    """
+
+    alpha: float = at_least_zero(0.0)
+    beta: float = at_least_zero(1.0)
+    lambda_gap: float = at_least_zero(3.0)
+    lambda_shift: float = at_least_zero(1.0)
+    gap_scale: Literal["log", "probability"] = "log"
+    stop_gradient: Literal["leading", "none"] = "leading"
+    shift: Literal["squared", "kl"] = "squared"
+    scores: Literal["pass", "online"] = "pass"
+    refit_every: int = count(1)
+
+
+class Adaptive(Method):
+    """The posterior-weighted loss, with the mixture refitted at the start of an epoch.
+
+    Buffers: posterior (N,) of every sample of the store; online_gap (N,), each sample's latest gap in
+    training, NaN before the first; mean and standard deviation of the balanced component. For the record of
+    an epoch that is resumed in its middle: components (K, 3) with weight, mean and standard deviation, NaN
+    where fewer were fitted; fitted (4,): the epoch of the fit from 1, its samples, the balanced among them,
+    and the position of the balanced component.
     """
 
     name = "adaptive"
+    Settings = Settings
+    needs = Needs(trained_start=True)
     posterior: Tensor
     online_gap: Tensor
     balanced_mean: Tensor
@@ -52,31 +81,38 @@ class Adaptive(Objective):
     components: Tensor
     fitted: Tensor
 
-    def __init__(self, config: Config, samples: int) -> None:
-        super().__init__(config, samples)
+    @classmethod
+    def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
+        """Return the warm-up, then this loss for the rest of the budget."""
+        warmup = RecipeStage("warmup", config.warmup.method, config.warmup.epochs)
+        rest = config.adapt.epochs or config.train.epochs - config.warmup.epochs
+        return warmup, RecipeStage("adapt", cls.name, rest)
+
+    def build(self, network: MultimodalNetwork, samples: int) -> None:
+        super().build(network, samples)
         self.register_buffer("posterior", torch.zeros(samples))
         self.register_buffer("online_gap", torch.full((samples,), torch.nan))
         self.register_buffer("balanced_mean", torch.zeros(()))
         self.register_buffer("balanced_sd", torch.ones(()))
-        self.register_buffer("components", torch.full((config.gap.components, 3), torch.nan))
-        self.register_buffer("fitted", torch.zeros(3, dtype=torch.int64))
+        self.register_buffer("components", torch.full((self.config.gap.components, 3), torch.nan))
+        self.register_buffer("fitted", torch.zeros(4, dtype=torch.int64))
 
-    def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
+    def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Refit the mixture, every `refit_every` epochs."""
-        if epoch % self.config.adaptive.refit_every:
+        if context.epoch % self.settings.refit_every:
             return []
         seen = torch.nonzero(torch.isfinite(self.online_gap))[:, 0].cpu().numpy()
-        if self.config.adaptive.scores == "online" and len(seen):
+        if self.settings.scores == "online" and len(seen):
             index, gap = seen, self.online_gap[seen].cpu().numpy().astype(np.float64)
         else:
-            scores, index = score()
+            scores, index = context.scores()
             gap = scores.gap
         mixture, warnings = fit_mixture(gap, self.config.gap)
         posterior = mixture.posterior(gap)
         self.posterior[torch.from_numpy(index)] = torch.from_numpy(posterior).to(self.posterior)
         self.balanced_mean.fill_(float(mixture.means[mixture.balanced]))
         self.balanced_sd.fill_(float(mixture.sds[mixture.balanced]))
-        self._remember(mixture, epoch + 1, posterior)
+        self._remember(mixture, context.epoch + 1, posterior)
         parts = ", ".join(
             f"{mixture.role(k)} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
             for k in range(len(mixture.weights))
@@ -84,13 +120,11 @@ class Adaptive(Objective):
         return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
-        """Return the mixture that steered the epoch, as it was fitted at the start of `fitted_epoch`."""
-        fitted_epoch, samples, balanced = self.fitted.tolist()
-        if not fitted_epoch:  # taken up from a checkpoint of a program that did not keep it
-            return {}
+        """Return the mixture that weighted the epoch, as it was fitted at the start of `fitted_epoch`."""
+        fitted_epoch, samples, balanced, component = self.fitted.tolist()
         kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
         weights, means, sds = kept.T
-        mixture = Mixture(self.config.gap.kind, weights, means, sds, int(balanced_component(means, sds)))
+        mixture = Mixture(self.config.gap.kind, weights, means, sds, component)
         components = [
             {"role": mixture.role(k), "weight": weight, "mean": mean, "sd": sd}
             for k, (weight, mean, sd) in enumerate(kept.tolist())
@@ -103,18 +137,12 @@ class Adaptive(Objective):
         self.components.fill_(torch.nan)
         self.components[: len(rows)] = rows.to(self.components)
         balanced = int((posterior < IMBALANCED).sum())
-        self.fitted.copy_(torch.tensor([epoch, len(posterior), balanced]))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Checkpoints from before the mixture was kept can be gone on from.
-        for name in ("components", "fitted"):
-            state_dict.setdefault(prefix + name, getattr(self, name))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.fitted.copy_(torch.tensor([epoch, len(posterior), balanced, mixture.balanced]))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        options = self.config.adaptive
+        options = self.settings
         labels = batch.labels
-        log_a, log_v = (_true_log_probability(z, labels) for z in (outputs.audio, outputs.visual))
+        log_a, log_v = (_true_log_probability(z, labels) for z in outputs.unimodal.values())
         p_a, p_v = log_a.exp(), log_v.exp()
         with torch.no_grad():
             self.online_gap[batch.index] = p_a - p_v
@@ -122,21 +150,22 @@ class Adaptive(Objective):
         w = 1 + options.alpha * (1 - r)
         w = w / w.mean()
         fused = (w * F.cross_entropy(outputs.fused.float(), labels, reduction="none")).mean()
-        g = _pulled_gap(p_a, p_v, options.pull)
+        g = _gap(p_a, p_v, options.stop_gradient)
         u = g.abs()
-        distance = _pulled_gap(log_a, log_v, options.pull).abs() if options.gap_scale == "log" else u
+        distance = _gap(log_a, log_v, options.stop_gradient).abs() if options.gap_scale == "log" else u
         gap = ((1 + options.beta * r) * distance).mean()
         value = u if self.config.gap.kind == "absolute" else g
         if options.shift == "squared":
             shift = (r * (value - self.balanced_mean) ** 2).mean()
         else:
             shift = _shift_kl(value, r, self.balanced_mean, self.balanced_sd, self.config.gap.sd_floor)
-        return (
+        total: Tensor = (
             fused
             + unimodal_cross_entropy(outputs, labels)
             + options.lambda_gap * gap
             + options.lambda_shift * shift
         )
+        return total
 
 
 def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
@@ -144,9 +173,9 @@ def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return F.log_softmax(logits.float(), dim=1).gather(1, labels[:, None])[:, 0]
 
 
-def _pulled_gap(a: Tensor, v: Tensor, pull: str) -> Tensor:
-    """Return a - v, (B,); `weak` lets gradient into the lower of the two only: gaps close upward."""
-    if pull == "both":
+def _gap(a: Tensor, v: Tensor, stop_gradient: str) -> Tensor:
+    """Return a - v, (B,); with stop_gradient=leading the gradient reaches the smaller of the two only."""
+    if stop_gradient == "none":
         return a - v
     audio_leads = a >= v
     return torch.where(audio_leads, a.detach(), a) - torch.where(audio_leads, v, v.detach())

@@ -1,18 +1,20 @@
-"""What an objective is: a loss over the network's outputs, and hooks around it."""
+"""The protocol of a training method: it owns the training step, and the trainer owns everything around it.
+
+To add a method, write one file here with a subclass of `Method` whose `name` is the file's name (with `-`
+for `_`). Its settings, its default values and its help text live in the same file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
-from mgap_cli.gap.scores import Scores
 from mgap_cli.model.fusion import ADDITIVE
-from mgap_cli.model.network import HEADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,72 +22,173 @@ if TYPE_CHECKING:
 
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.model.network import AudioVisualNetwork, Outputs
+    from mgap_cli.gap.scores import Scores
+    from mgap_cli.model.inference import Predictions
+    from mgap_cli.model.network import MultimodalNetwork, Outputs
 
-    # Scores of the training split in eval mode, and the samples' positions in the store.
-    ScorePass = Callable[[], tuple[Scores, np.ndarray]]
+EVERYTHING = "all"  # the one group of parameters of a method that does not divide them
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a method that has none."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method requires.
+
+    contributions: the parts of an additive fusion's logits. features: the encoders' features in `loss`,
+    joined over all processes. trained_start: a network that is already trained, so that the method cannot
+    be the first stage.
+    """
+
+    contributions: bool = False
+    features: bool = False
+    trained_start: bool = False
+
+
+@dataclass(frozen=True)
+class RecipeStage:
+    """One stage of a method's recipe: its name, the method that trains it, and its number of epochs."""
+
+    name: str
+    method: str
+    epochs: int
 
 
 @dataclass(frozen=True)
 class BudgetEpoch:
-    """One epoch, seen in the whole budget of both stages together.
-
-    index: epochs of the budget before it, so the first epoch of the first stage has 0. budget: epochs
-    of the whole budget, which is also what the learning rate's schedule spans.
-    """
+    """An epoch's place in the budget of all stages: `index` from 0, `budget` epochs in all."""
 
     index: int
     budget: int
 
 
-class Objective(nn.Module):
-    """Base of every objective. What it must remember goes into buffers: they are saved with the model.
+class Step(Protocol):
+    """One training step, as `Method.training_step` sees it. Implemented by the trainer.
 
-    name: as the command line has it. heads: those that the objective trains or probes, the ones worth
-    reporting; the first decides which epoch is best. probes: unimodal heads measure without training
-    their encoders. needs_parts: reads the additive fusion's shares.
+    batch: labels and index of the whole batch, inputs of this process's share. generator: a CPU generator
+    of this step alone, the same on every device and every process.
+    """
+
+    batch: Batch
+    network: MultimodalNetwork
+    generator: torch.Generator
+    epoch: BudgetEpoch
+
+    def forward(
+        self, inputs: Mapping[str, Tensor] | None = None, only: Sequence[str] | None = None
+    ) -> Outputs:
+        """Run the network, on the batch's inputs by default, and return the outputs of the whole batch."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace all gradients by those of `loss`, summed over the processes. Once per `update`."""
+
+    def gradients(self, losses: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Return the gradient of each loss by parameter name, summed over the processes.
+
+        A parameter that a loss does not depend on is absent from its dictionary.
+        """
+
+    def set_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Replace all gradients; a parameter that is absent gets none and does not change."""
+
+    def update(self, group: str | None = None) -> None:
+        """Take one optimizer step, of one group of parameters or of all, if every gradient is finite."""
+
+
+class EpochContext(Protocol):
+    """What a method may do before an epoch. Every process calls the same functions in the same order.
+
+    epoch: the stage's finished epochs.
+    """
+
+    epoch: int
+    network: MultimodalNetwork
+
+    def scores(self, split: str = "train") -> tuple[Scores, np.ndarray]:
+        """Return the scores of a split in eval mode, and the positions of its samples in the store."""
+
+    def predictions(self, split: str = "train") -> Predictions:
+        """Return the probabilities of every head and the features of a split, in eval mode."""
+
+    def reset(self, module: nn.Module) -> None:
+        """Draw new initial weights for a module and clear the optimizer's state of its parameters."""
+
+
+class Method(nn.Module):
+    """Base class of every training method.
+
+    name: as on the command line, and the name of its settings' section. Settings: a frozen dataclass with
+    the default values. heads: the heads that the method trains or probes, which reports show; the first
+    decides which epoch is best. probes: the unimodal heads measure without training their encoders.
+
+    What a method has to remember goes into buffers or parameters: they are saved with the model.
     """
 
     name: ClassVar[str] = ""
-    heads: ClassVar[tuple[str, ...]] = HEADS
+    Settings: ClassVar[type] = NoSettings
+    needs: ClassVar[Needs] = Needs()
     probes: ClassVar[bool] = False
-    needs_parts: ClassVar[bool] = False
 
-    def __init__(self, config: Config, samples: int) -> None:
+    def __init__(self, config: Config) -> None:
+        """Raises UsageError if the method does not fit the network that `config` describes."""
         super().__init__()
         self.config = config
-        if self.needs_parts and config.model.fusion not in ADDITIVE:
+        self.settings: Any = config.method_settings(self.name)
+        self.heads: tuple[str, ...] = ()
+        if self.needs.contributions and config.model.fusion not in ADDITIVE:
             raise UsageError(
-                f"objective {self.name} reads the fusion's halves; {config.model.fusion} has none.",
+                f"method {self.name} reads each modality's contribution to the logits, and fusion "
+                f"{config.model.fusion} has none.",
                 f"Use --fusion {' or '.join(ADDITIVE)}.",
             )
+
+    def build(self, network: MultimodalNetwork, samples: int) -> None:
+        """Complete the method for a network and a store of `samples` rows: buffers, heads, teachers."""
+        self.heads = network.head_names
+
+    def parameter_groups(self, network: MultimodalNetwork) -> dict[str, Iterable[nn.Parameter]]:
+        """Return the parameters of each optimizer, by a group name. Default: one optimizer for all."""
+        return {EVERYTHING: [*network.parameters(), *self.parameters()]}
+
+    @classmethod
+    def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
+        """Return the stages of a whole training. Default: one stage, `train`, for the whole budget."""
+        return (RecipeStage("train", cls.name, config.train.epochs),)
+
+    def on_epoch_start(self, context: EpochContext) -> list[str]:
+        """Prepare for the next epoch; return lines for the log."""
+        return []
+
+    def training_step(self, step: Step) -> None:
+        """Train on one batch. Default: one forward pass, one loss, one update."""
+        loss = self.loss(step.forward(), step.batch)
+        step.backward(loss)
+        self.edit_gradients(step)
+        step.update()
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Return the scalar loss of a batch."""
         raise NotImplementedError
 
-    def on_epoch_start(self, epoch: int, score: ScorePass) -> list[str]:
-        """Prepare for epoch `epoch` (from 0); return lines for the log."""
-        return []
+    def edit_gradients(self, step: Step) -> None:
+        """Change the gradients between the backward pass and the update."""
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
-        """Return plain values to keep of `epoch`, which ends; a resumed epoch must have the same."""
+        """Return plain values to keep for the epoch that ends; a resumed epoch must return the same."""
         return {}
-
-    def after_backward(
-        self, network: AudioVisualNetwork, outputs: Outputs, epoch: BudgetEpoch, generator: torch.Generator
-    ) -> None:
-        """Change gradients between backward and the optimizer's step.
-
-        `epoch` is the one that the step belongs to; `generator` is the step's own.
-        """
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the batch's mean cross-entropy, in float32 whatever the logits came in."""
+    """Return the batch's mean cross-entropy, in float32 whatever precision the logits came in."""
     return F.cross_entropy(logits.float(), labels)
 
 
 def unimodal_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
-    """Return CE(z_a, y) + CE(z_v, y)."""
-    return cross_entropy(outputs.audio, labels) + cross_entropy(outputs.visual, labels)
+    """Return sum_m CE(z_m, y) over the unimodal heads."""
+    first, *others = (cross_entropy(z, labels) for z in outputs.unimodal.values())
+    for loss in others:
+        first = first + loss
+    return first

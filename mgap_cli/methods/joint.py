@@ -1,4 +1,4 @@
-"""Joint training: the fused logits alone, and with a trained head a modality beside them."""
+"""Joint training: the fused loss alone trains the network; nothing is balanced."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mgap_cli.methods.base import Objective, cross_entropy, unimodal_cross_entropy
+from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 
 if TYPE_CHECKING:
     from mgap_cli.data.loading.loader import Batch
     from mgap_cli.model.network import Outputs
 
 
-class Joint(Objective):
-    """L = CE(z, y). The encoders and the fusion see nothing else.
+class Joint(Method):
+    """L = CE(z, y).
 
-    Linear probes on the detached features learn beside it, so that each modality can be scored
-    without touching the training (ours). With decomposed logits there is nothing to probe.
+    Linear probes on detached features learn beside it, so that each modality can be scored without any
+    effect on the training (ours). With decomposed logits there is nothing to probe.
     """
 
     name = "joint"
@@ -28,12 +28,3 @@ class Joint(Objective):
         if self.config.model.unimodal == "decomposed":
             return fused
         return fused + unimodal_cross_entropy(outputs, batch.labels)
-
-
-class JointHeads(Objective):
-    """L = CE(z, y) + CE(z_a, y) + CE(z_v, y), gradients flowing through all of it."""
-
-    name = "joint-heads"
-
-    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        return cross_entropy(outputs.fused, batch.labels) + unimodal_cross_entropy(outputs, batch.labels)

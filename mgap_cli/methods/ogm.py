@@ -1,63 +1,77 @@
-"""On-the-fly gradient modulation (Peng et al., CVPR 2022): the leading encoder learns slower."""
+"""On-the-fly gradient modulation (Peng et al., CVPR 2022): the leading encoder learns more slowly."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 
+from mgap_cli.config import bounded
 from mgap_cli.errors import UsageError
+from mgap_cli.methods.base import BudgetEpoch, Needs
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import probabilities
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.methods.base import BudgetEpoch
-    from mgap_cli.model.network import AudioVisualNetwork, Outputs
+    from mgap_cli.methods.base import Step
+    from mgap_cli.model.network import Outputs
 
-_LEAST_SPREAD = 1e-8  # added to the noise's standard deviation, as in the authors' program
+LEAST_SPREAD = 1e-8  # added to the noise's standard deviation, as in the authors' program
+
+
+@dataclass(frozen=True)
+class Settings:
+    """alpha: strength of the modulation.
+
+    start, end: the window of modulation, as shares of the epoch budget, both included. The defaults are
+    the published 0 and 50 of 100 epochs.
+    """
+
+    alpha: float = bounded(0.8, 0)
+    start: float = bounded(0.0, 0, 1)
+    end: float = bounded(0.5, 0, 1)
 
 
 class Ogm(Joint):
-    """Joint training with discrepancy-driven gradients.
+    """Joint training that slows down the encoder of the leading modality.
 
     With p_m,i = softmax(W_m f_m + b/2)[y_i] and rho_a = sum_i p_a,i / sum_i p_v,i over the batch
     (rho_v = 1 / rho_a), the convolution gradients of an encoder with rho > 1 are multiplied by
     1 - tanh(alpha rho).
 
-    Gradients are modulated only in a window of the epoch budget (`ogm.start`, `ogm.end`: shares of it).
-    With epochs counted from 0 over both stages, epoch e of a budget of E epochs is in the window if
-    start <= e / E <= end. Both ends are included and nothing is rounded: with 0 and 0.5, these are epochs
-    0 to 50 of 100, and 0 to 2 of 5. That is the authors' program (GeWu-Lab/OGM-GE_CVPR2022, main.py:
-    `modulation_starts <= epoch <= modulation_ends`, 0 and 50 of 100 epochs by default). Outside the window
-    a step is `joint`'s, bit for bit. Each epoch's record says whether it was `modulated`.
-
-    Raises UsageError if `ogm.start` is greater than `ogm.end`.
+    Gradients are modulated only in a window of the epoch budget. With epochs counted from 0 over all
+    stages, epoch e of a budget of E epochs is in the window if start <= e / E <= end; nothing is rounded.
+    With 0 and 0.5 these are epochs 0 to 50 of 100. That is the authors' program (GeWu-Lab/OGM-GE_CVPR2022,
+    main.py: `modulation_starts <= epoch <= modulation_ends`, 0 and 50 of 100 epochs by default). Outside
+    the window a step is the same as one of `joint`, bit for bit. Each epoch's record has `modulated`.
     """
 
     name = "ogm"
-    needs_parts = True
-    noise = False
+    Settings = Settings
+    needs = Needs(contributions=True)
+    noise: ClassVar[bool] = False
 
-    def __init__(self, config: Config, samples: int) -> None:
-        super().__init__(config, samples)
-        start, end = config.ogm.start, config.ogm.end
-        if start > end:
+    def __init__(self, config: Config) -> None:
+        """Raises UsageError if the window ends before it starts."""
+        super().__init__(config)
+        if self.settings.start > self.settings.end:
             raise UsageError(
-                f"ogm.start is {start:g}, ogm.end {end:g}: objective {self.name} would never modulate.",
-                "Set ogm.start to at most ogm.end, or train with --objective joint.",
+                f"{self.name}.start is {self.settings.start:g} and {self.name}.end is "
+                f"{self.settings.end:g}: no epoch would be modulated.",
+                f"Set {self.name}.start to at most {self.name}.end, or train with --method joint.",
             )
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        assert outputs.parts is not None
         with torch.no_grad():
-            audio, visual = (
-                probabilities(part).gather(1, batch.labels[:, None]).sum() for part in outputs.parts
+            first, second = (
+                probabilities(part).gather(1, batch.labels[:, None]).sum()
+                for part in outputs.contributions.values()
             )
-            self._ratio = audio / visual
+            self._ratio = first / second
         return super().loss(outputs, batch)
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
@@ -65,33 +79,20 @@ class Ogm(Joint):
 
     def _modulates(self, epoch: BudgetEpoch) -> bool:
         # Compared as shares: start * budget would be 28.999999999999996 for 0.29 of 100 epochs.
-        return self.config.ogm.start <= epoch.index / epoch.budget <= self.config.ogm.end
+        return bool(self.settings.start <= epoch.index / epoch.budget <= self.settings.end)
 
-    def after_backward(
-        self, network: AudioVisualNetwork, outputs: Outputs, epoch: BudgetEpoch, generator: torch.Generator
-    ) -> None:
-        if not self._modulates(epoch):
+    def edit_gradients(self, step: Step) -> None:
+        if not self._modulates(step.epoch):
             return
-        alpha = self.config.ogm.alpha
-        for encoder, rho in ((network.audio_encoder, self._ratio), (network.visual_encoder, 1 / self._ratio)):
-            factor = torch.where(rho > 1, 1 - torch.tanh(alpha * rho), torch.ones_like(rho))
+        ratios = (self._ratio, 1 / self._ratio)
+        for encoder, rho in zip(step.network.encoders.values(), ratios, strict=True):
+            factor = torch.where(rho > 1, 1 - torch.tanh(self.settings.alpha * rho), torch.ones_like(rho))
             for parameter in encoder.parameters():
                 if parameter.grad is None or parameter.grad.dim() != 4:
                     continue
-                spread = parameter.grad.std() + _LEAST_SPREAD
+                spread = parameter.grad.std() + LEAST_SPREAD
                 parameter.grad.mul_(factor)
                 if self.noise:
                     # Drawn on the CPU, so that a seed means the same noise on every device.
-                    noise = torch.randn(parameter.shape, generator=generator)
+                    noise = torch.randn(parameter.shape, generator=step.generator)
                     parameter.grad.add_(noise.to(parameter.grad.device) * spread)
-
-
-class OgmGe(Ogm):
-    """OGM with generalisation enhancement: noise is added to every convolution gradient in the window.
-
-    The noise is N(0, s^2) with s the standard deviation of that gradient before it is modulated, plus 1e-8.
-    Both encoders get it, the one that is not slowed too.
-    """
-
-    name = "ogm-ge"
-    noise = True

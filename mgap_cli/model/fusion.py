@@ -1,88 +1,105 @@
-"""Four ways to make one set of logits out of two feature vectors, as the OGM-GE line of work has them.
+"""Fusion layers: one set of logits out of one feature vector per modality.
 
-Each maps f_a, f_v of shape (B, D) to fused logits (B, C). The additive ones can also be read apart:
-`parts` gives each modality's share of the logits, and the two shares sum to the fused logits.
+Each maps features {modality: (B, D)} to fused logits (B, C). An additive fusion can also be read apart:
+`contributions` gives each modality's part of the logits, and the parts sum to the fused logits.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from mgap_cli.errors import UsageError
+
+Features = Mapping[str, Tensor]
 
 
 class Concat(nn.Module):
-    """z = W [f_a; f_v] + b."""
+    """z = W [f_1; ...; f_M] + b."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, modalities: Sequence[str], features: int, classes: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * features, classes)
+        self.modalities = tuple(modalities)
+        self.linear = nn.Linear(len(modalities) * features, classes)
 
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        fused: Tensor = self.linear(torch.cat([audio, visual], dim=1))
+    def forward(self, features: Features) -> Tensor:
+        fused: Tensor = self.linear(torch.cat([features[m] for m in self.modalities], dim=1))
         return fused
 
-    def parts(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W_m f_m + b/2 for audio and visual, (B, C) each."""
-        weight_a, weight_v = self.linear.weight.chunk(2, dim=1)
-        half = self.linear.bias / 2
-        return audio @ weight_a.T + half, visual @ weight_v.T + half
+    def contributions(self, features: Features) -> dict[str, Tensor]:
+        """Return W_m f_m + b / M by modality, (B, C) each."""
+        weights = self.linear.weight.chunk(len(self.modalities), dim=1)
+        share = self.linear.bias / len(self.modalities)
+        return {m: features[m] @ w.T + share for m, w in zip(self.modalities, weights, strict=True)}
 
 
 class Sum(nn.Module):
-    """z = W_a f_a + W_v f_v + b."""
+    """z = sum_m W_m f_m + b."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, modalities: Sequence[str], features: int, classes: int) -> None:
         super().__init__()
-        self.audio = nn.Linear(features, classes, bias=False)
-        self.visual = nn.Linear(features, classes, bias=False)
+        self.linears = nn.ModuleDict({m: nn.Linear(features, classes, bias=False) for m in modalities})
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        part_a, part_v = self.parts(audio, visual)
-        return part_a + part_v
+    def forward(self, features: Features) -> Tensor:
+        first, *others = self.contributions(features).values()
+        for part in others:
+            first = first + part
+        return first
 
-    def parts(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W_m f_m + b/2 for audio and visual, (B, C) each."""
-        return self.audio(audio) + self.bias / 2, self.visual(visual) + self.bias / 2
+    def contributions(self, features: Features) -> dict[str, Tensor]:
+        """Return W_m f_m + b / M by modality, (B, C) each."""
+        share = self.bias / len(self.linears)
+        return {m: linear(features[m]) + share for m, linear in self.linears.items()}
 
 
 class FiLM(nn.Module):
-    """Audio modulates the visual features (Perez et al., 2018): z = W (gamma(f_a) f_v + beta(f_a)) + b."""
+    """The first modality modulates the second (Perez et al., 2018): z = W (gamma(f_1) f_2 + beta(f_1)) + b."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, modalities: Sequence[str], features: int, classes: int) -> None:
         super().__init__()
+        self.modalities = _pair("film", modalities)
         self.modulation = nn.Linear(features, 2 * features)
         self.linear = nn.Linear(features, classes)
 
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        gamma, beta = self.modulation(audio).chunk(2, dim=1)
-        fused: Tensor = self.linear(gamma * visual + beta)
+    def forward(self, features: Features) -> Tensor:
+        first, second = (features[m] for m in self.modalities)
+        gamma, beta = self.modulation(first).chunk(2, dim=1)
+        fused: Tensor = self.linear(gamma * second + beta)
         return fused
 
 
 class Gated(nn.Module):
-    """Audio gates the visual features (Kiela et al., 2018): z = W (sigmoid(U f_a) * V f_v) + b."""
+    """The first modality gates the second (Kiela et al., 2018): z = W (sigmoid(U f_1) * V f_2) + b."""
 
-    def __init__(self, features: int, classes: int) -> None:
+    def __init__(self, modalities: Sequence[str], features: int, classes: int) -> None:
         super().__init__()
+        self.modalities = _pair("gated", modalities)
         self.gate = nn.Linear(features, features)
         self.value = nn.Linear(features, features)
         self.linear = nn.Linear(features, classes)
 
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        fused: Tensor = self.linear(torch.sigmoid(self.gate(audio)) * self.value(visual))
+    def forward(self, features: Features) -> Tensor:
+        first, second = (features[m] for m in self.modalities)
+        fused: Tensor = self.linear(torch.sigmoid(self.gate(first)) * self.value(second))
         return fused
 
 
-FUSIONS: dict[str, Callable[[int, int], nn.Module]] = {
+FUSIONS: dict[str, type[Concat | Sum | FiLM | Gated]] = {
     "concat": Concat,
     "sum": Sum,
     "film": FiLM,
     "gated": Gated,
 }
-ADDITIVE = ("concat", "sum")
+ADDITIVE = tuple(name for name, fusion in FUSIONS.items() if hasattr(fusion, "contributions"))
+
+
+def _pair(fusion: str, modalities: Sequence[str]) -> tuple[str, str]:
+    if len(modalities) != 2:
+        raise UsageError(
+            f"--fusion {fusion} joins two modalities, and this store has {len(modalities)}.",
+            f"Use --fusion {' or '.join(ADDITIVE)}.",
+        )
+    return modalities[0], modalities[1]

@@ -1,7 +1,8 @@
-"""The two-branch network, from a batch to its logits."""
+"""The network: one encoder per modality, a fusion layer, and the unimodal logits."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,43 +10,56 @@ import torch
 from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
+from mgap_cli.modalities.modality import AUDIO_VISUAL, Modality
 from mgap_cli.model.encoders import ResNet
 from mgap_cli.model.fusion import ADDITIVE, FUSIONS, Concat, Sum
 
 if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
 
-HEADS = ("fused", "audio", "visual")
+FUSED = "fused"
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits, (B, C) each. `parts`: the additive fusion's shares (audio, visual), else None."""
+    """What one forward pass computes.
 
-    fused: Tensor
-    audio: Tensor
-    visual: Tensor
-    parts: tuple[Tensor, Tensor] | None
-
-    def detach(self) -> Outputs:
-        """Return the same logits without their gradients."""
-        parts = (self.parts[0].detach(), self.parts[1].detach()) if self.parts else None
-        return Outputs(self.fused.detach(), self.audio.detach(), self.visual.detach(), parts)
-
-    def head(self, name: str) -> Tensor:
-        logits: Tensor = getattr(self, name)
-        return logits
-
-
-class AudioVisualNetwork(nn.Module):
-    """An encoder a modality, a fusion, and the unimodal logits.
-
-    config.unimodal: "heads" gives each modality a linear classifier of its own; "decomposed" reads the
-    additive fusion's shares instead (UsageError for any other fusion).
-    probes: the heads read the features without sending gradients back: they measure, and do not train.
+    logits: (B, C) by head, the fused head first; without it where only some of the modalities ran.
+    features: (B, D) by modality. contributions: the additive fusion's parts (B, C) by modality, which sum
+    to the fused logits; empty for any other fusion.
     """
 
-    def __init__(self, config: ModelConfig, classes: int, probes: bool = False) -> None:
+    logits: dict[str, Tensor]
+    features: dict[str, Tensor]
+    contributions: dict[str, Tensor]
+
+    @property
+    def fused(self) -> Tensor:
+        """The fused logits (B, C)."""
+        return self.logits[FUSED]
+
+    @property
+    def unimodal(self) -> dict[str, Tensor]:
+        """The logits (B, C) of the unimodal heads, by modality."""
+        return {head: z for head, z in self.logits.items() if head != FUSED}
+
+
+class MultimodalNetwork(nn.Module):
+    """One encoder per modality, a fusion layer, and the unimodal logits.
+
+    config.unimodal: "heads" gives each modality its own linear classifier; "decomposed" reads the
+    additive fusion's contributions instead (UsageError for any other fusion).
+    probes: the unimodal heads read the features without sending gradients back: they measure the
+    encoders and do not train them.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        classes: int,
+        probes: bool = False,
+        modalities: Sequence[Modality] = AUDIO_VISUAL,
+    ) -> None:
         super().__init__()
         if config.unimodal == "decomposed" and config.fusion not in ADDITIVE:
             raise UsageError(
@@ -53,35 +67,56 @@ class AudioVisualNetwork(nn.Module):
                 f"Use --set model.unimodal=heads, or --fusion {' or '.join(ADDITIVE)}.",
             )
         self.unimodal, self.probes = config.unimodal, probes
-        self.audio_encoder = ResNet(config.encoder, 1, config.width)
-        self.visual_encoder = ResNet(config.encoder, 3, config.width)
-        features = self.audio_encoder.features
-        self.fusion = FUSIONS[config.fusion](features, classes)
+        self.kinds = {m.name: m.kind for m in modalities}
+        names = list(self.kinds)
+        encoders = {m.name: ResNet(config.encoder, m.channels, config.width) for m in modalities}
+        self.encoders = nn.ModuleDict(encoders)
+        features = encoders[names[0]].features
+        self.fusion = FUSIONS[config.fusion](names, features, classes)
+        self.heads = nn.ModuleDict()
         if config.unimodal == "heads":
-            self.audio_head = nn.Linear(features, classes)
-            self.visual_head = nn.Linear(features, classes)
-        self.apply(_initialise)
-        if config.audio_weights:
-            self.audio_encoder.load_torchvision(config.audio_weights)
-        if config.visual_weights:
-            self.visual_encoder.load_torchvision(config.visual_weights)
+            self.heads.update({name: nn.Linear(features, classes) for name in names})
+        self.apply(initialise)
+        for name, weights in (("audio", config.audio_weights), ("visual", config.visual_weights)):
+            if weights:
+                encoders[name].load_torchvision(weights)
 
-    def forward(self, frames: Tensor, audio: Tensor) -> Outputs:
-        """frames: (B, T, 3, S, S); audio: (B, 1, F, L). Frame features are averaged over T."""
-        batch, times = frames.shape[:2]
-        f_a = self.audio_encoder(audio)
-        f_v = self.visual_encoder(frames.flatten(0, 1)).unflatten(0, (batch, times)).mean(dim=1)
-        fused = self.fusion(f_a, f_v)
-        parts = self.fusion.parts(f_a, f_v) if isinstance(self.fusion, Concat | Sum) else None
+    def encode(self, modality: str, inputs: Tensor) -> Tensor:
+        """Return the features (B, D) of one modality.
+
+        inputs: spectrograms (B, 1, F, L), or frames (B, T, 3, S, S), whose features are averaged over T.
+        """
+        encoder = self.encoders[modality]
+        if self.kinds[modality] != "frames":
+            encoded: Tensor = encoder(inputs)
+            return encoded
+        batch, times = inputs.shape[:2]
+        pooled: Tensor = encoder(inputs.flatten(0, 1)).unflatten(0, (batch, times)).mean(dim=1)
+        return pooled
+
+    def forward(self, inputs: Mapping[str, Tensor], only: Collection[str] | None = None) -> Outputs:
+        """Return the logits and features for inputs by modality; `only`: run these modalities alone."""
+        wanted = [m for m in self.encoders if only is None or m in only]
+        features = {m: self.encode(m, inputs[m]) for m in wanted}
+        whole = len(features) == len(self.encoders)
+        logits = {FUSED: self.fusion(features)} if whole else {}
+        contributions = {}
+        if whole and isinstance(self.fusion, Concat | Sum):
+            contributions = self.fusion.contributions(features)
         if self.unimodal == "decomposed":
-            assert parts is not None
-            return Outputs(fused, parts[0], parts[1], parts)
-        if self.probes:
-            f_a, f_v = f_a.detach(), f_v.detach()
-        return Outputs(fused, self.audio_head(f_a), self.visual_head(f_v), parts)
+            return Outputs({**logits, **contributions}, features, contributions)
+        for modality, f in features.items():
+            logits[modality] = self.heads[modality](f.detach() if self.probes else f)
+        return Outputs(logits, features, contributions)
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The fused head and one unimodal head per modality."""
+        return (FUSED, *self.encoders)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Draw a layer's initial weights: He et al. (2015) for convolutions, Glorot and Bengio (2010) for linear."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

@@ -35,13 +35,13 @@ from mgap_cli.files import MALFORMED, atomic_write
 from mgap_cli.methods import registry
 from mgap_cli.runs.layout import CHECKPOINT_FORMAT, STAGES
 
-VERSION = 1
+VERSION = 2
 _COUNTS = ("epoch", "step", "spent")
 _KINDS: dict[str, type] = {
-    **dict.fromkeys(("stage", "objective", "program"), str),
+    **dict.fromkeys(("stage", "method", "parent_digest", "program"), str),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(("config", "store", "model", "loop"), dict),
-    **dict.fromkeys(("classes", "history"), list),
+    **dict.fromkeys(("classes", "heads", "history"), list),
 }
 # What settings were before they existed, by objective: a checkpoint without them was trained so.
 _EARLIER = {"ogm": {"ogm.end": 1.0}, "ogm-ge": {"ogm.end": 1.0}}

@@ -11,7 +11,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,13 +25,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
-from torch.nn.parallel import DistributedDataParallel
 
 from mgap_cli import processes
 from mgap_cli.data.loading.loader import Loader
 from mgap_cli.errors import ExitCode, MgapError, UsageError
 from mgap_cli.model.inference import Predictions, predict
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.output import Sink
 from mgap_cli.runs.lock import run_lock
 from mgap_cli.signals import ignore_signals
@@ -104,6 +103,16 @@ class World:
         whole = torch.cat(pieces)
         return whole if len(own) else whole + 0 * rows.sum()
 
+    def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their sums over the processes, in one exchange."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, piece in zip(tensors, pieces, strict=True):
+            tensor.copy_(piece.view_as(tensor))
+
     def join_arrays(self, array: npt.NDArray[np.generic], total: int) -> npt.NDArray[np.generic]:
         """Return all processes' rows of an array, (total, ...), in order; bits are not changed."""
         if self.size == 1:
@@ -163,14 +172,6 @@ def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
         yield
 
 
-def share_gradients(module: nn.Module, idle: bool, world: World) -> nn.Module:
-    """Wrap `module` so that backward averages its gradients over the processes; alone, return it as it is.
-
-    idle: some parameters take no part in the loss, and must be looked for.
-    """
-    return DistributedDataParallel(module, find_unused_parameters=idle) if world.size > 1 else module
-
-
 def share_batch_norm(module: nn.Module, device: torch.device, world: World) -> None:
     """Make batch norm's statistics those of the whole batch. UsageError where PyTorch cannot: on a CPU."""
     if world.size == 1:
@@ -183,20 +184,28 @@ def share_batch_norm(module: nn.Module, device: torch.device, world: World) -> N
 
 
 def predict_together(
-    network: AudioVisualNetwork, load: Callable[[IntArray], Loader], indices: IntArray, world: World
+    network: MultimodalNetwork,
+    load: Callable[[IntArray], Loader],
+    indices: IntArray,
+    world: World,
+    features: bool = False,
 ) -> Predictions:
-    """Predict for the samples at `indices`, a share a process; all get all, each sample once, in order.
+    """Predict for the samples at `indices`, a share in each process; all get all, once each, in order.
 
-    load: makes the loader of some of the indices.
+    load: makes the loader of some of the indices. features: return the encoders' features too.
     """
-    own = indices[world.share(len(indices))]
-    found = predict(network, load(own if len(own) else indices[:1]).ordered())
+    share = indices[world.share(len(indices))]
+    scored = predict(network, load(share if len(share) else indices[:1]).ordered(), features)
 
     def joined(array: Any) -> Any:
         return world.join_arrays(array, len(indices))
 
-    probabilities = {head: joined(p) for head, p in found.probabilities.items()}
-    return Predictions(joined(found.index), joined(found.labels), probabilities)
+    return Predictions(
+        index=joined(scored.index),
+        labels=joined(scored.labels),
+        probabilities={head: joined(p) for head, p in scored.probabilities.items()},
+        features={modality: joined(f) for modality, f in scored.features.items()},
+    )
 
 
 def _watch_for_failures() -> None:

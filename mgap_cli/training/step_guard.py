@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mgap_cli.errors import MgapError, UsageError
 
-MODULES = ("audio encoder", "visual encoder", "fusion", "heads")
-_PREFIXES = ("audio_encoder.", "visual_encoder.", "fusion.", "")  # of parameter names; "": all the rest
 # Of the CPU's allocator, of MPS, and of oneDNN, which does not say why it could not.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a", "could not execute a primitive")
 _NOT_DETERMINISTIC = " does not have a deterministic implementation"
+
+if TYPE_CHECKING:
+    from mgap_cli.training.task import Task
 
 
 class Place(NamedTuple):
@@ -33,20 +34,26 @@ class Place(NamedTuple):
 
 
 class StepGuard:
-    """Judges every step of a network's training, and ends it after `limit` bad steps in a row.
+    """Checks every update of a task's weights, and ends the training after `limit` bad ones in a row.
 
-    What it knows stays on the device: `row`, bad steps in a row; `loss`, the latest; `norms`, gradient
-    norms (4,) of the last good step, in the order of MODULES.
+    Its state stays on the device: `row`, bad updates in a row; `loss`, the latest; `norms`, the gradient
+    norms of the last good update, in the order of `modules`.
     """
 
-    def __init__(self, network: nn.Module, limit: int) -> None:
-        self.network, self.limit = network, limit
-        self.groups = _grouped(network)
+    def __init__(self, task: Task, limit: int) -> None:
+        self.task, self.limit = task, limit
+        network = task.network
+        self.modules: dict[str, list[nn.Parameter]] = {
+            **{f"{m} encoder": list(encoder.parameters()) for m, encoder in network.encoders.items()},
+            "fusion": list(network.fusion.parameters()),
+            "heads": list(network.heads.parameters()),
+            "method": list(task.method.parameters()),
+        }
         self.buffers = [b for b in network.buffers() if b.is_floating_point()]
         device = next(network.parameters()).device
         self.row = torch.zeros((), dtype=torch.int64, device=device)
         self.loss = torch.zeros((), device=device)
-        self.norms = torch.zeros(len(MODULES), device=device)
+        self.norms = torch.zeros(len(self.modules), device=device)
         self.remember()
 
     def remember(self) -> None:
@@ -59,7 +66,7 @@ class StepGuard:
         Nothing is read back to the host. After a bad step the running statistics are those before it.
         """
         loss = loss.detach().float()
-        norms = torch.stack([_norm(group, loss) for group in self.groups])
+        norms = torch.stack([_norm(group, loss) for group in self.modules.values()])
         good = torch.isfinite(loss) & torch.isfinite(norms).all()
         self.row = torch.where(good, 0, self.row + 1)
         self.norms = torch.where(good, norms, self.norms)
@@ -76,7 +83,6 @@ class StepGuard:
         if scaler.is_enabled():
             _begin_momentum(optimizer)
             scaler.step(optimizer)  # leaves out, by itself, a step whose gradients overflowed
-            scaler.update()
         elif optimizer.defaults.get("fused"):
             _begin_momentum(optimizer)
             optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # as GradScaler tells it
@@ -94,13 +100,13 @@ class StepGuard:
 
     def require_finite(self, place: Place) -> None:
         """Raise MgapError if a weight or a running statistic is not finite: such a state is not saved."""
-        values = [p.detach() for p in self.network.parameters()] + self.buffers
+        values = [p.detach() for p in self.task.parameters()] + self.buffers
         if not bool(torch.stack([torch.isfinite(v).all() for v in values]).all()):
             raise self.diverged("the weights are not finite", place)
 
     def diverged(self, what: str, place: Place) -> MgapError:
         """Return the error for `what`, with where it happened and each module's gradient norm."""
-        norms = sorted(zip(self.norms.tolist(), MODULES, strict=True), reverse=True)
+        norms = sorted(zip(self.norms.tolist(), self.modules, strict=True), reverse=True)
         known = "gradient norms of the last good step, largest first: "
         known += ", ".join(f"{module} {norm:.2g}" for norm, module in norms)
         return MgapError(
@@ -111,14 +117,6 @@ class StepGuard:
 
     def _flat_statistics(self) -> Tensor:
         return torch.cat([b.flatten() for b in self.buffers]) if self.buffers else torch.zeros(0)
-
-
-def _grouped(network: nn.Module) -> list[list[nn.Parameter]]:
-    groups: list[list[nn.Parameter]] = [[] for _ in MODULES]
-    for name, parameter in network.named_parameters():
-        first = next(i for i, prefix in enumerate(_PREFIXES) if name.startswith(prefix))
-        groups[first].append(parameter)
-    return groups
 
 
 def _norm(parameters: Sequence[nn.Parameter], like: Tensor) -> Tensor:

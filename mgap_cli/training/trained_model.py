@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,32 +14,30 @@ import torch
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import Store
-from mgap_cli.errors import UsageError
-from mgap_cli.files import file_digest
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import MALFORMED, file_digest
 from mgap_cli.gap.scores import Scores, scores_of
-from mgap_cli.methods import registry
 from mgap_cli.model.inference import Predictions
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.runs.checkpoint import config_of, load_checkpoint, matching_store
 from mgap_cli.training.distributed import join, predict_together
 from mgap_cli.training.step_guard import explained
-from mgap_cli.training.task import network_from
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`content` is the checkpoint's, `heads` those that its objective trained or probed."""
+    """`content` is the checkpoint's, `heads` those that its method trained or probed."""
 
     path: Path
     content: dict[str, Any]
     config: Config
-    network: AudioVisualNetwork
+    network: MultimodalNetwork
     store: Store
     device: torch.device
 
     @property
     def heads(self) -> tuple[str, ...]:
-        return registry()[self.content["objective"]].heads
+        return tuple(self.content["heads"])
 
     @property
     def digest(self) -> str:
@@ -64,10 +63,10 @@ class TrainedModel:
         """
         untrained = {"audio", "visual"} - set(self.heads)
         if untrained:
-            objective = self.content["objective"]
             raise UsageError(
-                f"{self.path}: its objective was {objective}, which leaves {untrained.pop()} untrained.",
-                "The gap needs both: train with --objective joint-heads or joint.",
+                f"{self.path}: trained with {self.content['method']}, which leaves the "
+                f"{' and the '.join(sorted(untrained))} branch untrained.",
+                "The gap needs all branches: train with --method joint-heads or joint.",
             )
         return scores_of(self.predict(split), self.store.ids, self.store.classes, self.store.columns)
 
@@ -86,3 +85,26 @@ def open_trained(
     config = config.updated({"runtime.eval_batch_size": size}, str(path))
     network = network_from(content, config, path).to(device).to(memory_format=torch.channels_last).eval()
     return TrainedModel(path, content, config, network, matching_store(content, path, store), device)
+
+
+def network_from(content: dict[str, Any], config: Config, path: object) -> MultimodalNetwork:
+    """Return the network of a checkpoint; UnfitError if its tensors do not fit its own configuration.
+
+    The network is first built without memory, so that a configuration of a huge network takes none.
+    """
+    # Pretrained weights were where training started: the checkpoint's own replace them.
+    model = dataclasses.replace(config.model, audio_weights="", visual_weights="")
+    classes = len(content["classes"])
+    state = {k.removeprefix("network."): v for k, v in content["model"].items() if k.startswith("network.")}
+    try:
+        with torch.device("meta"):
+            wanted = MultimodalNetwork(model, classes).state_dict()
+        if {k: (v.shape, v.dtype) for k, v in wanted.items()} != {
+            k: (v.shape, v.dtype) for k, v in state.items()
+        }:
+            raise ValueError("other names, shapes or types")
+        network = MultimodalNetwork(model, classes)
+        network.load_state_dict(state)
+    except (RuntimeError, UsageError, *MALFORMED) as error:
+        raise UnfitError(f"{path}: its tensors do not fit its own configuration.") from error
+    return network

@@ -1,4 +1,4 @@
-"""The one training loop, for every stage and every objective.
+"""The one training loop, for every stage and every method.
 
 What it promises: a run that is killed at any moment and started again ends with the same weights as
 one that was not, bit for bit on a CPU. Two rules give it that: every random draw is a function of
@@ -8,10 +8,8 @@ one that was not, bit for bit on a CPU. Two rules give it that: every random dra
 from __future__ import annotations
 
 import json
-import math
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +25,22 @@ from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
-from mgap_cli.model.network import HEADS
+from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.output import Sink, Ticker
 from mgap_cli.runs.checkpoint import config_of, load_checkpoint, save_checkpoint
 from mgap_cli.runs.layout import read_metrics, write_status
 from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
-from mgap_cli.training.compiling import compiled, compiler_errors
-from mgap_cli.training.distributed import World, join, predict_together, share_batch_norm, share_gradients
-from mgap_cli.training.fitting import require_alike, require_fitting_memory
+from mgap_cli.training.compiling import compiled
+from mgap_cli.training.distributed import World, join, predict_together, share_batch_norm
+from mgap_cli.training.epoch import TrainingEpoch
+from mgap_cli.training.optimizers import Optimizers
+from mgap_cli.training.stage import Stage
+from mgap_cli.training.step import Engine, TrainingStep
+from mgap_cli.training.fitting import require_alike
 from mgap_cli.training.precision import Precision
 from mgap_cli.training.step_guard import Place, StepGuard, explained
 from mgap_cli.training.task import Task, build_task
 from mgap_cli.training.trackers import open_logger
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training budget.
-
-    name: "warmup" or "adapt". first: epochs of the budget spent before it. span: epochs of the whole
-    budget, to which the learning rate's schedule and OGM's window refer. origin: digest of the checkpoint
-    it starts from ("": fresh weights).
-    """
-
-    name: str
-    objective: str
-    epochs: int
-    span: int
-    first: int = 0
-    origin: str = ""
 
 
 class Trainer:
@@ -82,10 +67,7 @@ class Trainer:
         self.world = join(self.device)
         torch.manual_seed(config.train.seed)  # PyTorch's own is random, and every checkpoint holds the state
         self.task = self._initial_task(initial[1] if initial else None)
-        module = compiled(self.task) if config.runtime.compile else self.task
-        self.model = share_gradients(module, set(self.task.objective.heads) != set(HEADS), self.world)
-        self.train_indices = store.indices("train")
-        samples = self.train_indices if samples is None else samples
+        samples = store.indices("train") if samples is None else samples
         if len(samples) < 2:
             raise UnfitError(
                 f"{store.path}: {len(samples)} sample to train on, and batch normalisation needs two.",
@@ -93,15 +75,27 @@ class Trainer:
             )
         self.placed = place_samples(store, self.device, config.runtime, sink)
         self.loader = self._loader(samples, config.train.batch_size, self.world)
-        self.optimizer = _optimizer(self.task, config, self.device)
+        self.optimizers = Optimizers(self.task, config, stage, self.device)
         if initial is not None:
             self._keep_memory(*initial)
-        self.scheduler = _scheduler(self.optimizer, config, stage)
         self.scaler = precision.scaler()
-        self.guard = StepGuard(self.task.network, config.train.max_bad_steps)
+        self.guard = StepGuard(self.task, config.train.max_bad_steps)
+        network = self.task.network
+        self.engine = Engine(
+            self.task,
+            compiled(network) if config.runtime.compile else network,
+            self.optimizers,
+            self.guard,
+            precision,
+            self.scaler,
+            self.world,
+            config.train.clip_norm,
+        )
+        self.heads = network.head_names
         self.epoch = self.step = 0
         self.saved = time.monotonic()
-        self.sums = torch.zeros(5, dtype=torch.float64, device=self.device)  # n, loss, correct by head
+        # Samples and loss; then by head the samples that it saw, and those that it got right.
+        self.sums = torch.zeros(2 + 2 * len(self.heads), dtype=torch.float64, device=self.device)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
 
@@ -160,10 +154,10 @@ class Trainer:
 
     def _run_epoch(self, stop: StopFlag, tick: Ticker) -> None:
         started, first = time.monotonic(), self.step
-        lr = float(self.scheduler.get_last_lr()[0])
+        lr = self.optimizers.lr
         if self.step == 0:
             self._write_status("running")
-            self._prepare_objective()
+            self._prepare_epoch()
         self.task.train()
         with explained(self.device, "--batch-size ", min(self.loader.batch_size, len(self.loader.indices))):
             for batch in self.loader.training(self.config.train.seed, self.epoch, self.step):
@@ -176,51 +170,39 @@ class Trainer:
                 if self._save_is_due():
                     self._save()
         self.guard.require_finite(self._place(self.step))
-        self.scheduler.step()
+        self.optimizers.next_epoch()
         self._finish_epoch(lr, time.monotonic() - started, 1 - first / self.loader.steps)
         if stop.agree(self.world.max) and self.epoch < self.stage.epochs:
             self._save_and_leave(stop)
 
-    def _prepare_objective(self) -> None:
-        """Let the main process fit what the objective fits, the others helping to score; then share it."""
-        if self.world.is_main:
-            lines = self.task.objective.on_epoch_start(self.epoch, self._score_training_split)
-            for line in lines:
-                self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
-            self.world.max(0)
-        else:
-            while self.world.max(0):  # as often as the main process calls for it
-                self._predict(self.train_indices)
+    def _prepare_epoch(self) -> None:
+        """Let the method prepare in every process, and make what it remembers the main process's in all."""
+        context = TrainingEpoch(self.epoch, self.config.train.seed, self.task, self.optimizers, self._predicted)
+        for line in self.task.method.on_epoch_start(context):
+            self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
         self.world.broadcast_buffers(self.task)
 
     def _train_step(self, batch: Batch) -> None:
-        with self.precision.autocast(), compiler_errors():
-            loss, outputs = self.model(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        # The processes' gradients add up to the batch's, and are averaged.
-        self.scaler.scale(loss * self.world.size).backward()
-        self.scaler.unscale_(self.optimizer)
-        good = self.guard.admit(loss)
-        noise = generator_for(self.config.train.seed, self.epoch, self.step, 1)
-        self.task.objective.after_backward(self.task.network, outputs, self._budget_epoch(), noise)
-        if self.config.train.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.task.parameters(), self.config.train.clip_norm)
-        self.guard.apply(self.optimizer, self.scaler, good)
+        generator = generator_for(self.config.train.seed, self.epoch, self.step, 1)
+        step = TrainingStep(self.engine, batch, generator, self._budget_epoch())
+        self.task.method.training_step(step)
         if self.device.type == "cpu" or (self.step + 1) % self.guard.limit == 0:
             self.guard.check(self._place(self.step + 1))
         with torch.no_grad():
-            n = len(batch.labels)
-            correct = [
-                (outputs.head(h).argmax(1) == batch.labels).sum() for h in ("fused", "audio", "visual")
-            ]
-            counts = torch.stack([torch.full((), n, device=self.device), loss.detach() * n, *correct])
-            self.sums += torch.where(good, counts, 0)
+            n = torch.full((), len(batch.labels), device=self.device)
+            counts = [n, step.loss * n]
+            for head in self.heads:
+                logits = step.logits.get(head)
+                missing = torch.zeros_like(n)
+                counts.append(missing if logits is None else n)
+                counts.append(missing if logits is None else (logits.argmax(1) == batch.labels).sum())
+            self.sums += torch.where(step.good, torch.stack(counts), 0)
 
     def _budget_epoch(self) -> BudgetEpoch:
-        return BudgetEpoch(self.stage.first + self.epoch, self.stage.span)
+        return BudgetEpoch(self.stage.start_epoch + self.epoch, self.stage.schedule_epochs)
 
     def _place(self, step: int) -> Place:
-        return Place(self.stage.name, self.epoch + 1, step, float(self.scheduler.get_last_lr()[0]))
+        return Place(self.stage.name, self.epoch + 1, step, self.optimizers.lr)
 
     def _save_is_due(self) -> bool:
         """Within a long epoch, so that a kill costs minutes and not hours."""
@@ -235,13 +217,13 @@ class Trainer:
 
     def _finish_epoch(self, lr: float, seconds: float, share: float) -> None:
         """Validate, report and save an epoch; `share` of it was trained in these `seconds`."""
-        n, loss, *correct = self.sums.tolist()
+        n, loss, *by_head = self.sums.tolist()
         self.sums.zero_()
         entry: dict[str, Any] = {"stage": self.stage.name, "epoch": self.epoch + 1, "lr": lr}
         if n:
-            fused, audio, visual = (c / n for c in correct)
-            entry["train"] = {"loss": loss / n, "fused": fused, "audio": audio, "visual": visual}
-        entry |= self.task.objective.epoch_record(self._budget_epoch())
+            seen = zip(self.heads, by_head[::2], by_head[1::2], strict=True)
+            entry["train"] = {"loss": loss / n, **{head: right / of for head, of, right in seen if of}}
+        entry |= self.task.method.epoch_record(self._budget_epoch())
         for split in self._validation_splits():
             entry[split] = self._validate(split)
         self.history.append(entry)
@@ -268,7 +250,7 @@ class Trainer:
     def _validate(self, split: str) -> dict[str, float]:
         """Return accuracy by head, and the fused (or only) head's mean cross-entropy as `loss`."""
         found = self._predict(self.store.indices(split))
-        heads = self.task.objective.heads
+        heads = self.task.method.heads
         true = found.probabilities[heads[0]][np.arange(len(found.labels)), found.labels]
         if not np.isfinite(true).all():
             raise self.guard.diverged("it diverged: predictions are not finite", self._place(self.step))
@@ -292,19 +274,20 @@ class Trainer:
 
     def _rank(self, entry: dict[str, Any]) -> tuple[float, float]:
         figures = entry[self.config.train.select]
-        return float(figures[self.task.objective.heads[0]]), -float(figures["loss"])
+        return float(figures[self.task.method.heads[0]]), -float(figures["loss"])
 
-    def _score_training_split(self) -> tuple[Scores, np.ndarray]:
-        self.world.max(1)  # calls the others to the pass
-        found = self._predict(self.train_indices)
-        return scores_of(found, self.store.ids, self.store.classes), found.index
+    def _predicted(self, split: str) -> tuple[Predictions, Scores]:
+        """Return predictions with features, and the scores, of a split; every process gets all of it."""
+        predictions = self._predict(self.store.indices(split), features=True)
+        return predictions, scores_of(predictions, self.store.ids, self.store.classes)
 
-    def _predict(self, indices: np.ndarray) -> Predictions:
+    def _predict(self, indices: np.ndarray, features: bool = False) -> Predictions:
         size = min(self.config.runtime.eval_batch_size, len(indices))
         self.world.broadcast_buffers(self.task)  # each process's batch norm has seen its own share last
+        network = self.task.network
         with explained(self.device, "--set runtime.eval_batch_size=", size):
             return predict_together(
-                self.task.network, lambda some: self._loader(some, size), indices, self.world
+                network, lambda some: self._loader(some, size), indices, self.world, features
             )
 
     def _loader(self, indices: np.ndarray, batch_size: int, world: World | None = None) -> Loader:
@@ -315,7 +298,7 @@ class Trainer:
 
     def _initial_task(self, initial: dict[str, Any] | None) -> Task:
         classes, samples = len(self.store.classes), len(self.store.ids)
-        task = build_task(self.config, self.stage.objective, classes, samples, self.world)
+        task = build_task(self.config, self.stage.method, classes, samples)
         if initial is not None:
             state = {k: v for k, v in initial["model"].items() if k.startswith("network.")}
             task.load_state_dict(state, strict=False)
@@ -326,8 +309,9 @@ class Trainer:
     def _content(self) -> dict[str, Any]:
         return {
             "stage": self.stage.name,
-            "objective": self.stage.objective,
-            "origin": self.stage.origin,
+            "method": self.stage.method,
+            "heads": list(self.task.method.heads),
+            "parent_digest": self.stage.parent_digest,
             "config": self.config.to_dict(),
             "classes": list(self.store.classes),
             "store": {
@@ -340,10 +324,9 @@ class Trainer:
             "step": self.step,
             "history": self.history,
             "selected": self.best,
-            "spent": self.stage.first + self.epoch,
+            "spent": self.stage.start_epoch + self.epoch,
             "loop": {
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "sums": self.sums,
                 "bad_steps": int(self.guard.row),
@@ -352,17 +335,14 @@ class Trainer:
         }
 
     def _keep_memory(self, path: Path, content: dict[str, Any]) -> None:
-        """Take the optimizer's memory from the checkpoint of another stage, if the optimizer is the same."""
+        """Take the optimizers' memory from the checkpoint of another stage, if the optimizer is the same."""
         if config_of(content, path).train.optimizer != self.config.train.optimizer:
             return
-        groups = self.optimizer.state_dict()["param_groups"]
         try:
-            memory = content["loop"]["optimizer"]["state"]
-            self.optimizer.load_state_dict({"state": memory, "param_groups": groups})
-            require_fitting_memory(self.optimizer)
+            self.optimizers.take_memory(content["loop"]["optimizers"])
         except (RuntimeError, *MALFORMED) as error:
             raise UnfitError(
-                f"{path}: loop.optimizer does not fit its own configuration.",
+                f"{path}: loop.optimizers does not fit its own configuration.",
                 "Take an intact copy, or run `mgap warmup` again.",
             ) from error
 
@@ -379,20 +359,10 @@ class Trainer:
         loop, best = content["loop"], content["selected"]
         if content["epoch"] > self.stage.epochs or content["step"] >= self.loader.steps:
             raise ValueError("it is beyond the end of the stage")
-        own = self.optimizer.state_dict()["param_groups"]
-        for saved, expected in (
-            (loop["scheduler"], self.scheduler.state_dict()),
-            (loop["scaler"], self.scaler.state_dict()),
-            (loop["sums"], self.sums.cpu()),
-            (loop["optimizer"]["param_groups"], own),
-        ):
-            require_alike(saved, expected)
-        # Another version of PyTorch may know more options of the optimizer than the one that saved it.
-        groups = [{**o, **s} for o, s in zip(own, loop["optimizer"]["param_groups"], strict=True)]
+        require_alike(loop["scaler"], self.scaler.state_dict())
+        require_alike(loop["sums"], self.sums.cpu())
         self.task.load_state_dict(content["model"])
-        self.optimizer.load_state_dict({"state": loop["optimizer"]["state"], "param_groups": groups})
-        require_fitting_memory(self.optimizer)
-        self.scheduler.load_state_dict(loop["scheduler"])
+        self.optimizers.load_state_dict(loop["optimizers"])
         self.scaler.load_state_dict(loop["scaler"])
         self.sums = loop["sums"].to(self.device)
         self.guard.row.fill_(loop["bad_steps"])
@@ -428,33 +398,6 @@ def check_selection(config: Config, store: Store) -> None:
     select = config.train.select
     if select != "last" and not (store.splits == select).any():
         raise UsageError(f"--select {select}: {store.path} has no {select} split.", "Use --select last.")
-
-
-def _optimizer(task: Task, config: Config, device: torch.device) -> torch.optim.Optimizer:
-    train = config.train
-    fused = device.type in ("cpu", "cuda")
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(
-            task.parameters(), train.lr, train.momentum, weight_decay=train.weight_decay, fused=fused
-        )
-    return torch.optim.AdamW(task.parameters(), train.lr, weight_decay=train.weight_decay, fused=fused)
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, config: Config, stage: Stage
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """Return a schedule over the whole budget, taken up at the stage's first epoch."""
-    train = config.train
-
-    def factor(epoch: int) -> float:
-        spent = stage.first + epoch
-        if train.schedule == "step":
-            return float(train.gamma ** (spent // train.step_size))
-        if train.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * spent / stage.span))
-        return 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _epoch_line(entry: dict[str, Any], epochs: int, rate: float) -> str:

@@ -1,4 +1,4 @@
-"""The two stages of a run: what each starts from, and whether a folder may take it."""
+"""The stages of a training: what each starts from, and whether a run folder may take it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,20 @@ from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import same_file, write_text
 from mgap_cli.gap.mixture import fit_mixture
-from mgap_cli.methods import build_objective
+from mgap_cli.methods import load_method
+from mgap_cli.methods.base import RecipeStage
+from mgap_cli.model.network import FUSED
 from mgap_cli.output import Sink
 from mgap_cli.runs.checkpoint import config_of, load_checkpoint, matching_store
 from mgap_cli.runs.layout import require_run_folder, write_environment, write_status
 from mgap_cli.training.device import be_deterministic, choose_device, choose_float32
 from mgap_cli.training.distributed import join, writing
 from mgap_cli.training.precision import Precision, choose_precision
-from mgap_cli.training.task import network_from
+from mgap_cli.training.stage import Stage, deciding_sections
+from mgap_cli.training.task import build_task
 from mgap_cli.training.trackers import package
-from mgap_cli.training.trained_model import open_trained
-from mgap_cli.training.trainer import Stage, Trainer, check_selection
-
-# The settings that decide a stage's weights; `runtime` may change between a run and its resumption.
-_SECTIONS = {
-    "warmup": ("model", "augment", "train", "warmup", "ogm"),
-    "adapt": ("model", "augment", "train", "adapt", "adaptive", "gap", "ogm"),
-}
-
+from mgap_cli.training.trained_model import network_from, open_trained
+from mgap_cli.training.trainer import Trainer, check_selection
 
 @dataclass(frozen=True)
 class Plan:
@@ -56,7 +52,7 @@ class Plan:
         steps = training_steps(counts["train"], self.config.train.batch_size)
         return {
             "stage": self.stage.name,
-            "objective": self.stage.objective,
+            "method": self.stage.method,
             "run": str(self.run),
             "store": str(self.store.path),
             "samples": counts,
@@ -66,58 +62,86 @@ class Plan:
 
 
 def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
-    """Plan joint training from fresh weights.
-
-    Raises UsageError for an objective that needs a warm-up first, and for a folder that holds other files.
-    """
-    require_run_folder(run)
-    if config.warmup.objective == "adaptive":
-        raise UsageError(
-            "warmup cannot use the adaptive objective: there is no mixture to start from.",
-            "Run `mgap warmup` with another --objective, then `mgap adapt` on its checkpoint.",
-        )
-    _check(config.warmup.objective, config, store)
-    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
-    span = max(config.train.epochs, config.warmup.epochs)
-    return Plan(Stage("warmup", config.warmup.objective, config.warmup.epochs, span), config, store, run)
+    """Plan the warm-up of `adaptive`. UsageError for a method that needs a network that is already trained."""
+    return plan_first(RecipeStage("warmup", config.warmup.epochs, config.warmup.method), store, config, run)
 
 
 def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path) -> Plan:
-    """Plan training that goes on from a checkpoint's network.
+    """Plan the adaptive stage, for `adapt.epochs` or the rest of the budget; see `plan_next`."""
+    stage = RecipeStage("adapt", config.adapt.epochs, config.adapt.method)
+    return plan_next(stage, checkpoint, content, store, config, run)
 
-    It has the rest of the budget after the epoch that the checkpoint holds, or `adapt.epochs`. Raises
-    UsageError if nothing is left, if `config` changes the network, or if the folder holds other files;
-    UnfitError if the checkpoint trained one branch only.
+
+def plan_first(stage: RecipeStage, store: Store, config: Config, run: Path) -> Plan:
+    """Plan a stage from new weights.
+
+    Raises UsageError for a method that needs a network that is already trained, and for a folder that holds
+    other files.
     """
     require_run_folder(run)
-    if any(same_file(checkpoint, path) for path in _checkpoints(run, "adapt")):
+    if load_method(stage.method).needs.trained_start:
         raise UsageError(
-            f"{checkpoint}: adapt would replace the checkpoint that it starts from.",
+            f"{stage.name} cannot use the method {stage.method}: it starts from a trained network.",
+            "Run `mgap warmup` with another --method, then `mgap adapt` on its checkpoint.",
+        )
+    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
+    config = _checked(stage.method, config, store)
+    schedule_epochs = max(config.train.epochs, stage.epochs)
+    return Plan(Stage(stage.name, stage.method, stage.epochs, schedule_epochs), config, store, run)
+
+
+def plan_next(
+    stage: RecipeStage, checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path
+) -> Plan:
+    """Plan a stage that continues with a checkpoint's network.
+
+    It has the stage's epochs, or where these are 0 the rest of the budget after the epoch that the checkpoint
+    holds. Raises UsageError if nothing is left, if `config` changes the network, or if the folder holds other
+    files; UnfitError if the checkpoint's method trained a single branch.
+    """
+    require_run_folder(run)
+    if any(same_file(checkpoint, path) for path in _checkpoints(run, stage.name)):
+        raise UsageError(
+            f"{checkpoint}: {stage.name} would replace the checkpoint that it starts from.",
             "Choose another folder with -o.",
         )
     changed = differing_keys(config_of(content, checkpoint), config, ("model",))
     if changed:
         raise UsageError(
-            f"{checkpoint}: its network cannot change in adapt ({_differences(changed)}).",
+            f"{checkpoint}: its network cannot change in {stage.name} ({_differences(changed)}).",
             "Set these in `mgap warmup`.",
         )
-    if content["objective"].startswith("unimodal"):
+    if FUSED not in content["heads"]:
         raise UnfitError(
-            f"{checkpoint}: trained with {content['objective']}, one branch only.",
-            "adapt needs a warm-up of both: `mgap warmup STORE --objective joint-heads`.",
+            f"{checkpoint}: trained with {content['method']}, which trains one branch only.",
+            f"{stage.name} needs all branches: `mgap warmup STORE --method joint-heads`.",
         )
-    _check(config.adapt.objective, config, store)
-    origin = _origin(checkpoint, config.adapt.only, store)
-    first = content["spent"]
-    epochs = config.adapt.epochs or config.train.epochs - first
+    config = _checked(stage.method, config, store)
+    start_epoch = content["spent"]
+    epochs = stage.epochs or config.train.epochs - start_epoch
     if epochs < 1:
         raise UsageError(
-            f"{checkpoint}: has spent the whole budget of {config.train.epochs} epochs.",
+            f"{checkpoint}: it has spent the whole budget of {config.train.epochs} epochs.",
             "Say how many to add with --epochs, or warm up for fewer.",
         )
-    span = max(config.train.epochs, first + epochs)
-    stage = Stage("adapt", config.adapt.objective, epochs, span, first, origin)
-    return Plan(stage, config, store, run, (checkpoint, content))
+    schedule_epochs = max(config.train.epochs, start_epoch + epochs)
+    digest = _parent_digest(checkpoint, config.adapt.only, store)
+    planned = Stage(stage.name, stage.method, epochs, schedule_epochs, start_epoch, digest)
+    return Plan(planned, config, store, run, (checkpoint, content))
+
+
+def train(method: str, store: Store, config: Config, run: Path, sink: Sink, force: bool = False) -> Path:
+    """Train a method by its own recipe for the whole budget; return the last stage's checkpoint.
+
+    Finished stages are skipped, and an interrupted one continues where it stopped.
+    """
+    recipe = load_method(method).recipe(config)
+    first, *others = (dataclasses.replace(stage, method=stage.method or method) for stage in recipe)
+    checkpoint = execute(plan_first(first, store, config, run), sink, force)
+    for stage in others:
+        content = load_checkpoint(checkpoint)
+        checkpoint = execute(plan_next(stage, checkpoint, content, store, config, run), sink, force)
+    return checkpoint
 
 
 def open_for_adapt(checkpoint: Path, store: Path | None) -> tuple[dict[str, Any], Store]:
@@ -162,7 +186,7 @@ def _execute(plan: Plan, sink: Sink, force: bool) -> Path:
         be_deterministic(device, sink)
     precision = choose_precision(plan.config.runtime.precision, device, plan.config, sink)
     float32 = choose_float32(plan.config.runtime.float32, precision.name, device, sink)
-    samples = _subset(plan, precision, sink) if name == "adapt" else None
+    samples = _subset(plan, precision, sink) if plan.initial else None
     trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, plan.initial)
     write_text(run / "config.yaml", plan.config.to_yaml())
     chosen = {
@@ -211,7 +235,7 @@ def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
     return kept
 
 
-def _origin(checkpoint: Path, only: str, store: Store) -> str:
+def _parent_digest(checkpoint: Path, only: str, store: Store) -> str:
     """Return a hash of what the stage starts from: the checkpoint, and the samples that a list names."""
     digest = hashlib.sha256(checkpoint.read_bytes())
     if only not in ("all", "balanced"):
@@ -219,11 +243,14 @@ def _origin(checkpoint: Path, only: str, store: Store) -> str:
     return digest.hexdigest()
 
 
-def _check(objective: str, config: Config, store: Store) -> None:
-    """Raise UsageError for an objective that does not fit, or a logger that is not installed, or a batch
-    that does not divide among the processes.
+def _checked(method: str, config: Config, store: Store) -> Config:
+    """Return the settings with the method's own stated, once everything about the stage is checked.
+
+    Raises UsageError if the method does not fit the network, a tracker is not installed, or the batch size
+    does not divide among the processes.
     """
-    build_objective(objective, config, len(store.ids))
+    config = config.with_methods([load_method(method).name])
+    build_task(config, method, len(store.classes), len(store.ids))
     if config.runtime.report_to != "none":
         package(config.runtime.report_to)
     batch, count = config.train.batch_size, processes.size()
@@ -232,15 +259,18 @@ def _check(objective: str, config: Config, store: Store) -> None:
             f"--batch-size {batch} does not divide among {count} processes.",
             f"It counts the samples of all processes together: try {-(-batch // count) * count}.",
         )
+    return config
 
 
 def _refuse_other_configuration(path: Path, plan: Plan) -> None:
     content = load_checkpoint(path)
-    differing = differing_keys(config_of(content, path), plan.config, _SECTIONS[plan.stage.name])
+    stage = plan.stage
+    sections = deciding_sections(stage.name, stage.method, plan.config)
+    differing = differing_keys(config_of(content, path), plan.config, sections)
     reasons = []
     if content["store"]["fingerprint"] != plan.store.fingerprint:
         reasons.append("another store")
-    if content.get("origin", "") != plan.stage.origin:
+    if content["parent_digest"] != plan.stage.parent_digest:
         reasons.append("another warm-up checkpoint or list of samples")
     if differing:
         reasons.append(_differences(differing))

@@ -31,7 +31,7 @@ from mgap_cli.stats.intervals import Interval
 
 if TYPE_CHECKING:
     from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.model.network import AudioVisualNetwork
+    from mgap_cli.model.network import MultimodalNetwork
 
 COSINE_SOURCE = "conflict as in Yu et al., NeurIPS 2020"
 NORM_SOURCE = "ours"
@@ -46,20 +46,19 @@ class Gradients:
     own_norm: FloatArray
 
 
-def gradients(network: AudioVisualNetwork, batches: Iterable[Batch]) -> Gradients:
+def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients:
     """Return each batch's gradients compared; the network is left as it was found, its mode included."""
     was_training = network.training
     network.eval()
-    encoders = (network.audio_encoder, network.visual_encoder)
+    encoders = list(network.encoders.values())
     rows = []
     try:
         with torch.enable_grad():
             for batch in batches:
-                outputs = network(batch.frames, batch.audio)
+                outputs = network(batch.inputs)
                 fused = nn.functional.cross_entropy(outputs.fused.float(), batch.labels)
                 own = [
-                    nn.functional.cross_entropy(outputs.head(m).float(), batch.labels)
-                    for m in ("audio", "visual")
+                    nn.functional.cross_entropy(z.float(), batch.labels) for z in outputs.unimodal.values()
                 ]
                 row = []
                 for encoder, loss in zip(encoders, own, strict=True):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.model.network import AudioVisualNetwork
+    from mgap_cli.model.network import MultimodalNetwork
 
 PROBE_SOURCE = "Alain and Bengio, 2016"
 GAP_SOURCE = "as Du et al., ICML 2023"
@@ -49,30 +49,28 @@ class Features:
 
 
 @torch.inference_mode()
-def features(network: AudioVisualNetwork, batches: Iterable[Batch]) -> Features:
+def features(network: MultimodalNetwork, batches: Iterable[Batch]) -> Features:
     """Return what the encoders make of the batches, in eval mode."""
-    from mgap_cli.model.fusion import Concat, Sum
     from mgap_cli.model.network import probabilities
 
     was_training = network.training
     network.eval()
-    labels, kept, shared = [], {"audio": [], "visual": []}, {"audio": [], "visual": []}  # type: ignore[var-annotated]
+    labels = []
+    encoded: dict[str, list[torch.Tensor]] = {m: [] for m in network.encoders}
+    shared: dict[str, list[torch.Tensor]] = {m: [] for m in network.encoders}
     for batch in batches:
-        count, times = batch.frames.shape[:2]
-        f_a = network.audio_encoder(batch.audio)
-        f_v = network.visual_encoder(batch.frames.flatten(0, 1)).unflatten(0, (count, times)).mean(dim=1)
+        outputs = network(batch.inputs)
         labels.append(batch.labels.cpu())
-        for name, f in (("audio", f_a), ("visual", f_v)):
-            kept[name].append(f.cpu())
-        if isinstance(network.fusion, Concat | Sum):
-            for name, part in zip(shared, network.fusion.parts(f_a, f_v), strict=True):
-                shared[name].append(probabilities(part).cpu())
+        for modality, f in outputs.features.items():
+            encoded[modality].append(f.cpu())
+        for modality, part in outputs.contributions.items():
+            shared[modality].append(probabilities(part).cpu())
     network.train(was_training)
 
     def stacked(parts: dict[str, list[torch.Tensor]]) -> dict[str, FloatArray]:
         return {m: torch.cat(p).numpy().astype(np.float64) for m, p in parts.items() if p}
 
-    return Features(torch.cat(labels).numpy(), stacked(kept), stacked(shared))
+    return Features(torch.cat(labels).numpy(), stacked(encoded), stacked(shared))
 
 
 def probe_hits(train: Features, split: Features) -> dict[str, BoolArray]:

@@ -15,6 +15,7 @@ import torch
 
 from mgap_cli.data.loading import augment
 from mgap_cli.data.loading.placement import Samples, send
+from mgap_cli.modalities.modality import AUDIO, VISUAL
 from mgap_cli.processes import SMALLEST, shares
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """index: (B,) positions in the store; labels: (B,); frames: (B, T, 3, S, S); audio: (B, 1, F, L).
+    """index: (B,) positions in the store; labels: (B,).
 
-    Of a batch that several processes share, index and labels are all B, frames and audio this one's share.
+    inputs, by modality: audio (B, 1, F, L), visual (B, T, 3, S, S). Where several processes share a batch,
+    index and labels are those of the whole batch, and inputs are this process's share.
     """
 
     index: Tensor
     labels: Tensor
-    frames: Tensor
-    audio: Tensor
+    inputs: dict[str, Tensor]
 
 
 def generator_for(seed: int, *counters: int) -> torch.Generator:
@@ -118,4 +119,4 @@ class Loader:
         index, labels = (
             send(torch.from_numpy(array), self.device) for array in (chosen, self.store.labels[chosen])
         )
-        return Batch(index, labels, frames, audio)
+        return Batch(index, labels, {AUDIO.name: audio, VISUAL.name: frames})

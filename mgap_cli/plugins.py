@@ -1,0 +1,88 @@
+"""Classes from a user's own file, named as `path/to/file.py:Name`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mgap_cli.errors import UnfitError, UsageError
+
+T = TypeVar("T")
+_SEPARATOR = ".py:"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A class in a user's file. path: absolute. name: the class. sha256: of the file, in hexadecimal."""
+
+    path: str
+    name: str
+    sha256: str
+
+    def require_unchanged(self, user: Path) -> None:
+        """Raise UnfitError if the file is missing or differs from the one that `user`, a file, was made with."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise UnfitError(
+                f"{user}: it was trained with {self.name} of {path}, which does not exist any more.",
+                "Put the file back.",
+            )
+        if file_sha256(path) != self.sha256:
+            raise UnfitError(
+                f"{user}: it was trained with another version of {path}.",
+                "Restore that version, or train again with --force or in another folder.",
+            )
+
+
+def is_plugin(spec: str) -> bool:
+    """Tell whether `spec` names a class in a file, and not something that ships with the program."""
+    return _SEPARATOR in spec
+
+
+def find_plugin(spec: str) -> Plugin:
+    """Return the file and the class that `path/to/file.py:Name` names; UsageError if there is no such file."""
+    stem, _, name = spec.rpartition(_SEPARATOR)
+    path = Path(f"{stem}.py").resolve()
+    if not path.is_file():
+        raise UsageError(f"{spec}: there is no file {path}.", "Give path/to/file.py:Name.")
+    return Plugin(str(path), name, file_sha256(path))
+
+
+def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
+    """Return the class that `path/to/file.py:Name` names. The file's code runs once per process.
+
+    what: the role of the class, for messages. Raises UsageError if the file is missing, fails to run, or has
+    no subclass of `base` under that name.
+    """
+    plugin = find_plugin(spec)
+    module_name = f"mgap_plugin_{plugin.sha256[:16]}"
+    module = sys.modules.get(module_name)
+    if module is None:
+        found = importlib.util.spec_from_file_location(module_name, plugin.path)
+        assert found is not None and found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        sys.modules[module_name] = module
+        try:
+            found.loader.exec_module(module)
+        except Exception as error:  # a user's code may raise anything
+            del sys.modules[module_name]
+            reason = " ".join(str(error).split()) or "no reason given"
+            raise UsageError(
+                f"{plugin.path}: it cannot be loaded ({type(error).__name__}: {reason}).", "Correct the file."
+            ) from error
+    loaded = getattr(module, plugin.name, None)
+    if not isinstance(loaded, type) or not issubclass(loaded, base):
+        raise UsageError(
+            f"{plugin.path}: it has no class {plugin.name} that is a {what}.",
+            f"Define `class {plugin.name}({base.__name__})`, with `from {base.__module__} import {base.__name__}`.",
+        )
+    return loaded
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
