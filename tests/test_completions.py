@@ -45,7 +45,7 @@ def test_bash_completes(tmp_path):
     assert set(complete(tmp_path, "mgap", "")) == {
         "prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run",
     }  # fmt: skip
-    assert complete(tmp_path, "mgap", "warmup", "--obj") == ["--objective"]
+    assert complete(tmp_path, "mgap", "warmup", "--obj") == ["--method"]
     assert set(complete(tmp_path, "mgap", "warmup", "store", "--fusion", "")) == {
         "concat", "sum", "film", "gated",
     }  # fmt: skip

@@ -111,7 +111,7 @@ def test_a_key_like_no_other_is_answered_with_the_list():
         ("train.batch_size", math.nan), ("train.batch_size", math.inf),
         ("augment.flip", 1), ("augment.flip", "yes please"),
         ("model.fusion", "average"), ("model.fusion", None), ("model.fusion", ["sum"]),
-        ("warmup.objective", ["joint"]), ("runtime.device", {}),
+        ("warmup.method", ["joint"]), ("runtime.device", {}),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_refused(key, value):
@@ -215,7 +215,7 @@ def test_yaml_round_trip(changes):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_loads_and_names_objectives_that_exist(name):
     config = preset(name)
-    assert {config.warmup.objective, config.adapt.objective} <= set(registry())
+    assert {config.warmup.method, config.adapt.method} <= set(registry())
     assert config.augment.image_size <= config.data.frame_size
     assert config.warmup.epochs < config.train.epochs  # something is left for adapt
     assert from_dict(yaml.safe_load(config.to_yaml()), name) == config

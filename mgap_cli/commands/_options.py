@@ -62,7 +62,7 @@ def _training(help: str, *names: str) -> Any:
 
 
 Seed = Annotated[int | None, _training("Of weights, order and augmentation.")]
-Objective = Annotated[
+Method = Annotated[
     str | None,
     _training("joint, joint-heads, unimodal-audio, unimodal-visual, ogm, ogm-ge; adapt: adaptive too."),
 ]

@@ -35,7 +35,7 @@ def adapt(
     threshold: Annotated[
         float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default=False)
     ] = None,
-    objective: options.Objective = None,
+    method: options.Method = None,
     alpha: Annotated[float | None, _coefficient("Fusion's preference for balanced samples.")] = None,
     beta: Annotated[float | None, _coefficient("Extra weight of imbalanced samples in the gap term.")] = None,
     lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
@@ -47,9 +47,7 @@ def adapt(
         str | None, _coefficient("leading: the gap term trains the lagging modality only; or none.")
     ] = None,
     shift: Annotated[str | None, _coefficient("Form of the shift term: squared or kl.")] = None,
-    scores: Annotated[
-        str | None, _coefficient("What the mixture is refitted on: pass or online.")
-    ] = None,
+    scores: Annotated[str | None, _coefficient("What the mixture is refitted on: pass or online.")] = None,
     refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
     gap_kind: Annotated[
         configuration.GapKind | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")
@@ -95,7 +93,7 @@ def adapt(
         flags={
             "adapt.only": only,
             "adapt.threshold": threshold,
-            "adapt.objective": objective,
+            "adapt.method": method,
             "adapt.epochs": epochs,
             "adaptive.alpha": alpha,
             "adaptive.beta": beta,

@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints on all of the test set; with several, compare each with the first.
 
-    Several seeds of a method (same stage, objective and settings) become its mean and standard deviation,
+    Several seeds of a method (same stage, method and settings) become its mean and standard deviation,
     and methods are compared with the first by seed. Writes evaluate.json beside the last checkpoint.
     A stage's -last.pt and -best.pt are left out where the stage's own checkpoint is given too.
     """

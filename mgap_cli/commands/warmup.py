@@ -11,7 +11,7 @@ from mgap_cli.output import Sink
 def warmup(
     store: options.StoreArgument,
     run: options.RunDir = None,
-    objective: options.Objective = None,
+    method: options.Method = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     lr: options.LearningRate = None,
@@ -51,7 +51,7 @@ def warmup(
         file=config,
         sets=sets or (),
         flags={
-            "warmup.objective": objective,
+            "warmup.method": method,
             "warmup.epochs": epochs,
             "train.batch_size": batch_size,
             "train.lr": lr,

@@ -77,7 +77,7 @@ def evaluate(
             name=str(model.path),
             split=split,
             stage=model.content["stage"],
-            objective=model.content["objective"],
+            method=model.content["method"],
             seed=str(model.config.train.seed),
             posterior=mixture.posterior(scores.gap) if both and mixture is not None else None,
         )

@@ -108,7 +108,7 @@ class Evaluation:
     name: str
     split: str
     stage: str
-    objective: str
+    method: str
     seed: str
     confidence: float  # of every interval
     classes: tuple[str, ...]
@@ -134,7 +134,7 @@ class Evaluation:
             "split": self.split,
             "n": self.n,
             "stage": self.stage,
-            "objective": self.objective,
+            "method": self.method,
             "seed": self.seed,
             "confidence": self.confidence,
             "classes": list(self.classes),
@@ -188,7 +188,7 @@ def summarise(
     name: str,
     split: str,
     stage: str = "",
-    objective: str = "",
+    method: str = "",
     seed: str = "",
     posterior: FloatArray | None = None,
 ) -> Evaluation:
@@ -211,7 +211,7 @@ def summarise(
         name=name,
         split=split,
         stage=stage,
-        objective=objective,
+        method=method,
         seed=seed,
         confidence=config.confidence,
         classes=tuple(classes),

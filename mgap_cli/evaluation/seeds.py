@@ -39,18 +39,18 @@ class Spread:
 class RunGroup:
     """Checkpoints that differ in nothing but their seed.
 
-    settings: what tells it from other groups of its stage and objective. members: seed to the place of
+    settings: what tells it from other groups of its stage and method. members: seed to the place of
     its evaluation among all.
     """
 
     stage: str
-    objective: str
+    method: str
     settings: dict[str, Any] = field(default_factory=dict)
     members: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return " ".join([self.stage, self.objective, *(f"{k}={v}" for k, v in self.settings.items())])
+        return " ".join([self.stage, self.method, *(f"{k}={v}" for k, v in self.settings.items())])
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     """
     kinds: dict[tuple[str, str], list[int]] = {}
     for i, e in enumerate(evaluations):
-        kinds.setdefault((e.stage, e.objective), []).append(i)
+        kinds.setdefault((e.stage, e.method), []).append(i)
     groups: dict[tuple[Any, ...], RunGroup] = {}
     warnings = []
     for i, e in enumerate(evaluations):
-        settings = _telling_apart([configs[j] for j in kinds[e.stage, e.objective]], configs[i], e.stage)
-        key = (e.stage, e.objective, *settings.items())
-        group = groups.setdefault(key, RunGroup(e.stage, e.objective, settings))
+        settings = _telling_apart([configs[j] for j in kinds[e.stage, e.method]], configs[i], e.stage)
+        key = (e.stage, e.method, *settings.items())
+        group = groups.setdefault(key, RunGroup(e.stage, e.method, settings))
         first = group.members.setdefault(e.seed, i)
         if first != i:
             where = (

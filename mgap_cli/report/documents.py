@@ -80,7 +80,7 @@ def _group_document(group: RunGroup, judged: Sequence[Judgement]) -> dict[str, A
     return {
         "name": group.name,
         "stage": group.stage,
-        "objective": group.objective,
+        "method": group.method,
         "settings": group.settings,
         "checkpoints": {seed: str(judged[i].path) for seed, i in group.members.items()},
         "figures": {name: spread.to_dict() for name, spread in figures.items()},

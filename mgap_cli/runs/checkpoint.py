@@ -3,11 +3,11 @@
 A checkpoint is a dict with these keys:
 
     format           rundir.CHECKPOINT_FORMAT, and `version` of this layout
-    stage            "warmup" or "adapt"; `objective` by name
+    stage            "warmup" or "adapt"; `method` by name
     config           every setting, {section: {key: value}}
     classes          class names, in the order of the logits
     store            {"path", "name", "fingerprint"} of the data it was trained on
-    model            the task's state dict: the network and what its objective remembers
+    model            the task's state dict: the network and what its method remembers
     epoch, step      finished epochs, and finished steps of the epoch after them
     spent            epochs of the budget behind these weights, both stages together
     history          one dict per epoch; selected: which of them this is, and by which split
@@ -43,7 +43,7 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("config", "store", "model", "loop"), dict),
     **dict.fromkeys(("classes", "heads", "history"), list),
 }
-# What settings were before they existed, by objective: a checkpoint without them was trained so.
+# What settings were before they existed, by method: a checkpoint without them was trained so.
 _EARLIER = {"ogm": {"ogm.end": 1.0}, "ogm-ge": {"ogm.end": 1.0}}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
@@ -122,10 +122,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     unfit = _unfit_fields(content)
     if unfit:
         raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
-    objective = content["objective"]
-    if objective not in registry():
+    method = content["method"]
+    if method not in registry():
         raise UnfitError(
-            f"{path}: its objective {reason_of(repr(objective))} is not one of {', '.join(registry())}.",
+            f"{path}: its method {reason_of(repr(method))} is not one of {', '.join(registry())}.",
             "It was written by another version of mgap, or changed.",
         )
     return content
@@ -221,7 +221,7 @@ def config_of(content: dict[str, Any], path: Path) -> Config:
     for what the program did at that time, where this is not today's default.
     """
     try:
-        earlier = Config().updated(_EARLIER.get(content["objective"], {}), str(path))
+        earlier = Config().updated(_EARLIER.get(content["method"], {}), str(path))
         return from_dict(content["config"], str(path), earlier)
     except UsageError as error:
         hint = "It was written by another version of mgap, or changed."

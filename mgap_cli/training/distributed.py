@@ -120,7 +120,7 @@ class World:
         return self.join_rows(torch.from_numpy(np.ascontiguousarray(array)), total).numpy()
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """Give every process the main one's buffers: batch norm's statistics and what an objective knows."""
+        """Give every process the main one's buffers: batch norm's statistics and what a method knows."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)

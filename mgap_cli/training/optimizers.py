@@ -110,9 +110,7 @@ class Optimizers:
         require_fitting_memory(optimizer)
 
 
-def _optimizer(
-    parameters: list[nn.Parameter], config: Config, device: torch.device
-) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], config: Config, device: torch.device) -> torch.optim.Optimizer:
     train = config.train
     fused = device.type in ("cpu", "cuda")
     if train.optimizer == "sgd":

@@ -25,7 +25,6 @@ from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
-from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.output import Sink, Ticker
 from mgap_cli.runs.checkpoint import config_of, load_checkpoint, save_checkpoint
 from mgap_cli.runs.layout import read_metrics, write_status
@@ -33,11 +32,11 @@ from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
 from mgap_cli.training.compiling import compiled
 from mgap_cli.training.distributed import World, join, predict_together, share_batch_norm
 from mgap_cli.training.epoch import TrainingEpoch
+from mgap_cli.training.fitting import require_alike
 from mgap_cli.training.optimizers import Optimizers
+from mgap_cli.training.precision import Precision
 from mgap_cli.training.stage import Stage
 from mgap_cli.training.step import Engine, TrainingStep
-from mgap_cli.training.fitting import require_alike
-from mgap_cli.training.precision import Precision
 from mgap_cli.training.step_guard import Place, StepGuard, explained
 from mgap_cli.training.task import Task, build_task
 from mgap_cli.training.trackers import open_logger
@@ -177,7 +176,9 @@ class Trainer:
 
     def _prepare_epoch(self) -> None:
         """Let the method prepare in every process, and make what it remembers the main process's in all."""
-        context = TrainingEpoch(self.epoch, self.config.train.seed, self.task, self.optimizers, self._predicted)
+        context = TrainingEpoch(
+            self.epoch, self.config.train.seed, self.task, self.optimizers, self._predicted
+        )
         for line in self.task.method.on_epoch_start(context):
             self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
         self.world.broadcast_buffers(self.task)

@@ -33,6 +33,7 @@ from mgap_cli.training.trackers import package
 from mgap_cli.training.trained_model import network_from, open_trained
 from mgap_cli.training.trainer import Trainer, check_selection
 
+
 @dataclass(frozen=True)
 class Plan:
     """A stage about to run: everything that `--dry-run` shows and `execute` needs.

@@ -26,7 +26,7 @@ from mgap_cli.analysis.measures.shapley import (
 from mgap_cli.config import EvaluateConfig, ModelConfig
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.gap.scores import certainty_of
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 
 BOOTSTRAP = EvaluateConfig(bootstrap=300)
 GENERATOR = np.random.default_rng(0)
@@ -119,9 +119,9 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight.T
 
 
-def linear_network() -> AudioVisualNetwork:
+def linear_network() -> MultimodalNetwork:
     torch.manual_seed(0)
-    network = AudioVisualNetwork(ModelConfig(encoder="resnet10", width=4), 3)
+    network = MultimodalNetwork(ModelConfig(encoder="resnet10", width=4), 3)
     features = network.audio_encoder.features
     network.audio_encoder, network.visual_encoder = Linear(6, features), Linear(12, features)  # type: ignore[assignment]
     return network.double()
@@ -157,7 +157,7 @@ def test_gradients_of_a_linear_model_are_those_written_out():
 
 def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_nothing():
     torch.manual_seed(0)
-    network = AudioVisualNetwork(ModelConfig(encoder="resnet10", width=4), 3)
+    network = MultimodalNetwork(ModelConfig(encoder="resnet10", width=4), 3)
     batch = Batch(
         torch.arange(4), torch.tensor([0, 1, 2, 0]), torch.randn(4, 2, 3, 16, 16), torch.randn(4, 1, 16, 16)
     )

@@ -1,8 +1,8 @@
-"""Compare objectives on a store: several seeds each, the same number of epochs each, real commands.
+"""Compare methods on a store: several seeds each, the same number of epochs each, real commands.
 
     python tests/benchmarks/compare.py STORE RUNS --seeds 5
 
-Every objective gets the same budget and schedule, train.epochs: the baselines in one go, `adaptive`
+Every method gets the same budget and schedule, train.epochs: the baselines in one go, `adaptive`
 warms up for the first share of it and adapts for the rest. A run that is there already is not
 trained again, so the script can be stopped and started. Prints a Markdown table of test accuracy (mean
 and standard deviation over seeds), validation accuracy beside it, since that is what defaults are chosen
@@ -39,14 +39,14 @@ def mgap(*words: str) -> dict[str, Any]:
     return document
 
 
-def train(store: Path, runs: Path, objective: str, seed: int, config: Config, settings: list[str]) -> Path:
-    """Train one objective with one seed; return its checkpoint."""
-    run = runs / f"{objective}-seed{seed}"
+def train(store: Path, runs: Path, method: str, seed: int, config: Config, settings: list[str]) -> Path:
+    """Train one method with one seed; return its checkpoint."""
+    run = runs / f"{method}-seed{seed}"
     common = ["-o", str(run), "--seed", str(seed), *settings]
-    if objective.startswith(ADAPTIVE):
+    if method.startswith(ADAPTIVE):
         warm = mgap("warmup", str(store), *common)["path"]
         return Path(mgap("adapt", warm)["path"])
-    line = ["warmup", str(store), *common, "--objective", objective, "--epochs", str(config.train.epochs)]
+    line = ["warmup", str(store), *common, "--method", method, "--epochs", str(config.train.epochs)]
     return Path(mgap(*line)["path"])
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument(
-        "--objectives", nargs="+", default=["joint", "ogm-ge", "joint-heads", "adaptive"], metavar="NAME"
+        "--methods", nargs="+", default=["joint", "ogm-ge", "joint-heads", "adaptive"], metavar="NAME"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mgap")
@@ -100,25 +100,25 @@ def main() -> None:
     config = resolve(preset(open_store(options.store).name), file=options.config, sets=options.set)
 
     def one(job: tuple[str, int]) -> tuple[str, int, Path]:
-        objective, seed = job
-        checkpoint = train(options.store, options.runs, objective, seed, config, settings)
-        print(f"done: {objective}, seed {seed}", file=sys.stderr, flush=True)
-        return objective, seed, checkpoint
+        method, seed = job
+        checkpoint = train(options.store, options.runs, method, seed, config, settings)
+        print(f"done: {method}, seed {seed}", file=sys.stderr, flush=True)
+        return method, seed, checkpoint
 
-    jobs = [(objective, seed) for seed in range(options.seeds) for objective in options.objectives]
+    jobs = [(method, seed) for seed in range(options.seeds) for method in options.methods]
     with ThreadPoolExecutor(options.jobs) as pool:
         trained = list(pool.map(one, jobs))
 
-    print(f"| objective ({options.seeds} seeds) | fused % | audio % | visual % | fused, val % |")
+    print(f"| method ({options.seeds} seeds) | fused % | audio % | visual % | fused, val % |")
     print("|---|---|---|---|---|")
-    for objective in options.objectives:
-        checkpoints = [path for name, _, path in trained if name == objective]
+    for method in options.methods:
+        checkpoints = [path for name, _, path in trained if name == method]
         test = [accuracies(path, "test") for path in checkpoints]
         val = [accuracies(path, "val") for path in checkpoints]
         cells = [spread([row[head] for row in test]) if head in test[0] else "-" for head in HEADS]
         main_head = next(head for head in HEADS if head in val[0])
-        print(f"| {objective} | {' | '.join(cells)} | {spread([row[main_head] for row in val])} |")
-    if ADAPTIVE in options.objectives:
+        print(f"| {method} | {' | '.join(cells)} | {spread([row[main_head] for row in val])} |")
+    if ADAPTIVE in options.methods:
         warm = [path.with_name("warmup.pt") for name, _, path in trained if name == ADAPTIVE]
         figures = [identification(options.store, path) for path in warm]
         for key in figures[0]:

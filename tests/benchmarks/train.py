@@ -45,7 +45,7 @@ from mgap_cli.data.prepare.build import build_store
 from mgap_cli.data.prepare.workers import usable_cores
 from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import Store, open_store
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.output import Sink
 from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.training.precision import Precision, choose_precision
@@ -115,7 +115,7 @@ class Stepper:
 
     def __init__(self, config: Config, precision: Precision, memory_format: torch.memory_format) -> None:
         self.precision, self.device = precision, precision.device
-        network = AudioVisualNetwork(config.model, CLASSES)
+        network = MultimodalNetwork(config.model, CLASSES)
         self.network = network.to(self.device).to(memory_format=memory_format)
         train = config.train
         options: dict[str, Any] = {"momentum": train.momentum, "weight_decay": train.weight_decay}
@@ -162,8 +162,8 @@ class Run:
     def epoch(self) -> float:
         """Train one more epoch; return its seconds, without validation and checkpoints."""
         self.epochs += 1
-        objective = (self.config.adapt if self.initial else self.config.warmup).objective
-        stage = Stage(self.name, objective, self.epochs, 1000)
+        method = (self.config.adapt if self.initial else self.config.warmup).method
+        stage = Stage(self.name, method, self.epochs, 1000)
         self.path = Trainer(
             stage, self.config, self.store, self.folder, QUIET, self.precision, initial=self.initial
         ).fit()

@@ -21,7 +21,7 @@ KEYS = (
 @pytest.fixture(scope="module")
 def audio_only(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audio") / "run"
-    done = mgap("warmup", store, "-o", folder, "--objective", "unimodal-audio", *sets(*TINY))
+    done = mgap("warmup", store, "-o", folder, "--method", "unimodal-audio", *sets(*TINY))
     assert done.code == 0, done.err
     return folder / "warmup.pt"
 

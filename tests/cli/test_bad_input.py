@@ -215,7 +215,7 @@ def test_a_network_of_nans(run):
 
 
 def test_a_unimodal_checkpoint(store, tmp_path):
-    line = ["warmup", store, "-o", tmp_path, *TRAIN, "--epochs", 1, "--objective", "unimodal-audio"]
+    line = ["warmup", store, "-o", tmp_path, *TRAIN, "--epochs", 1, "--method", "unimodal-audio"]
     assert mgap(*line).code == 0
     before = listing(tmp_path)
     mgap("analyze-gap", tmp_path / "warmup.pt").fails(2, "unimodal-audio", "visual untrained", "joint-heads")
@@ -226,8 +226,8 @@ def test_a_unimodal_checkpoint(store, tmp_path):
 # --- usage
 
 USAGE = {
-    "objective": (["--objective", "magic"], "magic"),
-    "adaptive warm-up": (["--objective", "adaptive"], "mgap adapt"),
+    "method": (["--method", "magic"], "magic"),
+    "adaptive warm-up": (["--method", "adaptive"], "mgap adapt"),
     "device": (["--device", "abacus"], "abacus"),
     "setting": (["--set", "train.learning_rate=1"], "train.learning_rate"),
     "misspelt setting": (["--set", "train.momentun=1"], "Did you mean train.momentum?"),

@@ -18,12 +18,12 @@ SEEDED = ("joint", "joint-heads")
 
 @pytest.fixture(scope="session")
 def seeds(store, finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs of two objectives with two seeds each, to be read only."""
+    """A folder of runs of two methods with two seeds each, to be read only."""
     folder = tmp_path_factory.getbasetemp() / "seeds"
-    for objective in SEEDED:
+    for method in SEEDED:
         for seed in (0, 1):
-            run = folder / f"{objective}-{seed}"
-            line = ["warmup", store, "-o", run, *sets(*TINY), "--epochs", 1, "--objective", objective]
+            run = folder / f"{method}-{seed}"
+            line = ["warmup", store, "-o", run, *sets(*TINY), "--epochs", 1, "--method", method]
             done = mgap(*line, "--seed", seed)
             assert done.code == 0, done.err
     return folder
@@ -31,7 +31,7 @@ def seeds(store, finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(seeds: Path, tmp_path: Path) -> list[Path]:
-    """The checkpoints of `seeds` in a folder of their own, objective by objective."""
+    """The checkpoints of `seeds` in a folder of their own, method by method."""
     shutil.copytree(seeds, tmp_path / "runs")
     return [tmp_path / "runs" / f"{o}-{s}" / "warmup.pt" for o in SEEDED for s in (0, 1)]
 

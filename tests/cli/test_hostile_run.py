@@ -144,7 +144,7 @@ LISTS: Any = "x"
 for _ in range(40):  # small in a file, endless to walk or to print
     LISTS = [LISTS] * 10
 FIELDS = {
-    "objective": "magic",
+    "method": "magic",
     "stage": "dessert",
     "epoch": -1,
     "step": True,

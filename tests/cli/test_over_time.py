@@ -47,7 +47,7 @@ def test_a_run_of_before_goes_on(run):
     last = run / "adapt-last.pt"
     content = torch.load(last, weights_only=True)
     content["model"] = {
-        k: v for k, v in content["model"].items() if k not in ("objective.components", "objective.fitted")
+        k: v for k, v in content["model"].items() if k not in ("method.components", "method.fitted")
     }
     content["epoch"] = 2
     content["history"] = [{k: v for k, v in e.items() if k != "mixture"} for e in content["history"][:2]]

@@ -21,7 +21,7 @@ HEADS = ("fused", "audio", "visual")
 
 def judgement(
     seed: int = 0,
-    objective: str = "adaptive",
+    method: str = "adaptive",
     stage: str = "adapt",
     skill: float = 1.0,
     heads: tuple[str, ...] = HEADS,
@@ -41,10 +41,10 @@ def judgement(
     p_audio, p_visual = (p[m][np.arange(n), labels] for m in ("audio", "visual"))
     both = {"audio", "visual"} <= set(heads)
     ids = [str(i) for i in range(n)]
-    name = name or f"mgap-runs/[green]a-long-folder-name[/green]-{objective}-seed{seed}/{stage}"
+    name = name or f"mgap-runs/[green]a-long-folder-name[/green]-{method}-seed{seed}/{stage}"
     evaluation = summarise(
         ids, labels, classes, {h: p[h] for h in heads}, p_audio if both else None, p_visual if both else None,
-        config=CONFIG, name=name, split="test", stage=stage, objective=objective, seed=str(seed),
+        config=CONFIG, name=name, split="test", stage=stage, method=method, seed=str(seed),
         posterior=generator.random(n) if both else None,
     )  # fmt: skip
     columns = {"group": [f"[bold]speaker {i % 25}" for i in range(n)]}

@@ -12,8 +12,8 @@ from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.methods import build_objective
-from mgap_cli.methods.base import BudgetEpoch, Objective
-from mgap_cli.model.network import AudioVisualNetwork, Outputs
+from mgap_cli.methods.base import BudgetEpoch, Method
+from mgap_cli.model.network import MultimodalNetwork, Outputs
 
 CLASSES, BATCH = 4, 6
 FIRST = BudgetEpoch(0, 100)
@@ -26,16 +26,16 @@ def configured(**settings: object) -> Config:
 
 def forwarded(
     config: Config, name: str, leader: str = "audio"
-) -> tuple[AudioVisualNetwork, Objective, Outputs, Batch]:
+) -> tuple[MultimodalNetwork, Method, Outputs, Batch]:
     """A network run on a batch whose labels are what `leader`'s half of the fusion believes."""
     torch.manual_seed(0)
-    objective = build_objective(name, config, BATCH)
-    network = AudioVisualNetwork(config.model, CLASSES, objective.probes)
+    method = build_objective(name, config, BATCH)
+    network = MultimodalNetwork(config.model, CLASSES, method.probes)
     frames, audio = torch.randn(BATCH, 2, 3, 32, 32), torch.randn(BATCH, 1, 33, 20)
     outputs = network(frames, audio)
     assert outputs.parts is not None
     labels = outputs.parts[leader == "visual"].argmax(dim=1)
-    return network, objective, outputs, Batch(torch.arange(BATCH), labels, frames, audio)
+    return network, method, outputs, Batch(torch.arange(BATCH), labels, frames, audio)
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
@@ -52,11 +52,11 @@ def ratio64(outputs: Outputs, labels: Tensor) -> float:
 
 
 def test_joints_probes_leave_the_encoders_and_the_fusion_alone():
-    network, objective, outputs, batch = forwarded(configured(), "joint")
+    network, method, outputs, batch = forwarded(configured(), "joint")
     named = dict(network.named_parameters())
     fused = F.cross_entropy(outputs.fused, batch.labels)
     alone = torch.autograd.grad(fused, list(named.values()), retain_graph=True, allow_unused=True)
-    objective.loss(outputs, batch).backward()
+    method.loss(outputs, batch).backward()
     for (name, parameter), reference in zip(named.items(), alone, strict=True):
         if "_head" in name:
             assert reference is None
@@ -66,18 +66,18 @@ def test_joints_probes_leave_the_encoders_and_the_fusion_alone():
 
 
 def test_joint_heads_do_reach_the_encoders():
-    network, objective, outputs, batch = forwarded(configured(), "joint-heads")
+    network, method, outputs, batch = forwarded(configured(), "joint-heads")
     encoder = list(network.visual_encoder.parameters())
     alone = torch.autograd.grad(F.cross_entropy(outputs.fused, batch.labels), encoder, retain_graph=True)
-    objective.loss(outputs, batch).backward()
+    method.loss(outputs, batch).backward()
     assert any(not torch.allclose(p.grad, g) for p, g in zip(encoder, alone, strict=True))
 
 
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
 def test_ogms_loss_is_joints(name):
-    _, objective, outputs, batch = forwarded(configured(), name)
+    _, method, outputs, batch = forwarded(configured(), name)
     joint = build_objective("joint", configured(), BATCH)
-    assert objective.loss(outputs, batch).item() == joint.loss(outputs, batch).item()
+    assert method.loss(outputs, batch).item() == joint.loss(outputs, batch).item()
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.8])
@@ -85,10 +85,10 @@ def test_ogms_loss_is_joints(name):
 @pytest.mark.parametrize("leader", ["audio", "visual"])
 def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fusion, alpha):
     config = configured(model__fusion=fusion, ogm__alpha=alpha)
-    network, objective, outputs, batch = forwarded(config, "ogm", leader)
-    objective.loss(outputs, batch).backward()
+    network, method, outputs, batch = forwarded(config, "ogm", leader)
+    method.loss(outputs, batch).backward()
     before = gradients(network)
-    objective.after_backward(network, outputs, FIRST, torch.Generator())
+    method.after_backward(network, outputs, FIRST, torch.Generator())
     rho = ratio64(outputs, batch.labels)
     rho = rho if leader == "audio" else 1 / rho
     assert rho > 1
@@ -105,10 +105,10 @@ def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fu
 
 def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
     config = configured(model__width=8)
-    network, objective, outputs, batch = forwarded(config, "ogm-ge")
-    objective.loss(outputs, batch).backward()
+    network, method, outputs, batch = forwarded(config, "ogm-ge")
+    method.loss(outputs, batch).backward()
     before = gradients(network)
-    objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(1))
+    method.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(1))
     factor = 1 - np.tanh(config.ogm.alpha * ratio64(outputs, batch.labels))
     drawn = {"audio": [], "visual": []}
     for name, after in gradients(network).items():
@@ -129,10 +129,10 @@ def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
 def test_ge_is_reproducible_by_its_generator():
     found = []
     for seed in (1, 1, 2):
-        network, objective, outputs, batch = forwarded(configured(), "ogm-ge")
-        objective.loss(outputs, batch).backward()
+        network, method, outputs, batch = forwarded(configured(), "ogm-ge")
+        method.loss(outputs, batch).backward()
         torch.manual_seed(len(found))  # the global generator has no say
-        objective.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(seed))
+        method.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(seed))
         found.append(network.audio_encoder.conv1.weight.grad)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -155,16 +155,16 @@ def test_ge_is_reproducible_by_its_generator():
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
 def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window, budget, modulated):
     config = configured(**{f"ogm.{key}": value for key, value in window.items()})
-    network, objective, outputs, batch = forwarded(config, name)
-    objective.loss(outputs, batch).backward()
+    network, method, outputs, batch = forwarded(config, name)
+    method.loss(outputs, batch).backward()
     before = gradients(network)
     changed = []
     for index in range(budget):
         epoch = BudgetEpoch(index, budget)
-        objective.after_backward(network, outputs, epoch, torch.Generator())
+        method.after_backward(network, outputs, epoch, torch.Generator())
         if any(not torch.equal(after, before[name]) for name, after in gradients(network).items()):
             changed.append(index)
-        assert objective.epoch_record(epoch) == {"modulated": index in modulated}
+        assert method.epoch_record(epoch) == {"modulated": index in modulated}
         for key, parameter in network.named_parameters():
             parameter.grad = before[key].clone() if key in before else None
     assert changed == list(modulated)

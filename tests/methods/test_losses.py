@@ -43,13 +43,13 @@ def made(seed: int = 0) -> tuple[Outputs, Batch]:
 
 
 def adaptive(config: Config, seed: int = 0) -> Adaptive:
-    """An adaptive objective that has had a fit: any posteriors, a balanced component."""
-    objective = build_objective("adaptive", config, SAMPLES)
-    assert isinstance(objective, Adaptive)
-    objective.posterior.copy_(torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed + 100)))
-    objective.balanced_mean.fill_(0.13)
-    objective.balanced_sd.fill_(0.21)
-    return objective
+    """An adaptive method that has had a fit: any posteriors, a balanced component."""
+    method = build_objective("adaptive", config, SAMPLES)
+    assert isinstance(method, Adaptive)
+    method.posterior.copy_(torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed + 100)))
+    method.balanced_mean.fill_(0.13)
+    method.balanced_sd.fill_(0.21)
+    return method
 
 
 def log_softmax64(z: torch.Tensor) -> np.ndarray:
@@ -62,11 +62,11 @@ def ce64(z: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     return -log_softmax64(z)[np.arange(len(labels)), labels.numpy()]
 
 
-def adaptive64(config: Config, objective: Adaptive, outputs: Outputs, batch: Batch) -> float:
+def adaptive64(config: Config, method: Adaptive, outputs: Outputs, batch: Batch) -> float:
     """The formula of the module's docstring, term by term."""
     o, y = config.adaptive, batch.labels
-    r = objective.posterior.numpy().astype(np.float64)[batch.index.numpy()]
-    mu, sd = float(objective.balanced_mean), float(objective.balanced_sd)
+    r = method.posterior.numpy().astype(np.float64)[batch.index.numpy()]
+    mu, sd = float(method.balanced_mean), float(method.balanced_sd)
     signed = np.exp(-ce64(outputs.audio, y)) - np.exp(-ce64(outputs.visual, y))
     u = np.abs(signed)
     w = 1 + o.alpha * (1 - r)
@@ -112,9 +112,9 @@ def test_adaptive_equals_the_reference(kind, scale, shift, pull, coefficients):
     config = configured(gap__kind=kind, **{f"adaptive.{k}": v for k, v in settings.items()}, **coefficients)
     for seed in range(3):
         outputs, batch = made(seed)
-        objective = adaptive(config, seed)
-        expected = adaptive64(config, objective, outputs, batch)
-        assert objective.loss(outputs, batch).item() == pytest.approx(expected, rel=2e-6)
+        method = adaptive(config, seed)
+        expected = adaptive64(config, method, outputs, batch)
+        assert method.loss(outputs, batch).item() == pytest.approx(expected, rel=2e-6)
 
 
 @pytest.mark.parametrize("name", list(STRONG))
@@ -136,14 +136,14 @@ def test_fusion_weights_have_mean_one(alpha):
 
 def test_fusion_weights_favour_balanced_samples():
     outputs, batch = made()
-    objective = adaptive(configured(adaptive__alpha=1))
-    objective.posterior.copy_(torch.linspace(0, 1, SAMPLES))
+    method = adaptive(configured(adaptive__alpha=1))
+    method.posterior.copy_(torch.linspace(0, 1, SAMPLES))
     level = torch.zeros(BATCH, CLASSES, requires_grad=True)
-    objective.loss(Outputs(level, outputs.audio, outputs.visual, None), batch).backward()
+    method.loss(Outputs(level, outputs.audio, outputs.visual, None), batch).backward()
     pull = level.grad.norm(dim=1)[batch.index.argsort()]  # by rising posterior
     assert (pull.diff() < 0).all()
     assert pull[0] / pull[-1] == pytest.approx(
-        float((2 - objective.posterior[batch.index].min()) / (2 - objective.posterior[batch.index].max()))
+        float((2 - method.posterior[batch.index].min()) / (2 - method.posterior[batch.index].max()))
     )
 
 
@@ -231,9 +231,9 @@ def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
 @pytest.mark.parametrize("posterior", [0.0, 1.0])
 def test_extreme_posteriors_give_finite_losses_and_gradients(shift, posterior):
     outputs, batch = made()
-    objective = adaptive(configured(adaptive__shift=shift))
-    objective.posterior.fill_(posterior)
-    loss = objective.loss(outputs, batch)
+    method = adaptive(configured(adaptive__shift=shift))
+    method.posterior.fill_(posterior)
+    loss = method.loss(outputs, batch)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(outputs.head(h).grad).all() for h in ("fused", "audio", "visual"))
@@ -265,8 +265,8 @@ def test_bfloat16_logits_are_scored_in_float32():
     half = Outputs(*(outputs.head(h).detach().bfloat16() for h in ("fused", "audio", "visual")), parts=None)
     exact = Outputs(*(half.head(h).float() for h in ("fused", "audio", "visual")), parts=None)
     for name in ("joint-heads", "adaptive"):
-        objective = build_objective(name, Config(), SAMPLES)
-        assert objective.loss(half, batch).item() == objective.loss(exact, batch).item()
+        method = build_objective(name, Config(), SAMPLES)
+        assert method.loss(half, batch).item() == method.loss(exact, batch).item()
 
 
 class Pass:
@@ -287,23 +287,23 @@ class Pass:
 
 def test_a_refit_gives_each_sample_its_posterior():
     score = Pass(np.arange(SAMPLES)[::-2].copy())  # half of the store, in an order of its own
-    objective = build_objective("adaptive", Config(), SAMPLES)
-    lines = objective.on_epoch_start(0, score)
+    method = build_objective("adaptive", Config(), SAMPLES)
+    lines = method.on_epoch_start(0, score)
     mixture, _ = fit_mixture(score.scores.gap, Config().gap)
-    posterior = objective.posterior.numpy()
+    posterior = method.posterior.numpy()
     np.testing.assert_allclose(posterior[score.index], mixture.posterior(score.scores.gap), atol=1e-6)
     np.testing.assert_array_equal(np.delete(posterior, score.index), 0.0)
-    assert float(objective.balanced_mean) == pytest.approx(mixture.means[0])
-    assert float(objective.balanced_sd) == pytest.approx(mixture.sds[0])
+    assert float(method.balanced_mean) == pytest.approx(mixture.means[0])
+    assert float(method.balanced_sd) == pytest.approx(mixture.sds[0])
     assert "balanced" in lines[0]
 
 
 def test_refit_every():
     score = Pass(np.arange(SAMPLES))
-    objective = build_objective("adaptive", configured(adaptive__refit_every=3), SAMPLES)
+    method = build_objective("adaptive", configured(adaptive__refit_every=3), SAMPLES)
     calls = []
     for epoch in range(7):
-        lines = objective.on_epoch_start(epoch, score)
+        lines = method.on_epoch_start(epoch, score)
         calls.append(score.calls)
         assert bool(lines) == (epoch in (0, 3, 6))
     assert calls == [1, 1, 1, 2, 2, 2, 3]
@@ -312,33 +312,33 @@ def test_refit_every():
 @pytest.mark.parametrize("source", ["pass", "online"])
 def test_scores_come_from_a_pass_or_from_training(source):
     score = Pass(np.arange(SAMPLES))
-    objective = build_objective("adaptive", configured(adaptive__scores=source), SAMPLES)
-    objective.on_epoch_start(0, score)
+    method = build_objective("adaptive", configured(adaptive__scores=source), SAMPLES)
+    method.on_epoch_start(0, score)
     assert score.calls == 1  # nothing has been trained yet
-    before = objective.posterior.clone()
+    before = method.posterior.clone()
     outputs, batch = made()
-    objective.loss(outputs, batch)
-    objective.on_epoch_start(1, score)
+    method.loss(outputs, batch)
+    method.on_epoch_start(1, score)
     assert score.calls == (1 if source == "online" else 2)
     if source == "pass":
         return
     gap = np.exp(-ce64(outputs.audio, batch.labels)) - np.exp(-ce64(outputs.visual, batch.labels))
-    np.testing.assert_allclose(objective.online_gap[batch.index].numpy(), gap, atol=1e-6)
-    mixture, _ = fit_mixture(objective.online_gap[batch.index].double().numpy(), Config().gap)
+    np.testing.assert_allclose(method.online_gap[batch.index].numpy(), gap, atol=1e-6)
+    mixture, _ = fit_mixture(method.online_gap[batch.index].double().numpy(), Config().gap)
     expected = before.numpy().copy()
     expected[batch.index.numpy()] = mixture.posterior(gap)
-    np.testing.assert_allclose(objective.posterior.numpy(), expected, atol=0.02)
+    np.testing.assert_allclose(method.posterior.numpy(), expected, atol=0.02)
 
 
 def test_what_adaptive_remembers_travels_in_its_state():
     outputs, batch = made()
-    objective = build_objective("adaptive", Config(), SAMPLES)
-    objective.on_epoch_start(0, Pass(np.arange(SAMPLES)))
-    loss = objective.loss(outputs, batch)
-    state = objective.state_dict()
+    method = build_objective("adaptive", Config(), SAMPLES)
+    method.on_epoch_start(0, Pass(np.arange(SAMPLES)))
+    loss = method.loss(outputs, batch)
+    state = method.state_dict()
     assert set(state) == {"posterior", "online_gap", "balanced_mean", "balanced_sd", "components", "fitted"}
     restored = build_objective("adaptive", Config(), SAMPLES)
     assert restored.loss(outputs, batch) != loss
     restored.load_state_dict(state)
     assert restored.loss(outputs, batch) == loss
-    assert torch.equal(restored.online_gap.isnan(), objective.online_gap.isnan())
+    assert torch.equal(restored.online_gap.isnan(), method.online_gap.isnan())

@@ -1,4 +1,4 @@
-"""Objectives are found by name; a new file is all that a new one takes."""
+"""Methods are found by name; a new file is all that a new one takes."""
 
 from __future__ import annotations
 

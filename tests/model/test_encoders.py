@@ -13,7 +13,7 @@ from torch import nn
 from mgap_cli.config import ModelConfig
 from mgap_cli.errors import ExitCode, UnfitError
 from mgap_cli.model.encoders import ResNet
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_weight_file_with_one_channel_sums_the_first_convolution(published, weig
 
 
 def test_the_network_takes_weight_files_for_either_modality(published, weights):
-    network = AudioVisualNetwork(ModelConfig(audio_weights=str(weights), visual_weights=str(weights)), 3)
+    network = MultimodalNetwork(ModelConfig(audio_weights=str(weights), visual_weights=str(weights)), 3)
     first = published.conv1.weight
     assert torch.equal(network.visual_encoder.conv1.weight, first)
     torch.testing.assert_close(network.audio_encoder.conv1.weight, first.sum(dim=1, keepdim=True))
@@ -133,7 +133,7 @@ def test_shapes(name, convolutions, size):
 
 def test_initial_weights_are_kaiming_and_xavier():
     torch.manual_seed(0)
-    network = AudioVisualNetwork(ModelConfig(encoder="resnet10", width=32), 40)
+    network = MultimodalNetwork(ModelConfig(encoder="resnet10", width=32), 40)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * math.prod(module.kernel_size)

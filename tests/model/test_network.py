@@ -12,16 +12,16 @@ from mgap_cli.data.loading.loader import Batch
 from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.model.fusion import ADDITIVE, FUSIONS
 from mgap_cli.model.inference import predict
-from mgap_cli.model.network import HEADS, AudioVisualNetwork
+from mgap_cli.model.network import HEADS, MultimodalNetwork
 
 FEATURES, CLASSES = 8, 5
 
 
-def network(fusion: str = "concat", unimodal: str = "heads", probes: bool = False) -> AudioVisualNetwork:
+def network(fusion: str = "concat", unimodal: str = "heads", probes: bool = False) -> MultimodalNetwork:
     """A small network in eval mode, its batch statistics and biases away from their initial values."""
     torch.manual_seed(0)
     config = ModelConfig(encoder="resnet10", width=4, fusion=fusion, unimodal=unimodal)
-    made = AudioVisualNetwork(config, CLASSES, probes)
+    made = MultimodalNetwork(config, CLASSES, probes)
     randomise_biases(made)
     with torch.no_grad():
         made(*inputs(8, 2))

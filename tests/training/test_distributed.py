@@ -123,8 +123,8 @@ def lines(store: Path, folder: Path) -> list[list[object]]:
     warm = folder / "heads/warmup.pt"
     return [
         *(
-            ["warmup", store, "-o", folder / name, *SGD, *one, "--objective", objective]
-            for objective, name in OBJECTIVES.items()
+            ["warmup", store, "-o", folder / name, *SGD, *one, "--method", method]
+            for method, name in OBJECTIVES.items()
         ),
         ["analyze-gap", warm, *sets("runtime.eval_batch_size=7")],
         ["adapt", warm, "-o", folder / "adapt", *one],
@@ -214,9 +214,9 @@ def test_gaps_agree_in_order_and_in_value(store, alone, together):
     # The mixture that training used, and the scores behind it.
     states = [tensors(folder / "adapt/adapt.pt") for folder in (alone, together)]
     for key in (
-        ".model.objective.posterior",
-        ".model.objective.balanced_mean",
-        ".model.objective.balanced_sd",
+        ".model.method.posterior",
+        ".model.method.balanced_mean",
+        ".model.method.balanced_sd",
     ):
         torch.testing.assert_close(states[1][key], states[0][key], rtol=1e-4, atol=1e-4, msg=key)
 

@@ -34,7 +34,7 @@ from mgap_cli.data.loading.loader import Batch
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
 from mgap_cli.methods.base import cross_entropy, unimodal_cross_entropy
-from mgap_cli.model.network import AudioVisualNetwork
+from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.output import Sink
 from mgap_cli.training.device import be_deterministic, choose_float32
 from mgap_cli.training.precision import Precision
@@ -56,12 +56,12 @@ def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return frames, audio, torch.arange(6) % 3
 
 
-def network() -> AudioVisualNetwork:
+def network() -> MultimodalNetwork:
     torch.manual_seed(0)
-    return AudioVisualNetwork(ModelConfig(encoder="resnet10", width=2), 3)
+    return MultimodalNetwork(ModelConfig(encoder="resnet10", width=2), 3)
 
 
-def train(batches: list, make, scaler: torch.amp.GradScaler) -> tuple[AudioVisualNetwork, dict, StepGuard]:
+def train(batches: list, make, scaler: torch.amp.GradScaler) -> tuple[MultimodalNetwork, dict, StepGuard]:
     """Train as the trainer does, in a few lines."""
     net = network()
     optimizer = make(net.parameters())
@@ -370,13 +370,13 @@ def default_algorithms() -> Iterator[None]:
 
 def test_an_operation_that_is_not_deterministic_is_named(store, tmp_path, default_algorithms):
     trainer = plan(store, tmp_path)
-    loss = trainer.task.objective.loss
+    loss = trainer.task.method.loss
 
     def with_put(outputs, batch):
         torch.zeros(4).put_(torch.tensor([1]), torch.ones(1))  # refused on a CPU too
         return loss(outputs, batch)
 
-    trainer.task.objective.loss = with_put
+    trainer.task.method.loss = with_put
     be_deterministic(CPU, Sink(quiet=True))
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
     with pytest.raises(UsageError, match="--deterministic: put_ has no deterministic form on cpu"):
@@ -385,7 +385,7 @@ def test_an_operation_that_is_not_deterministic_is_named(store, tmp_path, defaul
 
 def test_two_runs_with_one_seed_are_equal_to_the_bit_with_and_without_the_option(store, tmp_path):
     for name, more in (("a", []), ("b", []), ("c", ["--deterministic"])):
-        done = mgap(*WARMUP, store, "-o", tmp_path / name, "--objective", "ogm-ge", *more)
+        done = mgap(*WARMUP, store, "-o", tmp_path / name, "--method", "ogm-ge", *more)
         assert done.code == 0, done.err
         assert ("deterministic: on cpu" in done.err) == bool(more)
     for name in ("warmup.pt", "warmup-last.pt"):

@@ -77,8 +77,8 @@ def test_killed_at_a_moment_and_resumed(whole, store, tmp_path, moment):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--objective", "ogm-ge", "--optimizer", "sgd", "--schedule", "step", "--clip-norm", "1"],
-        ["--objective", "joint", "--select", "last"],
+        ["--method", "ogm-ge", "--optimizer", "sgd", "--schedule", "step", "--clip-norm", "1"],
+        ["--method", "joint", "--select", "last"],
     ],
     ids=["ogm-ge", "joint"],
 )
@@ -96,7 +96,7 @@ def test_killed_and_resumed_with_other_settings(store, tmp_path, more):
 def test_ogm_ge_killed_in_its_window_at_its_end_and_after_it(store, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     # The window is epochs 0 to 5 of 10. A save after each step makes each resumption start within an epoch.
-    more = ["--objective", "ogm-ge", *sets(f"train.epochs={EPOCHS}", "runtime.save_every=1e-9")]
+    more = ["--method", "ogm-ge", *sets(f"train.epochs={EPOCHS}", "runtime.save_every=1e-9")]
     assert mgap(*warmup_line(store, whole, *more)).code == 0
     assert [e["modulated"] for e in metrics(whole)] == [True] * 6 + [False] * 4
     for moment in (3, 5, 6, 8):

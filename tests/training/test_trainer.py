@@ -83,7 +83,7 @@ def test_the_adaptive_loss_without_its_coefficients_is_joint_heads(finished, tmp
     zero = ["--alpha", 0, "--beta", 0, "--lambda-gap", 0, "--lambda-shift", 0]
     line = ["adapt", finished / "warmup.pt", "--epochs", 3]
     assert mgap(*line, "-o", tmp_path / "zero", *zero).code == 0
-    assert mgap(*line, "-o", tmp_path / "heads", "--objective", "joint-heads").code == 0
+    assert mgap(*line, "-o", tmp_path / "heads", "--method", "joint-heads").code == 0
     assert_same_checkpoint(tmp_path / "zero/adapt.pt", tmp_path / "heads/adapt.pt", ".model.network")
     # With them it is another loss.
     assert mgap(*line, "-o", tmp_path / "one").code == 0
@@ -100,9 +100,9 @@ def modulated(run: Path, stage: str) -> list[bool]:
 
 def test_ogm_outside_its_window_is_joint_and_the_window_lies_in_the_budget_of_both_stages(store, tmp_path):
     for name, more in {
-        "joint": ["--objective", "joint"],
-        "late": ["--objective", "ogm-ge", *sets("ogm.start=0.5", "ogm.end=0.6")],
-        "early": ["--objective", "ogm-ge", *sets("ogm.end=0.4")],
+        "joint": ["--method", "joint"],
+        "late": ["--method", "ogm-ge", *sets("ogm.start=0.5", "ogm.end=0.6")],
+        "early": ["--method", "ogm-ge", *sets("ogm.end=0.4")],
     }.items():
         line = ["warmup", store, "-o", tmp_path / name, *sets(*TINY), *BUDGET, "--epochs", 3, *more]
         assert mgap(*line).code == 0
@@ -114,9 +114,9 @@ def test_ogm_outside_its_window_is_joint_and_the_window_lies_in_the_budget_of_bo
     with pytest.raises(AssertionError):
         assert_same_checkpoint(tmp_path / "early/warmup.pt", tmp_path / "joint/warmup.pt", ".model.network")
     # The second stage is the other half; there the window is the same part of the whole.
-    for name, objective in (("early", "ogm-ge"), ("plain", "joint"), ("late", "ogm-ge")):
+    for name, method in (("early", "ogm-ge"), ("plain", "joint"), ("late", "ogm-ge")):
         warm = tmp_path / ("late" if name == "late" else "early") / "warmup.pt"
-        line = ["adapt", warm, "-o", tmp_path / f"adapt-{name}", "--objective", objective]
+        line = ["adapt", warm, "-o", tmp_path / f"adapt-{name}", "--method", method]
         assert mgap(*line).code == 0
     assert modulated(tmp_path / "adapt-early", "adapt") == [False] * 3
     assert_same_checkpoint(tmp_path / "adapt-early/adapt.pt", tmp_path / "adapt-plain/adapt.pt", ".model")
@@ -124,14 +124,14 @@ def test_ogm_outside_its_window_is_joint_and_the_window_lies_in_the_budget_of_bo
 
 
 def test_a_window_that_ends_before_it_starts_is_an_error(store, tmp_path):
-    line = ["warmup", store, "-o", tmp_path / "run", *sets(*TINY), "--objective", "ogm"]
-    mgap(*line, *sets("ogm.start=0.6")).fails(2, "ogm.start is 0.6, ogm.end 0.5", "--objective joint")
+    line = ["warmup", store, "-o", tmp_path / "run", *sets(*TINY), "--method", "ogm"]
+    mgap(*line, *sets("ogm.start=0.6")).fails(2, "ogm.start is 0.6, ogm.end 0.5", "--method joint")
     mgap(*line, *sets("ogm.end=1.5")).fails(2, "ogm.end is 1.5", "at most 1")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_from_before_the_window_is_not_continued_with_one(store, tmp_path):
-    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--objective", "ogm-ge"]
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--method", "ogm-ge"]
     assert mgap(*line, "--epochs", 1, *sets("ogm.end=1")).code == 0
     for name in ("warmup.pt", "warmup-last.pt"):
         content = torch.load(tmp_path / name, weights_only=True)
@@ -143,8 +143,8 @@ def test_a_run_from_before_the_window_is_not_continued_with_one(store, tmp_path)
     assert document["config"]["ogm"]["end"] == 1.0
 
 
-@pytest.mark.parametrize("objective", ["adaptive", "joint-heads"])
-def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, objective):
+@pytest.mark.parametrize("method", ["adaptive", "joint-heads"])
+def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, method):
     from mgap_cli.config import resolve
     from mgap_cli.runs.checkpoint import config_of
     from mgap_cli.training.trainer import Trainer
@@ -164,7 +164,7 @@ def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, mon
 
     monkeypatch.setattr(Trainer, "_train_step", spy)
     content, store = open_for_adapt(run / "warmup.pt", None)
-    flags = {"adapt.only": "balanced", "adapt.epochs": 2, "adapt.objective": objective}
+    flags = {"adapt.only": "balanced", "adapt.epochs": 2, "adapt.method": method}
     config = resolve(config_of(content, run / "warmup.pt"), flags=flags)
     execute(plan_adapt(run / "warmup.pt", content, store, config, tmp_path / "pure"), Sink(quiet=True))
     assert sorted(trained) == sorted(2 * [i for i, name in enumerate(store.ids) if name in balanced])
@@ -228,9 +228,9 @@ def test_every_fusion_trains_adapts_and_is_evaluated(store, tmp_path, fusion):
     assert mgap("evaluate", tmp_path / "adapt.pt").code == 0
 
 
-@pytest.mark.parametrize("objective", ["unimodal-audio", "unimodal-visual"])
-def test_a_unimodal_run_is_evaluated_on_its_own_head(store, tmp_path, objective):
-    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, "--objective", objective]
+@pytest.mark.parametrize("method", ["unimodal-audio", "unimodal-visual"])
+def test_a_unimodal_run_is_evaluated_on_its_own_head(store, tmp_path, method):
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, "--method", method]
     assert mgap(*line).code == 0
     evaluation = mgap("evaluate", tmp_path / "warmup.pt", "--json").json()["evaluations"][0]
-    assert list(evaluation["heads"]) == [objective.removeprefix("unimodal-")]
+    assert list(evaluation["heads"]) == [method.removeprefix("unimodal-")]

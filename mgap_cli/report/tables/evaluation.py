@@ -93,7 +93,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
 def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
     fused = e.heads.get("fused")
     seed = f"seed {e.seed}" if e.seed else ""
-    lines = [e.name, ", ".join(filter(None, [e.stage, e.objective, seed]))]
+    lines = [e.name, ", ".join(filter(None, [e.stage, e.method, seed]))]
     table.add_row(
         verbatim("\n".join(printable(line) for line in lines if line)),
         *(

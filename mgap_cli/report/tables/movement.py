@@ -72,7 +72,7 @@ def history_tables(entries: Entries) -> list[RenderableType]:
             "with a posterior of imbalance under 1/2; w.: weight of the component.",
         )
     else:
-        notes.append("No epoch has a mixture: only the adaptive objective fits one as it trains.")
+        notes.append("No epoch has a mixture: only the adaptive method fits one as it trains.")
     title = f"Over time, {len(entries)} epochs"
     shown: list[RenderableType] = [titled(title, table, *notes)]
     return shown if together else [*shown, titled(f"Accuracies over time, {split}", other)]

@@ -16,10 +16,10 @@ Document = Mapping[str, Any]
 
 
 def stage_table(run: RunFolder) -> RenderableType:
-    """What was trained: objective, epochs, which epoch was chosen and how, time."""
+    """What was trained: method, epochs, which epoch was chosen and how, time."""
     table = new_table()
     table.add_column("stage")
-    table.add_column("objective")
+    table.add_column("method")
     add_numbers(table, "epochs", "epoch chosen")
     table.add_column("chosen on")
     add_numbers(table, "fused, last epoch\n%", "time\ns", "samples/s\nlast epoch")
@@ -30,11 +30,11 @@ def stage_table(run: RunFolder) -> RenderableType:
         content = run.checkpoints.get(stage, {})
         chosen = content.get("selected", {})
         last = entries[-1]
-        objective = content.get("objective") or run.settings.get(f"{stage}.objective", "-")
+        method = content.get("method") or run.settings.get(f"{stage}.method", "-")
         seconds = sum(entry.get("seconds", 0.0) for entry in entries)
         table.add_row(
             verbatim(stage if content else f"{stage} (not finished)"),
-            verbatim(printable(str(objective))),
+            verbatim(printable(str(method))),
             str(len(entries)),
             str(chosen.get("epoch", "-")),
             verbatim(printable(str(chosen.get("on", "-")))),
@@ -92,7 +92,7 @@ def _heads(found: Sequence[Document], on: str) -> RenderableType:
     for e in found:
         for head, m in e["heads"].items():
             table.add_row(
-                verbatim(printable(f"{e['name']} ({e['objective']}, seed {e['seed']})")),
+                verbatim(printable(f"{e['name']} ({e['method']}, seed {e['seed']})")),
                 verbatim(printable(head)),
                 percent(m["accuracy"]),
                 _range(m["accuracy_interval"]),
