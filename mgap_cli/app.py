@@ -17,6 +17,7 @@ from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.prepare import prepare
 from mgap_cli.commands.report import report
 from mgap_cli.commands.run import run
+from mgap_cli.commands.train import train
 from mgap_cli.commands.warmup import warmup
 from mgap_cli.errors import ExitCode, UsageError
 
@@ -65,7 +66,7 @@ def mgap(
     """Measure modality imbalance in audio-visual classifiers, sample by sample, and train it away."""
 
 
-for command in (prepare, inspect, warmup, analyze_gap, adapt, evaluate, report, run):
+for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run):
     app.command(cls=_Command)(command)
 
 

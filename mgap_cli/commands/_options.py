@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mgap_cli import config as configuration
+from mgap_cli import methods
 
 _CONFIGURATION = "Configuration"
 _TRAINING = "Training"
@@ -62,9 +63,16 @@ def _training(help: str, *names: str) -> Any:
 
 
 Seed = Annotated[int | None, _training("Of weights, order and augmentation.")]
+METHOD_HELP = f"{', '.join(methods.names())}; or your own, as path/to/file.py:Name."
 Method = Annotated[
     str | None,
-    _training("joint, joint-heads, unimodal-audio, unimodal-visual, ogm, ogm-ge; adapt: adaptive too."),
+    typer.Option(
+        "--method",
+        metavar="NAME|FILE.py:CLASS",
+        help=METHOD_HELP,
+        show_default=False,
+        rich_help_panel=_TRAINING,
+    ),
 ]
 Epochs = Annotated[int | None, _training("Epochs of this stage; the budget is train.epochs.")]
 BatchSize = Annotated[int | None, _training("Samples a step.")]

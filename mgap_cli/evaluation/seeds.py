@@ -12,11 +12,6 @@ from mgap_cli.evaluation.metrics import Comparison, Evaluation, compare
 from mgap_cli.stats.multiple_testing import holm
 from mgap_cli.stats.paired import sign_flip, smallest_p
 
-# What decides the weights of a stage; runs that differ in one of these are runs of different methods.
-_SECTIONS = {
-    "warmup": ("model", "augment", "train", "warmup", "ogm"),
-    "adapt": ("model", "augment", "train", "warmup", "adapt", "adaptive", "gap", "ogm"),
-}
 _SEED = "train.seed"
 
 
@@ -102,7 +97,7 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     groups: dict[tuple[Any, ...], RunGroup] = {}
     warnings = []
     for i, e in enumerate(evaluations):
-        settings = _telling_apart([configs[j] for j in kinds[e.stage, e.method]], configs[i], e.stage)
+        settings = _telling_apart([configs[j] for j in kinds[e.stage, e.method]], configs[i], e)
         key = (e.stage, e.method, *settings.items())
         group = groups.setdefault(key, RunGroup(e.stage, e.method, settings))
         first = group.members.setdefault(e.seed, i)
@@ -115,8 +110,8 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     return list(groups.values()), warnings
 
 
-def _telling_apart(all_of_kind: Sequence[Config], own: Config, stage: str) -> dict[str, Any]:
-    sections = _SECTIONS[stage]
+def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) -> dict[str, Any]:
+    sections = deciding_sections(e.stage, e.method, own)
     differing = dict.fromkeys(
         key for other in all_of_kind for key in differing_keys(all_of_kind[0], other, sections)
     )

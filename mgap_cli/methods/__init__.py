@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from mgap_cli import config as configuration
 from mgap_cli.errors import UsageError
-from mgap_cli.plugins import Plugin, is_plugin, load_plugin
+from mgap_cli.plugins import is_plugin, load_plugin
 
 if TYPE_CHECKING:
     from mgap_cli.methods.base import Method
 
 _NO_METHODS = ("base",)
+_plugins: dict[str, type[Method]] = {}  # of users' own files, once loaded, by the method's name
 
 
 @cache
@@ -49,7 +50,14 @@ def load_method(name: str) -> type[Method]:
     from mgap_cli.methods.base import Method
 
     if is_plugin(name):
-        return load_plugin(name, Method, "method")
+        method = load_plugin(name, Method, "method")
+        if not method.name or method.name in _modules():
+            raise UsageError(
+                f"{name}: its class has the name {method.name!r}, which is empty or taken.",
+                "Give the class another `name`.",
+            )
+        _plugins[method.name] = method
+        return method
     if name not in _modules():
         raise UsageError(
             f"unknown method {name!r}.",
@@ -64,9 +72,10 @@ def load_method(name: str) -> type[Method]:
 
 
 def settings_type(section: str) -> type | None:
-    """Return the settings of the shipped method whose section this is; None if there is no such method."""
+    """Return the settings of the method whose section this is; None if there is no such method."""
+    if section in _plugins:
+        return _plugins[section].Settings
     return load_method(section).Settings if section in _modules() else None
 
 
-__all__ = ["Plugin", "load_method", "names", "settings_type", "summary"]
 configuration.find_sections_with(settings_type)

@@ -84,9 +84,8 @@ class Adaptive(Method):
     @classmethod
     def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
         """Return the warm-up, then this loss for the rest of the budget."""
-        warmup = RecipeStage("warmup", config.warmup.method, config.warmup.epochs)
-        rest = config.adapt.epochs or config.train.epochs - config.warmup.epochs
-        return warmup, RecipeStage("adapt", cls.name, rest)
+        warmup = RecipeStage("warmup", config.warmup.epochs, config.warmup.method)
+        return warmup, RecipeStage("adapt", config.adapt.epochs)
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:
         super().build(network, samples)

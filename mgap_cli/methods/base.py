@@ -50,11 +50,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class RecipeStage:
-    """One stage of a method's recipe: its name, the method that trains it, and its number of epochs."""
+    """One stage of a method's recipe.
+
+    name: the stem of its files in the run folder. method: what trains it; empty for the method whose recipe
+    this is. epochs: a later stage with 0 has the rest of the budget after the epoch that its checkpoint holds.
+    """
 
     name: str
-    method: str
     epochs: int
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,16 @@ class Step(Protocol):
     epoch: BudgetEpoch
 
     def forward(
-        self, inputs: Mapping[str, Tensor] | None = None, only: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Tensor] | None = None,
+        only: Sequence[str] | None = None,
+        network: MultimodalNetwork | None = None,
     ) -> Outputs:
-        """Run the network, on the batch's inputs by default, and return the outputs of the whole batch."""
+        """Run a network and return the outputs of the whole batch, in float32.
+
+        Default: the network that is trained, on the batch's inputs and all modalities. `features` and
+        `contributions` are there if the method's `needs` name them.
+        """
 
     def backward(self, loss: Tensor) -> None:
         """Replace all gradients by those of `loss`, summed over the processes. Once per `update`."""
@@ -156,7 +167,7 @@ class Method(nn.Module):
     @classmethod
     def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
         """Return the stages of a whole training. Default: one stage, `train`, for the whole budget."""
-        return (RecipeStage("train", cls.name, config.train.epochs),)
+        return (RecipeStage("train", config.train.epochs),)
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Prepare for the next epoch; return lines for the log."""

@@ -2,22 +2,26 @@
 
 A checkpoint is a dict with these keys:
 
-    format           rundir.CHECKPOINT_FORMAT, and `version` of this layout
-    stage            "warmup" or "adapt"; `method` by name
+    format           layout.CHECKPOINT_FORMAT, and `version` of this layout
+    stage            "train", "warmup" or "adapt", or what a method's recipe calls it
+    method           its name, or path/to/file.py:Class; heads: those that it trains or probes
+    plugins          the user's own file behind `method`: {"method": {"path", "name", "sha256"}}
+    parent_digest    of the checkpoint that the stage started from; empty for new weights
     config           every setting, {section: {key: value}}
     classes          class names, in the order of the logits
     store            {"path", "name", "fingerprint"} of the data it was trained on
     model            the task's state dict: the network and what its method remembers
     epoch, step      finished epochs, and finished steps of the epoch after them
-    spent            epochs of the budget behind these weights, both stages together
+    spent            epochs of the budget behind these weights, all stages together
     history          one dict per epoch; selected: which of them this is, and by which split
-    loop             optimizer, scheduler, scaler, running sums, random state
+    loop             optimizers by group and parameter name, scaler, running sums, random state
     program          mgap's version
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import sys
 import warnings
@@ -32,19 +36,19 @@ from mgap_cli.config import Config, from_dict
 from mgap_cli.data.store import Store, is_store, open_store
 from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.files import MALFORMED, atomic_write
-from mgap_cli.methods import registry
-from mgap_cli.runs.layout import CHECKPOINT_FORMAT, STAGES
+from mgap_cli.methods import load_method
+from mgap_cli.plugins import Plugin
+from mgap_cli.runs.layout import CHECKPOINT_FORMAT
 
 VERSION = 2
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _COUNTS = ("epoch", "step", "spent")
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("stage", "method", "parent_digest", "program"), str),
     **dict.fromkeys(_COUNTS, int),
-    **dict.fromkeys(("config", "store", "model", "loop"), dict),
+    **dict.fromkeys(("config", "store", "model", "loop", "plugins"), dict),
     **dict.fromkeys(("classes", "heads", "history"), list),
 }
-# What settings were before they existed, by method: a checkpoint without them was trained so.
-_EARLIER = {"ogm": {"ogm.end": 1.0}, "ogm-ge": {"ogm.end": 1.0}}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
 _PLAIN = (str, int, float, bool, type(None))
@@ -122,12 +126,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     unfit = _unfit_fields(content)
     if unfit:
         raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
-    method = content["method"]
-    if method not in registry():
-        raise UnfitError(
-            f"{path}: its method {reason_of(repr(method))} is not one of {', '.join(registry())}.",
-            "It was written by another version of mgap, or changed.",
-        )
+    _require_method(content, path)
     return content
 
 
@@ -165,7 +164,9 @@ def _unfit_fields(content: dict[str, Any]) -> list[str]:
         return unfit
     store, classes, selected = content["store"], content["classes"], content.get("selected", {})
     wrong = {
-        "stage": content["stage"] not in STAGES,
+        "stage": not _STAGE_NAME.fullmatch(content["stage"]),
+        "heads": not content["heads"] or not all(map(_is_text, content["heads"])),
+        "plugins": not _is_plain(content["plugins"], 2),
         **{key: isinstance(content[key], bool) or content[key] < 0 for key in _COUNTS},
         **{f"store.{key}": not _is_text(store.get(key)) for key in _STORE_KEYS},
         "classes": not classes or not all(map(_is_text, classes)) or len({*classes}) < len(classes),
@@ -181,6 +182,24 @@ def _unfit_fields(content: dict[str, Any]) -> list[str]:
 
 def _equals(value: object, expected: object) -> bool:
     return type(value) is type(expected) and value == expected  # tensors compare element by element
+
+
+def _require_method(content: dict[str, Any], path: Path) -> None:
+    """Load the checkpoint's method, so that its settings are known.
+
+    Raises UnfitError if it is not one of ours, or if the user's own file is missing or has changed since.
+    """
+    try:
+        for recorded in content["plugins"].values():
+            Plugin(**recorded).require_unchanged(path)
+        load_method(content["method"])
+    except UnfitError:
+        raise
+    except (UsageError, OSError, *MALFORMED) as error:
+        raise UnfitError(
+            f"{path}: its method cannot be loaded ({reason_of(error)}).",
+            "It was written by another version of mgap, or changed.",
+        ) from error
 
 
 def _is_text(value: object) -> bool:
@@ -215,14 +234,9 @@ def _is_whole(value: object) -> bool:
 
 
 def config_of(content: dict[str, Any], path: Path) -> Config:
-    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours.
-
-    A setting that the checkpoint does not have is newer than the checkpoint. It gets the value that stands
-    for what the program did at that time, where this is not today's default.
-    """
+    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours."""
     try:
-        earlier = Config().updated(_EARLIER.get(content["method"], {}), str(path))
-        return from_dict(content["config"], str(path), earlier)
+        return from_dict(content["config"], str(path))
     except UsageError as error:
         hint = "It was written by another version of mgap, or changed."
         raise UnfitError(reason_of(error.message), hint) from error

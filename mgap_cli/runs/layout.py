@@ -6,6 +6,7 @@
       status.json        state (running | done | preempted | failed), stage, epoch, step
       metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the
                          adaptive stage also the mixture
+      train.pt, train-last.pt   the same as the next two, of a method with one stage (`mgap train`)
       warmup.pt          the checkpoint that the warm-up chose
       warmup-last.pt     the warm-up's state after its last epoch or step, from which it resumes
       adapt.pt, adapt-last.pt   the same for the adaptive stage
@@ -18,7 +19,7 @@
       report.html        all of it on one page
       tensorboard/, wandb/      what --report-to leaves here
       store/             the data, where `mgap run` prepared it
-      .mgap.lock         who writes here; only while a command does (see `runlock.py`)
+      .mgap.lock         who writes here; only while a command does (see `lock.py`)
 
 `files.py` has the rules by which each file is written.
 """
@@ -48,7 +49,7 @@ from mgap_cli.files import (
 )
 
 CHECKPOINT_FORMAT = "mgap-checkpoint"  # what the `format` field of our checkpoints says
-STAGES = ("warmup", "adapt")
+STAGES = ("train", "warmup", "adapt")  # of the methods that ship, in the order of reports
 LOCK_NAME = ".mgap.lock"
 
 
@@ -117,7 +118,7 @@ def _is_epoch(entry: object) -> bool:
     if not isinstance(entry, dict):
         return False
     epoch = entry.get("epoch")
-    return entry.get("stage") in STAGES and type(epoch) is int and epoch > 0
+    return isinstance(entry.get("stage"), str) and type(epoch) is int and epoch > 0
 
 
 def write_environment(run: Path, chosen: dict[str, str]) -> None:

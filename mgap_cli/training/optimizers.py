@@ -62,10 +62,14 @@ class Optimizers:
             schedule.step()
 
     def forget(self, module: nn.Module) -> None:
-        """Clear what the optimizers remember of a module's parameters."""
+        """Clear what the optimizers remember of a module's parameters.
+
+        Zeros are what SGD's momentum, and AdamW's moments and step count, start from.
+        """
         for optimizer in self.by_group.values():
             for parameter in module.parameters():
-                optimizer.state.pop(parameter, None)
+                for remembered in optimizer.state.get(parameter, {}).values():
+                    remembered.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Return, by group, the memory of each parameter by its name, the learning rate and the schedule."""

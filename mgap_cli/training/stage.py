@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mgap_cli.methods import load_method
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+
+_ALWAYS = ("model", "augment", "train")
+_BY_STAGE = {"warmup": ("warmup",), "adapt": ("warmup", "adapt", "gap")}
+_OTHER_STAGES = ("gap",)
 
 
 @dataclass(frozen=True)
@@ -21,3 +31,14 @@ class Stage:
     schedule_epochs: int
     start_epoch: int = 0
     parent_digest: str = ""
+
+
+def deciding_sections(stage: str, method: str, config: Config) -> tuple[str, ...]:
+    """Return the sections of the settings that decide a stage's weights.
+
+    `runtime` is not one of them: it may change between a run and its resumption.
+    """
+    methods = [load_method(method).name]
+    if stage == "adapt":
+        methods.append(load_method(config.warmup.method).name)
+    return (*_ALWAYS, *_BY_STAGE.get(stage, _OTHER_STAGES), *methods)

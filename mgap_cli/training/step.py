@@ -55,17 +55,21 @@ class TrainingStep:
         self._unscaled = False
 
     def forward(
-        self, inputs: Mapping[str, Tensor] | None = None, only: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Tensor] | None = None,
+        only: Sequence[str] | None = None,
+        network: MultimodalNetwork | None = None,
     ) -> Outputs:
-        """Run the network in the training's precision; return float32 outputs of the whole batch.
+        """Run a network in the training's precision; return float32 outputs of the whole batch.
 
         With several processes each runs the network on its share, and the method sees all: its statistics
         over a batch are those of one process, and a smaller last share needs no weighting (ours).
         """
         with self.engine.precision.autocast(), compiler_errors():
-            outputs = self.engine.run(self.batch.inputs if inputs is None else inputs, only)
+            run = network or self.engine.run
+            outputs = run(self.batch.inputs if inputs is None else inputs, only)
         outputs = self._whole(outputs)
-        if inputs is None:
+        if inputs is None and network is None:
             self.logits.update({head: z.detach() for head, z in outputs.logits.items()})
         return outputs
 

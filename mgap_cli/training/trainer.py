@@ -7,6 +7,7 @@ one that was not, bit for bit on a CPU. Two rules give it that: every random dra
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from contextlib import closing, suppress
@@ -26,6 +27,7 @@ from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
 from mgap_cli.output import Sink, Ticker
+from mgap_cli.plugins import find_plugin, is_plugin
 from mgap_cli.runs.checkpoint import config_of, load_checkpoint, save_checkpoint
 from mgap_cli.runs.layout import read_metrics, write_status
 from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
@@ -91,6 +93,9 @@ class Trainer:
             config.train.clip_norm,
         )
         self.heads = network.head_names
+        self.plugins = {}
+        if is_plugin(stage.method):
+            self.plugins["method"] = dataclasses.asdict(find_plugin(stage.method))
         self.epoch = self.step = 0
         self.saved = time.monotonic()
         # Samples and loss; then by head the samples that it saw, and those that it got right.
@@ -311,6 +316,7 @@ class Trainer:
         return {
             "stage": self.stage.name,
             "method": self.stage.method,
+            "plugins": self.plugins,
             "heads": list(self.task.method.heads),
             "parent_digest": self.stage.parent_digest,
             "config": self.config.to_dict(),

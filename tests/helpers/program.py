@@ -263,7 +263,7 @@ _PRELOADED = [
     "mgap_cli.evaluation.evaluate",
     "scipy.optimize",
     "torch._dynamo",
-    "pausing",
+    "helpers.pausing",
     "helpers.program",
 ]
 
