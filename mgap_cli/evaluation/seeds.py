@@ -11,6 +11,7 @@ from mgap_cli.config import Config, EvaluateConfig, differing_keys
 from mgap_cli.evaluation.metrics import Comparison, Evaluation, compare
 from mgap_cli.stats.multiple_testing import holm
 from mgap_cli.stats.paired import sign_flip, smallest_p
+from mgap_cli.training.stage import deciding_sections
 
 _SEED = "train.seed"
 
