@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.errors import UnfitError, UsageError, reason_of
+from mgap_cli.files import file_digest, require_regular_file
 
 T = TypeVar("T")
 _SEPARATOR = ".py:"
@@ -24,14 +24,14 @@ class Plugin:
     sha256: str
 
     def require_unchanged(self, user: Path) -> None:
-        """Raise UnfitError if the file is missing or differs from the one that `user`, a file, was made with."""
+        """Raise UnfitError if the file is missing or has changed since the file `user` was made with it."""
         path = Path(self.path)
         if not path.is_file():
             raise UnfitError(
                 f"{user}: it was trained with {self.name} of {path}, which does not exist any more.",
                 "Put the file back.",
             )
-        if file_sha256(path) != self.sha256:
+        if file_digest(path) != self.sha256:
             raise UnfitError(
                 f"{user}: it was trained with another version of {path}.",
                 "Restore that version, or train again with --force or in another folder.",
@@ -44,12 +44,11 @@ def is_plugin(spec: str) -> bool:
 
 
 def find_plugin(spec: str) -> Plugin:
-    """Return the file and the class that `path/to/file.py:Name` names; UsageError if there is no such file."""
+    """Return the file and class that `path/to/file.py:Name` names; UsageError if there is no such file."""
     stem, _, name = spec.rpartition(_SEPARATOR)
     path = Path(f"{stem}.py").resolve()
-    if not path.is_file():
-        raise UsageError(f"{spec}: there is no file {path}.", "Give path/to/file.py:Name.")
-    return Plugin(str(path), name, file_sha256(path))
+    require_regular_file(path, "a Python file, as path/to/file.py:Name")
+    return Plugin(str(path), name, file_digest(path))
 
 
 def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
@@ -70,19 +69,14 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
             found.loader.exec_module(module)
         except Exception as error:  # a user's code may raise anything
             del sys.modules[module_name]
-            reason = " ".join(str(error).split()) or "no reason given"
             raise UsageError(
-                f"{plugin.path}: it cannot be loaded ({type(error).__name__}: {reason}).", "Correct the file."
+                f"{plugin.path}: it cannot be loaded ({type(error).__name__}: {reason_of(error)}).",
+                "Correct the file.",
             ) from error
     loaded = getattr(module, plugin.name, None)
     if not isinstance(loaded, type) or not issubclass(loaded, base):
         raise UsageError(
             f"{plugin.path}: it has no class {plugin.name} that is a {what}.",
-            f"Define `class {plugin.name}({base.__name__})`, with `from {base.__module__} import {base.__name__}`.",
+            f"Define `class {plugin.name}({base.__name__})`, with {base.__name__} of {base.__module__}.",
         )
     return loaded
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

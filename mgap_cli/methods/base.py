@@ -52,8 +52,8 @@ class Needs:
 class RecipeStage:
     """One stage of a method's recipe.
 
-    name: the stem of its files in the run folder. method: what trains it; empty for the method whose recipe
-    this is. epochs: a later stage with 0 has the rest of the budget after the epoch that its checkpoint holds.
+    name: the stem of its files in the run folder. epochs: a later stage with 0 has the rest of the budget
+    after the epoch that its checkpoint holds. method: what trains it; empty for the method whose recipe this is.
     """
 
     name: str
@@ -116,7 +116,10 @@ class EpochContext(Protocol):
     """
 
     epoch: int
-    network: MultimodalNetwork
+
+    @property
+    def network(self) -> MultimodalNetwork:
+        """The network that is trained."""
 
     def scores(self, split: str = "train") -> tuple[Scores, np.ndarray]:
         """Return the scores of a split in eval mode, and the positions of its samples in the store."""

@@ -32,9 +32,7 @@ class Unimodal(Method):
         """Raises UsageError unless `unimodal.modality` names a modality of the store."""
         modality = self.settings.modality
         if modality not in network.encoders:
-            problem = (
-                f"unimodal.modality is {modality!r}, and" if modality else "unimodal.modality is not set;"
-            )
+            problem = f"unimodal.modality is {modality!r}, and" if modality else "set unimodal.modality:"
             raise UsageError(
                 f"{problem} the store has {', '.join(network.encoders)}.",
                 f"Name one, for example: --set unimodal.modality={next(iter(network.encoders))}",

@@ -116,7 +116,7 @@ class MultimodalNetwork(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw a layer's initial weights: He et al. (2015) for convolutions, Glorot and Bengio (2010) for linear."""
+    """Draw initial weights: He et al. (2015) for convolutions, Glorot and Bengio (2010) for linear layers."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):

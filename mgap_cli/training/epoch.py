@@ -62,7 +62,7 @@ class TrainingEpoch:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for part in module.modules():
-                if hasattr(part, "reset_parameters"):
-                    part.reset_parameters()
+                if callable(draw := getattr(part, "reset_parameters", None)):
+                    draw()
             module.apply(initialise)
         self.optimizers.forget(module)

@@ -181,9 +181,8 @@ class Trainer:
 
     def _prepare_epoch(self) -> None:
         """Let the method prepare in every process, and make what it remembers the main process's in all."""
-        context = TrainingEpoch(
-            self.epoch, self.config.train.seed, self.task, self.optimizers, self._predicted
-        )
+        seed = self.config.train.seed
+        context = TrainingEpoch(self.epoch, seed, self.task, self.optimizers, self._predicted)
         for line in self.task.method.on_epoch_start(context):
             self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
         self.world.broadcast_buffers(self.task)

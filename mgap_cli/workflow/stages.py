@@ -63,7 +63,7 @@ class Plan:
 
 
 def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
-    """Plan the warm-up of `adaptive`. UsageError for a method that needs a network that is already trained."""
+    """Plan the warm-up of `adaptive`. UsageError for a method that needs a trained network."""
     return plan_first(RecipeStage("warmup", config.warmup.epochs, config.warmup.method), store, config, run)
 
 

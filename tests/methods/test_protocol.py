@@ -58,7 +58,10 @@ def test_each_group_has_its_own_optimizer_saved_by_parameter_name(store, finishe
     assert mgap(*line("alternating", store, tmp_path, finished / "warmup.pt")).code == 0
     optimizers = load_checkpoint(tmp_path / "train-last.pt")["loop"]["optimizers"]
     assert set(optimizers) == {"audio", "visual", "fusion"}
-    assert set(optimizers["fusion"]["memory"]) == {"network.fusion.linear.weight", "network.fusion.linear.bias"}
+    assert set(optimizers["fusion"]["memory"]) == {
+        "network.fusion.linear.weight",
+        "network.fusion.linear.bias",
+    }
     audio = optimizers["audio"]["memory"]
     assert all(name.startswith(("network.encoders.audio.", "network.heads.audio.")) for name in audio)
 
@@ -101,4 +104,6 @@ def test_a_file_that_is_no_method_is_refused(store, tmp_path, content, problem):
 
 def test_no_file_and_no_method(store, tmp_path):
     mgap("train", store, "--method", "nowhere.py:Mine", "-o", tmp_path / "run").fails(2, "nowhere.py")
-    mgap("train", store, "--method", "magic", "-o", tmp_path / "run").fails(2, "unknown method 'magic'", "joint")
+    mgap("train", store, "--method", "magic", "-o", tmp_path / "run").fails(
+        2, "unknown method 'magic'", "joint"
+    )

@@ -10,7 +10,8 @@ class Alternating(Method):
 
     def parameter_groups(self, network):
         branches = {
-            m: [*encoder.parameters(), *network.heads[m].parameters()] for m, encoder in network.encoders.items()
+            m: [*encoder.parameters(), *network.heads[m].parameters()]
+            for m, encoder in network.encoders.items()
         }
         return {**branches, "fusion": network.fusion.parameters()}
 

@@ -1,16 +1,18 @@
-"""A method that edits one gradient per loss: conflicting gradients are projected (Yu et al., NeurIPS 2020)."""
+"""A method that edits one gradient per loss: conflicts are projected away (Yu et al., NeurIPS 2020)."""
 
 from mgap_cli.methods.base import Method, cross_entropy
 
 
 class GradientSurgery(Method):
-    """The fused gradient and each unimodal gradient of an encoder; a conflict with the fused one is removed."""
+    """The sum of all gradients; a unimodal one loses its part that conflicts with the fused one."""
 
     name = "gradient-surgery"
 
     def training_step(self, step):
         outputs = step.forward()
-        fused, *unimodal = step.gradients([cross_entropy(z, step.batch.labels) for z in outputs.logits.values()])
+        fused, *unimodal = step.gradients(
+            [cross_entropy(z, step.batch.labels) for z in outputs.logits.values()]
+        )
         total = dict(fused)
         for gradients in unimodal:
             for name, gradient in gradients.items():

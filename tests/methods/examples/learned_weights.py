@@ -17,4 +17,6 @@ class LearnedWeights(Method):
 
     def loss(self, outputs, batch):
         losses = {head: cross_entropy(z, batch.labels) for head, z in outputs.logits.items()}
-        return sum(torch.exp(-self.log_variance[h]) * loss + self.log_variance[h] for h, loss in losses.items())
+        return sum(
+            torch.exp(-self.log_variance[h]) * loss + self.log_variance[h] for h, loss in losses.items()
+        )
