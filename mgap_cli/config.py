@@ -155,9 +155,7 @@ class GapConfig:
     kind: GapKind = "absolute"
     components: int = count(2, 1_000)
     n_init: int = count(20, 10_000)  # random starts of two components, beside 11 fixed ones; see stats/em.py
-    sd_floor: float = bounded(
-        1e-2, 1e-4, 1
-    )  # smallest standard deviation of a component, in units of the gap
+    sd_floor: float = bounded(1e-2, 1e-4, 1)  # least standard deviation of a component, as a gap
     seed: int = seed(0)
 
 

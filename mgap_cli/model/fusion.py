@@ -56,7 +56,7 @@ class Sum(nn.Module):
 
 
 class FiLM(nn.Module):
-    """z = W (gamma(f_1) f_2 + beta(f_1)) + b: the first modality modulates the second (Perez et al., 2018)."""
+    """z = W (gamma(f_1) f_2 + beta(f_1)) + b: the first modality modulates the second (Perez et al. 2018)."""
 
     def __init__(self, modalities: Sequence[str], features: int, classes: int) -> None:
         super().__init__()
