@@ -53,7 +53,7 @@ class RecipeStage:
     """One stage of a method's recipe.
 
     name: the stem of its files in the run folder. epochs: a later stage with 0 has the rest of the budget
-    after the epoch that its checkpoint holds. method: what trains it; empty for the method that has this recipe.
+    after the epoch that its checkpoint holds. method: what trains it; empty for the recipe's own method.
     """
 
     name: str
