@@ -14,6 +14,7 @@ from mgap_cli.commands.adapt import adapt
 from mgap_cli.commands.analyze_gap import analyze_gap
 from mgap_cli.commands.evaluate import evaluate
 from mgap_cli.commands.inspect import inspect
+from mgap_cli.commands.list import list_
 from mgap_cli.commands.prepare import prepare
 from mgap_cli.commands.report import report
 from mgap_cli.commands.run import run
@@ -68,6 +69,7 @@ def mgap(
 
 for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run):
     app.command(cls=_Command)(command)
+app.command("list", cls=_Command)(list_)
 
 
 def start() -> int:

@@ -304,8 +304,18 @@ def preset(name: str) -> Config:
     """Return the defaults with the preset called `name` laid over them; no preset, no change."""
     if name not in presets():
         return Config()
-    text = (resources.files("mgap_cli") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return from_dict(parse_yaml(text, f"preset {name}"), f"preset {name}")
+    return from_dict(parse_yaml(_preset_text(name), f"preset {name}"), f"preset {name}")
+
+
+def preset_summary(name: str) -> str:
+    """Return what a preset's comment at the top says of it."""
+    lines = _preset_text(name).splitlines()
+    comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    return " ".join(line.removeprefix("#").strip() for line in comment)
+
+
+def _preset_text(name: str) -> str:
+    return (resources.files("mgap_cli") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -1,40 +1,135 @@
-"""Every option that commands share, once. Their defaults live in `config.py`: here None means not given."""
+"""Every option that several commands have, written once: its name, its help, and the setting that it sets.
+
+`@with_settings(GROUP, ...)` adds groups of options to a command, with `--config` and `--set`, and hands the
+command what was given as a `Given`. The defaults are those of the settings; help shows them, and what the
+presets have instead.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from mgap_cli import config as configuration
 from mgap_cli import methods
+from mgap_cli.config import Config
 
-_CONFIGURATION = "Configuration"
-_TRAINING = "Training"
-_OUTPUT = "Output"
-_SOURCE = "Data set"
+CONFIGURATION = "Configuration"
+TRAINING = "Training"
+RUNTIME = "Machine"
+OUTPUT = "Output"
+SOURCE = "Data set"
 
-Checkpoint = Annotated[Path, typer.Argument(help="A .pt file from warmup or adapt.", show_default=False)]
+Group = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The setting that an option sets. value: turns what the user gives into the setting's value."""
+
+    key: str
+    value: Callable[[Any], Any] = lambda given: given
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user gave: settings by key, a YAML file, and the words of `--set`."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    file: Path | None = None
+    sets: tuple[str, ...] = ()
+
+    def over(self, base: Config) -> Config:
+        """Return `base` with everything that was given laid over it; UsageError if something does not fit."""
+        return configuration.resolve(base, file=self.file, sets=self.sets, flags=self.settings)
+
+
+def setting(
+    key: str,
+    type_: Any,
+    help: str,
+    *names: str,
+    panel: str = TRAINING,
+    value: Callable[[Any], Any] = lambda given: given,
+    **more: Any,
+) -> Any:
+    """Return the annotation of an option that sets `key`, its default and the presets' shown in help.
+
+    names: the option's, where they differ from the parameter's. panel: the heading in help.
+    """
+    more.setdefault("show_default", _default_text(key))
+    option = typer.Option(*names, help=help, rich_help_panel=panel, **more)
+    return Annotated[type_ | None, option, Setting(key, value)]
+
+
+def _default_text(key: str) -> str | bool:
+    """Return a setting's default and what presets have instead, such as `100; digits: 18`."""
+    defaults, presets = _defaults()
+    if key not in defaults:
+        return False  # a method's: its file has it, and takes seconds to import
+    default = defaults[key]
+    different = [f"{name}: {flat[key]}" for name, flat in presets.items() if flat[key] != default]
+    return "; ".join([str(default), *different] if default != "" else different) or False
+
+
+@functools.cache
+def _defaults() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return every default by key, and the same of each preset."""
+    presets = {name: configuration.preset(name).flat() for name in configuration.presets()}
+    return Config().flat(), presets
+
+
+def with_settings(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add groups of options, `--config` and `--set` to a command, in place of its parameter `given`."""
+    shared: dict[str, Any] = {name: option for group in groups for name, option in group.items()}
+    settings = {
+        name: next(a for a in get_args(option) if isinstance(a, Setting)) for name, option in shared.items()
+    }
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            chosen = {name: values.pop(name) for name in shared}
+            flags = {settings[n].key: settings[n].value(v) for n, v in chosen.items() if v is not None}
+            file, sets = values.pop("config"), values.pop("sets")
+            command(**values, given=Given(flags, file, tuple(sets or ())))
+
+        signature = inspect.signature(command, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            if parameter.name != "given":
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                continue
+            for name, option in {**shared, "config": ConfigFile, "sets": Sets}.items():
+                kind = inspect.Parameter.KEYWORD_ONLY
+                parameters.append(inspect.Parameter(name, kind, default=None, annotation=option))
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _float32(tf32: bool) -> configuration.Float32Name:
+    return "tf32" if tf32 else "ieee"
+
+
+Checkpoint = Annotated[Path, typer.Argument(help="A .pt file that was trained.", show_default=False)]
 StoreArgument = Annotated[
     Path, typer.Argument(help="A folder that `mgap prepare` wrote.", show_default=False)
 ]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The data, if it is no longer where the checkpoint says.")
 ]
-RunDir = Annotated[
-    Path | None,
-    typer.Option(
-        "-o",
-        "--run",
-        help="Run folder.",
-        show_default="mgap-runs/<store>-seed<seed>",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="No progress and no log on stderr.", rich_help_panel=_OUTPUT)
+    bool, typer.Option("-q", "--quiet", help="No progress and no log on stderr.", rich_help_panel=OUTPUT)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in the folder.")]
 DryRun = Annotated[
@@ -43,72 +138,111 @@ DryRun = Annotated[
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", help="A YAML file of settings.", rich_help_panel=_CONFIGURATION, show_default=False
+        "--config", help="A YAML file of settings.", rich_help_panel=CONFIGURATION, show_default=False
     ),
 ]
-Set = Annotated[
+Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Any setting, such as train.momentum=0.8; repeatable.",
-        rich_help_panel=_CONFIGURATION,
+        help="Any setting, such as train.momentum=0.8; repeatable. `mgap list settings` shows them.",
+        rich_help_panel=CONFIGURATION,
         show_default=False,
     ),
 ]
 
 
-def _training(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel=_TRAINING)
+def _output(help: str, default: str, **more: Any) -> Any:
+    """Return the option `-o`, which names what a command writes; `default` is shown in help."""
+    return typer.Option("-o", "--output", help=help, show_default=default, rich_help_panel=OUTPUT, **more)
 
 
-Seed = Annotated[int | None, _training("Of weights, order and augmentation.")]
+StoreFolder = Annotated[Path | None, _output("Store folder.", "mgap-data/<dataset>")]
+RunFolder = Annotated[Path | None, _output("Run folder.", "mgap-runs/<store>-seed<seed>")]
+NextRunFolder = Annotated[Path | None, _output("Run folder.", "the checkpoint's")]
+Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
+
 METHOD_HELP = f"{', '.join(methods.names())}; or your own, as path/to/file.py:Name."
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="NAME|FILE.py:CLASS",
-        help=METHOD_HELP,
-        show_default=False,
-        rich_help_panel=_TRAINING,
+
+
+def method(key: str) -> Any:
+    """Return the annotation of `--method` for the stage whose method `key` names."""
+    return setting(
+        key, str, METHOD_HELP, "--method", metavar="NAME|FILE.py:CLASS", autocompletion=methods.names
+    )
+
+
+SEED = {"seed": setting("train.seed", int, "Random seed for initialisation, data order and augmentation.")}
+OPTIMISATION: Group = {
+    "batch_size": setting("train.batch_size", int, "Samples per step."),
+    "lr": setting("train.lr", float, "Initial learning rate.", "--lr"),
+    "optimizer": setting("train.optimizer", configuration.OptimizerName, "Optimizer."),
+    "schedule": setting("train.schedule", configuration.ScheduleName, "Learning rate over the epochs."),
+    "clip_norm": setting("train.clip_norm", float, "Largest gradient norm; 0 turns clipping off."),
+    "select": setting(
+        "train.select",
+        configuration.Selection,
+        "Which epoch to keep: best on validation, last, or best on test.",
     ),
-]
-Epochs = Annotated[int | None, _training("Epochs of this stage; the budget is train.epochs.")]
-BatchSize = Annotated[int | None, _training("Samples a step.")]
-LearningRate = Annotated[float | None, _training("Initial learning rate.", "--lr")]
-Optimizer = Annotated[configuration.OptimizerName | None, _training("Optimizer.")]
-Schedule = Annotated[configuration.ScheduleName | None, _training("Learning rate over epochs.")]
-ClipNorm = Annotated[float | None, _training("Largest gradient norm; 0 turns clipping off.")]
-Select = Annotated[configuration.Selection | None, _training("Which epoch becomes the checkpoint.")]
-Encoder = Annotated[configuration.EncoderName | None, _training("Both encoders.")]
-Fusion = Annotated[configuration.FusionName | None, _training("How the features meet.")]
-Device = Annotated[str | None, _training("auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[configuration.PrecisionName | None, _training("Number format of training.")]
-SyncBn = Annotated[
-    bool | None, _training("torchrun: batch norm over the whole batch, not a GPU's share.", "--sync-bn")
-]
-Tf32 = Annotated[
-    bool | None,
-    _training("Multiply float32 on a GPU in TF32, or exactly.", "--tf32/--no-tf32"),
-]
-Deterministic = Annotated[
-    bool | None,
-    _training("The same bits each time, on a GPU too; refuses what cannot.", "--deterministic"),
-]
-Compile = Annotated[bool | None, _training("Compile the network with torch.compile.", "--compile")]
-ReportTo = Annotated[
-    configuration.LoggerName | None, _training("A logger beside metrics.jsonl.", "--report-to")
-]
-
-
-def float32(tf32: bool | None) -> configuration.Float32Name | None:
-    """Return the setting that --tf32 or --no-tf32 stands for."""
-    return None if tf32 is None else "tf32" if tf32 else "ieee"
+    **SEED,
+}
+NETWORK: Group = {
+    "encoder": setting("model.encoder", configuration.EncoderName, "Encoder of every modality."),
+    "fusion": setting("model.fusion", configuration.FusionName, "Fusion layer."),
+}
+DEVICE: Group = {
+    "device": setting("runtime.device", str, "auto, cpu, cuda, cuda:N or mps.", panel=RUNTIME),
+}
+MACHINE: Group = {
+    **DEVICE,
+    "precision": setting(
+        "runtime.precision", configuration.PrecisionName, "Number format of training.", panel=RUNTIME
+    ),
+    "sync_bn": setting(
+        "runtime.sync_bn",
+        bool,
+        "torchrun: batch normalisation over the whole batch, not one GPU's share.",
+        "--sync-bn",
+        panel=RUNTIME,
+        show_default=False,
+    ),
+    "tf32": setting(
+        "runtime.float32",
+        bool,
+        "Multiply float32 on a GPU in TF32, or exactly.",
+        "--tf32/--no-tf32",
+        panel=RUNTIME,
+        value=_float32,
+        show_default=False,
+    ),
+    "deterministic": setting(
+        "runtime.deterministic",
+        bool,
+        "The same bits each time, on a GPU too; operations that cannot are refused.",
+        "--deterministic",
+        panel=RUNTIME,
+        show_default=False,
+    ),
+    "compile": setting(
+        "runtime.compile",
+        bool,
+        "Compile the network with torch.compile.",
+        "--compile",
+        panel=RUNTIME,
+        show_default=False,
+    ),
+    "report_to": setting(
+        "runtime.report_to",
+        configuration.LoggerName,
+        "Experiment tracker beside metrics.jsonl.",
+        panel=RUNTIME,
+    ),
+}
 
 
 def _source(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel=_SOURCE)
+    return typer.Option(*names, help=help, show_default=False, rich_help_panel=SOURCE)
 
 
 Label = Annotated[str | None, _source("manifest: the label column.")]

@@ -20,20 +20,26 @@ def default_run(store: Path, config: Config) -> Path:
 def run_stage(plan: Plan, sink: Sink, *, force: bool, dry_run: bool) -> None:
     """Execute a stage and print its checkpoint; with `dry_run`, print what it would do."""
     from mgap_cli.report.documents import path_document
-    from mgap_cli.training.device import choose_device, choose_float32
-    from mgap_cli.training.precision import choose_precision
     from mgap_cli.workflow.stages import execute
 
     if dry_run:
-        device = choose_device(plan.config.runtime.device, sink)
-        runtime = plan.config.runtime
-        precision = choose_precision(runtime.precision, device, plan.config, sink)
-        float32 = choose_float32(runtime.float32, precision.name, device, sink)
-        chosen = {"device": str(device), "precision": precision.name, "float32": float32}
-        summary = {**plan.summary(), **chosen}
-        lines = "\n".join(printable(f"# {key}: {value}") for key, value in summary.items())
-        document = {"schema": "mgap.dry-run/1", **summary, "config": plan.config.to_dict()}
-        sink.result(document, f"{lines}\n{plan.config.to_yaml()}")
+        print_plan(plan, sink)
         return
     checkpoint = execute(plan, sink, force)
     sink.result(path_document(plan.stage.name, checkpoint, run=str(plan.run)), checkpoint)
+
+
+def print_plan(plan: Plan, sink: Sink) -> None:
+    """Print what a stage would do: device, precision, sample counts, steps and every setting."""
+    from mgap_cli.training.device import choose_device, choose_float32
+    from mgap_cli.training.precision import choose_precision
+
+    runtime = plan.config.runtime
+    device = choose_device(runtime.device, sink)
+    precision = choose_precision(runtime.precision, device, plan.config, sink)
+    float32 = choose_float32(runtime.float32, precision.name, device, sink)
+    chosen = {"device": str(device), "precision": precision.name, "float32": float32}
+    summary = {**plan.summary(), **chosen}
+    lines = "\n".join(printable(f"# {key}: {value}") for key, value in summary.items())
+    document = {"schema": "mgap.dry-run/1", **summary, "config": plan.config.to_dict()}
+    sink.result(document, f"{lines}\n{plan.config.to_yaml()}")

@@ -1,11 +1,9 @@
-"""`mgap adapt`: go on from a warm-up with the posterior-weighted loss."""
+"""`mgap adapt`: the second stage of `adaptive`, which continues from a warm-up with the adaptive loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
@@ -13,69 +11,64 @@ from mgap_cli.commands._stage import run_stage
 from mgap_cli.output import Sink
 
 
-def _coefficient(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel="Adaptive loss")
+def _coefficient(key: str, type_: Any, help: str, *names: str) -> Any:
+    return options.setting(key, type_, help, *names, panel="Adaptive loss")
 
 
+ADAPTIVE: options.Group = {
+    "alpha": _coefficient("adaptive.alpha", float, "How much the fused loss prefers balanced samples."),
+    "beta": _coefficient("adaptive.beta", float, "Extra weight of imbalanced samples in the gap term."),
+    "lambda_gap": _coefficient("adaptive.lambda_gap", float, "Weight of the gap term."),
+    "lambda_shift": _coefficient("adaptive.lambda_shift", float, "Weight of the shift term."),
+    "gap_scale": _coefficient(
+        "adaptive.gap_scale", str, "What the gap term measures gaps in: log or probability."
+    ),
+    "stop_gradient": _coefficient(
+        "adaptive.stop_gradient", str, "leading: the gap term trains the lagging modality only; or none."
+    ),
+    "shift": _coefficient("adaptive.shift", str, "Form of the shift term: squared or kl."),
+    "scores": _coefficient(
+        "adaptive.scores", str, "Scores for the refits: one pass over train, or those seen online."
+    ),
+    "refit_every": _coefficient("adaptive.refit_every", int, "Epochs between refits."),
+    "gap_kind": _coefficient("gap.kind", configuration.GapKind, "Mixture over absolute or signed gaps."),
+    "components": _coefficient("gap.components", int, "Components of the mixture."),
+}
+
+
+@options.with_settings(
+    {
+        "only": options.setting(
+            "adapt.only",
+            str,
+            "balanced: train on balanced samples alone; or a file that lists samples, such as "
+            "analyze-gap --export writes.",
+            metavar="all|balanced|FILE",
+            value=lambda only: str(Path(only).resolve()) if Path(only).is_file() else only,
+        ),
+        "threshold": options.setting(
+            "adapt.threshold", float, "Posterior of imbalance below which a sample is balanced."
+        ),
+        "method": options.method("adapt.method"),
+        "epochs": options.setting(
+            "adapt.epochs", int, "Epochs of this stage.", show_default="the rest of the budget"
+        ),
+    },
+    ADAPTIVE,
+    options.OPTIMISATION,
+    options.MACHINE,
+)
 def adapt(
     checkpoint: options.Checkpoint,
-    run: Annotated[
-        Path | None, typer.Option("-o", "--run", help="Run folder.", show_default="the checkpoint's")
-    ] = None,
+    given: options.Given,
+    output: options.NextRunFolder = None,
     store: options.StoreOption = None,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="all|balanced|FILE",
-            help="balanced: fine-tune on balanced samples alone; or on those that a list names, "
-            "as analyze-gap --export writes it.",
-            show_default=False,
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Posterior under which a sample is balanced.", show_default=False)
-    ] = None,
-    method: options.Method = None,
-    alpha: Annotated[float | None, _coefficient("Fusion's preference for balanced samples.")] = None,
-    beta: Annotated[float | None, _coefficient("Extra weight of imbalanced samples in the gap term.")] = None,
-    lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
-    lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
-    gap_scale: Annotated[
-        str | None, _coefficient("What the gap term measures gaps in: log or probability.", "--gap-scale")
-    ] = None,
-    stop_gradient: Annotated[
-        str | None, _coefficient("leading: the gap term trains the lagging modality only; or none.")
-    ] = None,
-    shift: Annotated[str | None, _coefficient("Form of the shift term: squared or kl.")] = None,
-    scores: Annotated[str | None, _coefficient("What the mixture is refitted on: pass or online.")] = None,
-    refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
-    gap_kind: Annotated[
-        configuration.GapKind | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")
-    ] = None,
-    components: Annotated[int | None, _coefficient("Components of the mixture.")] = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.LearningRate = None,
-    optimizer: options.Optimizer = None,
-    schedule: options.Schedule = None,
-    clip_norm: options.ClipNorm = None,
-    select: options.Select = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    sync_bn: options.SyncBn = None,
-    tf32: options.Tf32 = None,
-    deterministic: options.Deterministic = None,
-    compile: options.Compile = None,
-    report_to: options.ReportTo = None,
-    config: options.ConfigFile = None,
-    sets: options.Set = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the imbalance away, from a warm-up checkpoint; prints the new checkpoint's path.
+    """Reduce the imbalance with the adaptive loss, from a warm-up; prints the new checkpoint's path.
 
     Settings that are not given are those that the warm-up was trained with.
     """
@@ -83,44 +76,7 @@ def adapt(
     from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 
     sink = Sink(json, quiet)
-    if only and Path(only).is_file():
-        only = str(Path(only).resolve())  # the run folder remembers it, wherever it is run from next
     content, opened = open_for_adapt(checkpoint, store)
-    resolved = configuration.resolve(
-        config_of(content, checkpoint),
-        file=config,
-        sets=sets or (),
-        flags={
-            "adapt.only": only,
-            "adapt.threshold": threshold,
-            "adapt.method": method,
-            "adapt.epochs": epochs,
-            "adaptive.alpha": alpha,
-            "adaptive.beta": beta,
-            "adaptive.lambda_gap": lambda_gap,
-            "adaptive.lambda_shift": lambda_shift,
-            "adaptive.gap_scale": gap_scale,
-            "adaptive.stop_gradient": stop_gradient,
-            "adaptive.shift": shift,
-            "adaptive.scores": scores,
-            "adaptive.refit_every": refit_every,
-            "gap.kind": gap_kind,
-            "gap.components": components,
-            "train.batch_size": batch_size,
-            "train.lr": lr,
-            "train.optimizer": optimizer,
-            "train.schedule": schedule,
-            "train.clip_norm": clip_norm,
-            "train.select": select,
-            "train.seed": seed,
-            "runtime.device": device,
-            "runtime.precision": precision,
-            "runtime.sync_bn": sync_bn,
-            "runtime.float32": options.float32(tf32),
-            "runtime.deterministic": deterministic,
-            "runtime.compile": compile,
-            "runtime.report_to": report_to,
-        },
-    )
-    plan = plan_adapt(checkpoint, content, opened, resolved, run or checkpoint.parent)
+    resolved = given.over(config_of(content, checkpoint))
+    plan = plan_adapt(checkpoint, content, opened, resolved, output or checkpoint.parent)
     run_stage(plan, sink, force=force, dry_run=dry_run)

@@ -17,12 +17,40 @@ if TYPE_CHECKING:
     from mgap_cli.config import Config
 
 DEFAULT_SPLIT = "train"
+WHO = "Which samples"
+MIXTURE = "Mixture"
 
 
 def _who(help: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel="Who are they", **more)
+    return typer.Option(*names, help=help, rich_help_panel=WHO, **more)
 
 
+@options.with_settings(
+    {
+        "truth": options.setting(
+            "analysis.truth",
+            str,
+            "The column that says which samples are degraded: do the imbalanced include them?",
+            panel=WHO,
+            metavar="COLUMN",
+        ),
+        "gap_kind": options.setting(
+            "gap.kind",
+            configuration.GapKind,
+            "Mixture over |gap| or signed gaps.",
+            panel=MIXTURE,
+            show_default="the checkpoint's",
+        ),
+        "components": options.setting(
+            "gap.components",
+            int,
+            "Components of the mixture.",
+            panel=MIXTURE,
+            show_default="the checkpoint's",
+        ),
+    },
+    options.DEVICE,
+)
 def analyze_gap(
     inputs: Annotated[
         list[Path],
@@ -32,6 +60,7 @@ def analyze_gap(
             show_default=False,
         ),
     ],
+    given: options.Given,
     history: Annotated[
         bool, typer.Option("--history", help="A run folder: its mixtures over the adaptive epochs.")
     ] = False,
@@ -81,23 +110,6 @@ def analyze_gap(
             show_default=False,
         ),
     ] = None,
-    truth: Annotated[
-        str | None,
-        _who(
-            "The column that says which samples are degraded: do the imbalanced include them?",
-            metavar="COLUMN",
-            show_default="degraded, of digits",
-        ),
-    ] = None,
-    kind: Annotated[
-        configuration.GapKind | None,
-        typer.Option(
-            "--gap-kind", help="Mixture over |gap| or signed gaps.", show_default="the checkpoint's"
-        ),
-    ] = None,
-    components: Annotated[
-        int | None, typer.Option(help="Components of the mixture.", show_default="the checkpoint's")
-    ] = None,
     measures: Annotated[
         bool,
         typer.Option(
@@ -114,9 +126,6 @@ def analyze_gap(
             show_default=False,
         ),
     ] = None,
-    device: options.Device = None,
-    config: options.ConfigFile = None,
-    sets: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -134,18 +143,12 @@ def analyze_gap(
 
     sink = Sink(json, quiet)
     paired = unimodal or []
-    read = [path for path in (*inputs, human, config) if path is not None]
+    read = [path for path in (*inputs, human, given.file) if path is not None]
     request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired, read)
     first = inputs[0]
 
     def resolved_over(base: Config) -> Config:
-        flags = {
-            "gap.kind": kind,
-            "gap.components": components,
-            "analysis.truth": truth,
-            "runtime.device": device,
-        }
-        return configuration.resolve(base, file=config, sets=sets or (), flags=flags)
+        return given.over(base)
 
     if paired and not measures:
         raise UsageError("--unimodal is for --measures: give both.")
@@ -159,7 +162,7 @@ def analyze_gap(
     if any(map(is_scores, inputs)):
         if paired:
             raise UsageError("--unimodal is for checkpoints: a scores' file has no encoders to probe.")
-        if len(inputs) > 1 or history or store or device:
+        if len(inputs) > 1 or history or store or "runtime.device" in given.settings:
             raise UsageError(f"{first}: a scores' file is analysed alone, without a store or device.")
         analyse_scores(first, modalities, split, resolved_over(configuration.Config()), request, sink)
         return

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from mgap_cli.training.trained_model import TrainedModel
 
 
+@options.with_settings(options.DEVICE)
 def evaluate(
     checkpoints: Annotated[list[Path], typer.Argument(help="One or more .pt files.", show_default=False)],
+    given: options.Given,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     by: Annotated[
         list[str] | None,
@@ -45,9 +47,6 @@ def evaluate(
         typer.Option("--plot", help="Write confusion matrices and reliability as PNG beside each."),
     ] = False,
     store: options.StoreOption = None,
-    device: options.Device = None,
-    config: options.ConfigFile = None,
-    sets: options.Set = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -65,10 +64,9 @@ def evaluate(
 
     sink = Sink(json, quiet)
     checkpoints = _chosen(_present(checkpoints), sink)
-    flags = {"runtime.device": device}
-    resolved = configuration.resolve(configuration.Config(), file=config, sets=sets or (), flags=flags)
+    resolved = given.over(configuration.Config())
     outputs = _outputs(checkpoints, plot, robustness)
-    ensure_outputs_allowed(outputs, [*checkpoints, *([config] if config else [])])
+    ensure_outputs_allowed(outputs, [*checkpoints, *([given.file] if given.file else [])])
     chosen = choose_scoring_device(resolved.runtime.device, sink)
     size = resolved.runtime.eval_batch_size
     models = (open_trained(path, chosen, store, size) for path in checkpoints)

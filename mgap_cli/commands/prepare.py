@@ -14,36 +14,37 @@ from mgap_cli.output import Sink
 from mgap_cli.processes import refuse_many
 
 
+@options.with_settings(
+    {
+        "seed": options.setting(
+            "data.seed", int, "Random seed of drawn splits and of digits.", panel=options.SOURCE
+        )
+    }
+)
 def prepare(
     dataset: Annotated[
         str, typer.Argument(help="digits, manifest, cremad, ave or kinetics-sounds.", show_default=False)
     ],
+    given: options.Given,
     root: Annotated[
         Path | None,
         typer.Argument(help="Its folder (manifest: the CSV file); digits needs none.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Store folder.", show_default="mgap-data/<dataset>")
-    ] = None,
+    output: options.StoreFolder = None,
     label: options.Label = None,
     split: options.Split = None,
     segment: options.Segment = None,
     keep_leaks: options.KeepLeaks = False,
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
-    seed: Annotated[
-        int | None, typer.Option(help="Of splits that we draw, and of digits.", show_default=False)
-    ] = None,
     workers: options.Workers = None,
-    config: options.ConfigFile = None,
-    sets: options.Set = None,
     force: options.Force = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a data set as published into a store; prints the store's path.
 
-    Killed and started again, it goes on where it was.
+    If it is interrupted, the same line again continues where it stopped.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
@@ -51,9 +52,7 @@ def prepare(
 
     refuse_many("prepare", "Run it without torchrun.")
     sink = Sink(json, quiet)
-    resolved = configuration.resolve(
-        configuration.preset(dataset), file=config, sets=sets or (), flags={"data.seed": seed}
-    ).data
+    resolved = given.over(configuration.preset(dataset)).data
     loaded = load_dataset(
         dataset,
         root,
@@ -64,7 +63,7 @@ def prepare(
         keep_leaks=keep_leaks,
         strict=strict,
     )
-    folder = out or Path("mgap-data") / dataset
+    folder = output or Path("mgap-data") / dataset
     store = build_store(loaded, resolved, folder, sink, workers=workers, force=force, allow_skips=allow_skips)
     sink.result(path_document("prepare", store.path, fingerprint=store.fingerprint), store.path)
 

@@ -13,12 +13,7 @@ from mgap_cli.output import Sink
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of mgap run, warmup or adapt.", show_default=False)],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.html", help="Where it goes.", show_default="RUN/report.html"
-        ),
-    ] = None,
+    output: options.Page = None,
     store: options.StoreOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -11,7 +11,7 @@ from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import default_run
 from mgap_cli.commands.prepare import split_option
-from mgap_cli.output import Sink
+from mgap_cli.output import Sink, printable
 from mgap_cli.processes import refuse_many
 
 if TYPE_CHECKING:
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from mgap_cli.data.store import Store
 
 
+@options.with_settings(options.OPTIMISATION, options.NETWORK, options.MACHINE)
 def run(
     dataset: Annotated[
         str, typer.Argument(help="A data set's name, as for prepare, or a store.", show_default=False)
     ],
+    given: options.Given,
     root: Annotated[
         Path | None, typer.Argument(help="The data set's folder; digits needs none.", show_default=False)
     ] = None,
-    folder: options.RunDir = None,
+    output: options.RunFolder = None,
     label: options.Label = None,
     split: options.Split = None,
     segment: options.Segment = None,
@@ -35,23 +37,14 @@ def run(
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
     workers: options.Workers = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    sync_bn: options.SyncBn = None,
-    tf32: options.Tf32 = None,
-    deterministic: options.Deterministic = None,
-    compile: options.Compile = None,
-    report_to: options.ReportTo = None,
-    config: options.ConfigFile = None,
-    sets: options.Set = None,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Prepare, warm up, analyse, adapt and evaluate in one run folder, down to the verdict.
 
-    The same line run again goes on where it stopped.
+    The same line run again continues where it stopped. With --dry-run it shows every setting.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
@@ -61,23 +54,13 @@ def run(
 
     sink = Sink(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
-    resolved = configuration.resolve(
-        configuration.preset(prepared.name if prepared else dataset),
-        file=config,
-        sets=sets or (),
-        flags={
-            "train.seed": seed,
-            "runtime.device": device,
-            "runtime.precision": precision,
-            "runtime.sync_bn": sync_bn,
-            "runtime.float32": options.float32(tf32),
-            "runtime.deterministic": deterministic,
-            "runtime.compile": compile,
-            "runtime.report_to": report_to,
-        },
-    )
-    target = folder or default_run(Path(dataset), resolved)
+    resolved = given.over(configuration.preset(prepared.name if prepared else dataset))
+    target = output or default_run(Path(dataset), resolved)
     require_run_folder(target)
+    if dry_run:
+        document = {"schema": "mgap.dry-run/1", "run": str(target), "config": resolved.to_dict()}
+        sink.result(document, f"{printable(f'# run: {target}')}\n{resolved.to_yaml()}")
+        return
     loaded = None
     if prepared is None:
         refuse_many("run DATASET", f"First `mgap prepare {dataset}`, then run the store that it prints.")

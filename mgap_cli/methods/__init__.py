@@ -6,16 +6,14 @@ files, which import torch.
 
 from __future__ import annotations
 
-import ast
 import importlib
-import pkgutil
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgap_cli import config as configuration
 from mgap_cli.errors import UsageError
 from mgap_cli.plugins import is_plugin, load_plugin
+from mgap_cli.registry import Entry, describe, stems
 
 if TYPE_CHECKING:
     from mgap_cli.methods.base import Method
@@ -24,11 +22,9 @@ _NO_METHODS = ("base",)
 _plugins: dict[str, type[Method]] = {}  # of users' own files, once loaded, by the method's name
 
 
-@cache
 def _modules() -> dict[str, str]:
     """Return the module of every method that ships, by the method's name."""
-    stems = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return {stem.replace("_", "-"): stem for stem in stems if stem not in _NO_METHODS}
+    return stems(__path__, without=_NO_METHODS)
 
 
 def names() -> list[str]:
@@ -36,10 +32,9 @@ def names() -> list[str]:
     return list(_modules())
 
 
-def summary(name: str) -> str:
-    """Return the first line of a shipped method's docstring."""
-    source = Path(__path__[0], f"{_modules()[name]}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+def entries() -> list[Entry]:
+    """Return every method that ships with its summary and its constants, such as PAPER."""
+    return [describe(Path(__path__[0], f"{stem}.py")) for stem in _modules().values()]
 
 
 def load_method(name: str) -> type[Method]:

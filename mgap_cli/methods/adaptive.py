@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from mgap_cli.methods.base import EpochContext
     from mgap_cli.model.network import MultimodalNetwork, Outputs
 
+PAPER = "arXiv 2510.21797"
+
 
 @dataclass(frozen=True)
 class Settings:

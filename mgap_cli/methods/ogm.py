@@ -1,4 +1,4 @@
-"""On-the-fly gradient modulation (Peng et al., CVPR 2022): the leading encoder learns more slowly."""
+"""On-the-fly gradient modulation: the leading encoder learns more slowly."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import Outputs
 
 LEAST_SPREAD = 1e-8  # added to the noise's standard deviation, as in the authors' program
+
+PAPER = "Peng et al., CVPR 2022"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""OGM with generalisation enhancement (Peng et al., CVPR 2022): noise joins the modulated gradients."""
+"""OGM with generalisation enhancement: noise joins the modulated gradients."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mgap_cli.methods import ogm
+
+PAPER = "Peng et al., CVPR 2022"
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,22 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Sink, forc
 
     Finished stages are skipped, and an interrupted one continues where it stopped.
     """
-    recipe = load_method(method).recipe(config)
-    first, *others = (dataclasses.replace(stage, method=stage.method or method) for stage in recipe)
-    checkpoint = execute(plan_first(first, store, config, run), sink, force)
-    for stage in others:
+    checkpoint = execute(first_plan(method, store, config, run), sink, force)
+    for stage in _recipe(method, config)[1:]:
         content = load_checkpoint(checkpoint)
         checkpoint = execute(plan_next(stage, checkpoint, content, store, config, run), sink, force)
     return checkpoint
+
+
+def first_plan(method: str, store: Store, config: Config, run: Path) -> Plan:
+    """Plan the first stage of a method's recipe."""
+    return plan_first(_recipe(method, config)[0], store, config, run)
+
+
+def _recipe(method: str, config: Config) -> list[RecipeStage]:
+    """Return a method's stages, each with the method that trains it."""
+    recipe = load_method(method).recipe(config)
+    return [dataclasses.replace(stage, method=stage.method or method) for stage in recipe]
 
 
 def open_for_adapt(checkpoint: Path, store: Path | None) -> tuple[dict[str, Any], Store]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Dataset
 from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.registry import Entry, describe, stems
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class SourceOptions:
 
 def source_names() -> list[str]:
     """Return the names that `prepare` takes, sorted."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__))
+    return list(stems(__path__))
+
+
+def source_entries() -> list[Entry]:
+    """Return every data set with its constants, such as SUMMARY, without importing its module."""
+    return [describe(Path(__path__[0], f"{stem}.py")) for stem in stems(__path__).values()]
 
 
 def source_module(name: str) -> ModuleType:

@@ -1,0 +1,84 @@
+"""`mgap list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mgap_cli import config as configuration
+from mgap_cli import methods
+from mgap_cli.commands import _options as options
+from mgap_cli.output import Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Topic = Literal["methods", "datasets", "presets", "settings", "measures"]
+
+
+def list_(
+    topic: Annotated[
+        Topic, typer.Argument(help="methods, datasets, presets, settings or measures.", show_default=False)
+    ],
+    json: options.Json = False,
+) -> None:
+    """List methods, data sets, presets, settings or measures, one line each."""
+    from mgap_cli.report.tables.choices import choices_table
+
+    columns, rows = _TOPICS[topic]()
+    document: dict[str, Any] = {
+        "schema": "mgap.list/1",
+        "topic": topic,
+        topic: [dict(zip(columns, row, strict=True)) for row in rows],
+    }
+    Sink(json).result(document, choices_table(columns, rows))
+
+
+Rows = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]
+
+
+def _methods() -> Rows:
+    rows = [(e.name, e.summary, e.constants.get("PAPER", "")) for e in methods.entries()]
+    return ("method", "summary", "paper"), rows
+
+
+def _datasets() -> Rows:
+    from mgap_cli.data.sources import source_entries
+
+    return ("data set", "summary"), [(e.name, e.constants["SUMMARY"]) for e in source_entries()]
+
+
+def _presets() -> Rows:
+    rows = [(name, configuration.preset_summary(name)) for name in configuration.presets()]
+    return ("preset", "summary"), rows
+
+
+def _settings() -> Rows:
+    known = configuration.Config().with_methods(methods.names()).flat()
+    others = {name: configuration.preset(name).flat() for name in configuration.presets()}
+    rows = []
+    for key, default in known.items():
+        changed = {name: flat[key] for name, flat in others.items() if flat.get(key, default) != default}
+        rows.append((key, str(default), "; ".join(f"{name}: {value}" for name, value in changed.items())))
+    return ("setting", "default", "presets"), rows
+
+
+def _measures() -> Rows:
+    from mgap_cli.analysis.measures import measure_entries
+
+    rows = []
+    for entry in measure_entries():
+        sources = dict.fromkeys(text for name, text in entry.constants.items() if name.endswith("SOURCE"))
+        rows.append((entry.name, entry.summary, "; ".join(sources) or "ours"))
+    return ("measures", "summary", "source"), rows
+
+
+_TOPICS: dict[str, Callable[[], Rows]] = {
+    "methods": _methods,
+    "datasets": _datasets,
+    "presets": _presets,
+    "settings": _settings,
+    "measures": _measures,
+}

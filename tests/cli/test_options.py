@@ -1,0 +1,70 @@
+"""The options that users write into scripts: a change here breaks scripts, and must be meant."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from helpers.program import mgap
+
+from mgap_cli.app import app
+from mgap_cli.config import Config, preset
+
+TRAINING = (
+    "--batch-size --lr --optimizer --schedule --clip-norm --select --seed --device --precision --sync-bn "
+    "--tf32 --no-tf32 --deterministic --compile --report-to --config --set --force --json --quiet"
+)
+SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --workers"
+PUBLIC = {
+    "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet",
+    "inspect": "--plot --verify --json --quiet",
+    "train": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
+    "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
+    "analyze-gap": (
+        "--history --split --modalities --top --plot --csv --store --by --where --export --exported --human "
+        "--truth --gap-kind --components --measures --unimodal --device --config --set --json --quiet"
+    ),
+    "adapt": (
+        f"{TRAINING} --method --epochs --output --dry-run --store --only --threshold --alpha --beta "
+        "--lambda-gap --lambda-shift --gap-scale --stop-gradient --shift --scores --refit-every --gap-kind "
+        "--components"
+    ),
+    "evaluate": "--split --by --robustness --plot --store --device --config --set --json --quiet",
+    "report": "--output --store --json --quiet",
+    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
+    "list": "--json",
+}
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    group = typer.main.get_command(app)
+    return dict(group.commands)  # type: ignore[attr-defined]
+
+
+def test_the_commands_are_these():
+    assert set(commands()) == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_public_options_of_a_command(name):
+    options = [p for p in commands()[name].params if p.param_type_name == "option"]
+    words = {word for option in options for word in (*option.opts, *option.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} - {"--help"} == set(PUBLIC[name].split())
+
+
+@pytest.mark.parametrize("name", [name for name, words in PUBLIC.items() if "--output" in words])
+def test_o_is_output_everywhere(name):
+    output = next(p for p in commands()[name].params if p.name == "output")
+    assert set(output.opts) == {"-o", "--output"}
+
+
+def test_help_shows_the_defaults_and_those_of_the_presets():
+    shown = mgap("warmup", "--help", env={"COLUMNS": "160"}).out
+    assert f"{Config().warmup.epochs}; digits: {preset('digits').warmup.epochs}" in shown
+    assert f"{Config().train.lr}; digits: {preset('digits').train.lr}" in shown
+
+
+def test_run_takes_the_options_of_training_and_a_dry_run_changes_nothing(store, tmp_path):
+    line = ["run", store, "-o", tmp_path / "run", "--lr", "0.5", "--fusion", "film", "--dry-run", "--json"]
+    settings = mgap(*line).json()["config"]
+    assert settings["train"]["lr"] == 0.5 and settings["model"]["fusion"] == "film"
+    assert not (tmp_path / "run").exists()
