@@ -72,7 +72,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Measured:
-    """A condition with each head's accuracy and its bootstrap interval."""
+    """A condition with each head's accuracy and its Wilson interval."""
 
     condition: Condition
     accuracy: dict[str, float]
