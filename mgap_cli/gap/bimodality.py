@@ -33,6 +33,7 @@ from mgap_cli.gap.mixture import IMBALANCED, MIN_SAMPLES, GapFit, Mixture, balan
 from mgap_cli.stats import binned, log_concave
 from mgap_cli.stats.arrays import FloatArray
 from mgap_cli.stats.dip import dip, dip_p_value
+from mgap_cli.stats.intervals import wilson_interval
 from mgap_cli.stats.rounding import grid_step, spread_over_step
 
 Range = tuple[float, float]
@@ -293,7 +294,11 @@ def resampled(
     some = all_imbalanced > 0
     if some[0] and fit.imbalanced.any():
         lead = float((gap[fit.imbalanced] > 0).mean())
-        found |= {"lead": lead, "lead_interval": interval(lead, led[some] / all_imbalanced[some], 0.0)}
+        if lead in (0.0, 1.0):  # every resample says the same, however few samples there are
+            wilson = wilson_interval(*(int(n) for n in (led[0], all_imbalanced[0])), config.confidence)
+            found |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
+        else:
+            found |= {"lead": lead, "lead_interval": interval(lead, led[some] / all_imbalanced[some], 0.0)}
     return found
 
 

@@ -82,7 +82,8 @@ def main() -> None:
     revision = sys.argv[1]
     with tempfile.TemporaryDirectory() as scratch:
         before, folder = Path(scratch, "before"), Path(scratch)
-        subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "-q", "--detach", str(before), revision], check=True)
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "-q", "--detach", str(before), revision], check=True)
         try:
             stores = {
                 tree: mgap(tree, "prepare", "digits", "-o", str(folder / name / "store"), *sets(SETTINGS))
@@ -100,7 +101,7 @@ def main() -> None:
                           f"figures {'equal' if same[1] else 'DIFFER'}", flush=True)  # fmt: skip
                     differ += [] if all(same) else [method]
         finally:
-            subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(before)], check=True)
+            subprocess.run([*git, "remove", "--force", str(before)], check=True)
     sys.exit(1 if differ else 0)
 
 

@@ -206,3 +206,15 @@ def test_a_folded_component_is_a_folded_normal():
         # The likelihood is flat in a mean under half a standard deviation.
         assert abs(found.means[0, 0]) == pytest.approx(mean, abs=0.05 if mean < sd else 0.01)
         assert found.means[0, 0] ** 2 + found.sds[0, 0] ** 2 == pytest.approx(np.mean(gap**2), rel=5e-3)
+
+
+def test_a_modality_that_leads_everywhere_has_an_interval_below_certainty():
+    generator = np.random.default_rng(4)
+    p_audio = np.where(generator.random(60) < 0.5, 0.95, 0.5)
+    scores = Scores(
+        [str(i) for i in range(60)], ("a", "b"), np.zeros(60, np.int64), p_audio, np.full(60, 0.5), {}
+    )
+    found = examine(analyse(scores, GapConfig()), FEW)
+    assert found.lead == 1.0 and found.lead_interval is not None
+    low, high = found.lead_interval
+    assert 0.8 < low < 0.95 and high == 1.0
