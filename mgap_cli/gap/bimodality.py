@@ -295,7 +295,7 @@ def resampled(
     if some[0] and fit.imbalanced.any():
         lead = float((gap[fit.imbalanced] > 0).mean())
         if lead in (0.0, 1.0):  # every resample says the same, however few samples there are
-            wilson = wilson_interval(*(int(n) for n in (led[0], all_imbalanced[0])), config.confidence)
+            wilson = wilson_interval(float(led[0]), float(all_imbalanced[0]), config.confidence)
             found |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
         else:
             found |= {"lead": lead, "lead_interval": interval(lead, led[some] / all_imbalanced[some], 0.0)}
