@@ -15,8 +15,8 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config", "output",
-    "modalities", "stats", "data", "model",
+    "__init__", "errors", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config",
+    "output", "modalities", "stats", "data", "model",
     "gap", "methods", "runs", "training", "evaluation", "analysis", "report", "workflow", "commands", "app",
     "__main__",
 ]  # fmt: skip
