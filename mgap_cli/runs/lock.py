@@ -64,8 +64,7 @@ def run_lock(run: Path, sink: Sink) -> Iterator[None]:
     _held.add(folder)
     try:
         with suppress(OSError):  # the record is for people: the lock does not depend on it
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, _record())
+            path.write_bytes(_record())
         sweep_temporaries(folder)
         yield
     finally:
@@ -104,8 +103,11 @@ def _locked_file(path: Path) -> int | None:
 
     Raises BlockingIOError if another process holds the lock.
     """
+    # Open for reading, so that the file system may still be remounted read-only; NFS, which implements flock
+    # by record locks, answers EBADF to that and needs it open for writing.
+    access = os.O_RDONLY
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, access | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Between the two calls the last holder may have removed the file.
@@ -114,6 +116,9 @@ def _locked_file(path: Path) -> int | None:
                     return descriptor
         except OSError as error:
             os.close(descriptor)
+            if error.errno == errno.EBADF and access == os.O_RDONLY:
+                access = os.O_RDWR
+                continue
             if error.errno in _UNSUPPORTED:
                 path.unlink(missing_ok=True)
                 return None
