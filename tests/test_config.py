@@ -24,7 +24,7 @@ from mgap_cli.config import (
     resolve,
 )
 from mgap_cli.errors import ExitCode, UsageError
-from mgap_cli.methods import registry
+from mgap_cli.methods import names
 from mgap_cli.output import printable
 
 
@@ -213,9 +213,9 @@ def test_yaml_round_trip(changes):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_preset_loads_and_names_objectives_that_exist(name):
+def test_every_preset_loads_and_names_methods_that_exist(name):
     config = preset(name)
-    assert {config.warmup.method, config.adapt.method} <= set(registry())
+    assert {config.warmup.method, config.adapt.method} <= set(names())
     assert config.augment.image_size <= config.data.frame_size
     assert config.warmup.epochs < config.train.epochs  # something is left for adapt
     assert from_dict(yaml.safe_load(config.to_yaml()), name) == config

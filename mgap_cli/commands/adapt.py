@@ -41,13 +41,19 @@ def adapt(
     lambda_gap: Annotated[float | None, _coefficient("Weight of the gap term.")] = None,
     lambda_shift: Annotated[float | None, _coefficient("Weight of the shift term.")] = None,
     gap_scale: Annotated[
-        str | None, _coefficient("What the gap term measures gaps in: log or probability.", "--gap-scale")
+        configuration.GapScale | None,
+        _coefficient("What the gap term measures gaps in: log or probability.", "--gap-scale"),
     ] = None,
     stop_gradient: Annotated[
-        str | None, _coefficient("leading: the gap term trains the lagging modality only; or none.")
+        configuration.StopGradient | None,
+        _coefficient("leading: the gap term trains the lagging modality only; or none."),
     ] = None,
-    shift: Annotated[str | None, _coefficient("Form of the shift term: squared or kl.")] = None,
-    scores: Annotated[str | None, _coefficient("What the mixture is refitted on: pass or online.")] = None,
+    shift: Annotated[
+        configuration.Shift | None, _coefficient("Form of the shift term: squared or kl.")
+    ] = None,
+    scores: Annotated[
+        configuration.ScoreSource | None, _coefficient("What the mixture is refitted on: pass or online.")
+    ] = None,
     refit_every: Annotated[int | None, _coefficient("Epochs between refits.")] = None,
     gap_kind: Annotated[
         configuration.GapKind | None, _coefficient("Mixture over absolute or signed gaps.", "--gap-kind")

@@ -126,7 +126,7 @@ def _train_and_judge(
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
     verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config)
     document = {
-        "schema": "mgap.run/1",
+        "schema": "mgap.run/2",
         "run": str(folder),
         "gap": gap_summary(warm, "train", fits),
         "evaluation": verdict,

@@ -72,4 +72,10 @@ def warmup(
         },
     )
     plan = plan_warmup(opened, resolved, run or default_run(store, resolved))
+    chosen, epochs_of_stage, budget = resolved.warmup.method, plan.stage.epochs, resolved.train.epochs
+    if chosen != configuration.WarmupConfig.method and epochs_of_stage < budget:
+        sink.warn(
+            f"warmup trains {chosen} for warmup.epochs={epochs_of_stage} of the train.epochs={budget} epochs; "
+            f"`mgap train {store} --method {chosen}` trains the whole budget."
+        )
     run_stage(plan, sink, force=force, dry_run=dry_run)
