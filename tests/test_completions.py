@@ -43,10 +43,10 @@ def complete(tmp_path: Path, *words: str) -> list[str]:
 def test_bash_completes(tmp_path):
     assert complete(tmp_path, "mgap", "wa") == ["warmup"]
     assert set(complete(tmp_path, "mgap", "")) == {
-        "prepare", "inspect", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run",
+        "prepare", "inspect", "train", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run",
     }  # fmt: skip
-    assert complete(tmp_path, "mgap", "warmup", "--obj") == ["--method"]
+    assert complete(tmp_path, "mgap", "warmup", "--meth") == ["--method"]
     assert set(complete(tmp_path, "mgap", "warmup", "store", "--fusion", "")) == {
         "concat", "sum", "film", "gated",
     }  # fmt: skip
-    assert complete(tmp_path, "mgap", "adapt", "--pull", "w") == ["weak"]
+    assert complete(tmp_path, "mgap", "adapt", "--stop-gradient", "l") == ["leading"]

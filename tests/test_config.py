@@ -24,7 +24,7 @@ from mgap_cli.config import (
     resolve,
 )
 from mgap_cli.errors import ExitCode, UsageError
-from mgap_cli.methods import registry
+from mgap_cli.methods import names
 from mgap_cli.output import printable
 
 
@@ -191,8 +191,9 @@ def test_a_bad_file_is_refused_in_one_line(text, reason, file):
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
-    for name in ("missing.yaml", "binary.yaml", "."):
-        with pytest.raises(UsageError, match="cannot be read"):
+    reasons = {"missing.yaml": "no such file", "binary.yaml": "cannot be read", ".": "is a folder"}
+    for name, reason in reasons.items():
+        with pytest.raises(UsageError, match=reason):
             read_yaml(tmp_path / name)
 
 
@@ -213,9 +214,9 @@ def test_yaml_round_trip(changes):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_every_preset_loads_and_names_objectives_that_exist(name):
+def test_every_preset_loads_and_names_methods_that_exist(name):
     config = preset(name)
-    assert {config.warmup.method, config.adapt.method} <= set(registry())
+    assert {config.warmup.method, config.adapt.method} <= set(names())
     assert config.augment.image_size <= config.data.frame_size
     assert config.warmup.epochs < config.train.epochs  # something is left for adapt
     assert from_dict(yaml.safe_load(config.to_yaml()), name) == config
@@ -316,10 +317,11 @@ def test_only_a_regular_file_of_reasonable_size_is_read(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "large").write_text("#" * (LARGEST_FILE + 1))
+    (tmp_path / "x.pt").touch()  # settings are read before a checkpoint's content
     for name, reason in (("pipe", "a pipe"), ("zero", "a device"), ("loop", "loop"), ("large", "too large")):
         with pytest.raises(UsageError, match=reason):
             read_yaml(tmp_path / name)
-        done = call("evaluate", "x.pt", "--config", tmp_path / name)
+        done = call("evaluate", tmp_path / "x.pt", "--config", tmp_path / name)
         done.is_clean()
         assert done.code == 2 and reason in done.err
     (tmp_path / "file").write_text("train: {lr: 0.5}")
@@ -396,9 +398,11 @@ def test_any_file_is_taken_or_refused(content, tmp_path_factory):
     content=st.none() | st.binary(max_size=50) | YAML_TEXT.map(str.encode),
 )
 def test_the_command_line_survives_any_settings(words, content, tmp_path_factory):
-    """In front of a checkpoint that is not there: what fails is a setting or the checkpoint."""
+    """With an empty file as the checkpoint: what fails is a setting or the checkpoint."""
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content or b"{}")
-    done = call("evaluate", "none.pt", "--config", path, *sets(*words))
+    checkpoint = tmp_path_factory.getbasetemp() / "empty.pt"
+    checkpoint.touch()
+    done = call("evaluate", checkpoint, "--config", path, *sets(*words))
     done.is_clean()
     assert done.code in (2, 3)

@@ -59,7 +59,7 @@ def executable(path: Path, text: str) -> None:
 def commands(tmp_path_factory) -> Iterator[Path]:
     """A folder for PATH with `mgap` and Slurm's commands."""
     folder = tmp_path_factory.mktemp("bin")
-    socket, program = folder / "socket", ROOT / "tests" / "forked.py"
+    socket, program = folder / "socket", ROOT / "tests" / "helpers" / "forked.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen([sys.executable, program, "serve", socket], env=environment)
     for name, text in STAND_INS.items():

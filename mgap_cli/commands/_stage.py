@@ -41,5 +41,5 @@ def print_plan(plan: Plan, sink: Sink) -> None:
     chosen = {"device": str(device), "precision": precision.name, "float32": float32}
     summary = {**plan.summary(), **chosen}
     lines = "\n".join(printable(f"# {key}: {value}") for key, value in summary.items())
-    document = {"schema": "mgap.dry-run/1", **summary, "config": plan.config.to_dict()}
+    document = {"schema": "mgap.dry-run/2", **summary, "config": plan.config.to_dict()}
     sink.result(document, f"{lines}\n{plan.config.to_yaml()}")

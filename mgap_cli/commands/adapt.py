@@ -21,14 +21,18 @@ ADAPTIVE: options.Group = {
     "lambda_gap": _coefficient("adaptive.lambda_gap", float, "Weight of the gap term."),
     "lambda_shift": _coefficient("adaptive.lambda_shift", float, "Weight of the shift term."),
     "gap_scale": _coefficient(
-        "adaptive.gap_scale", str, "What the gap term measures gaps in: log or probability."
+        "adaptive.gap_scale", configuration.GapScale, "What the gap term measures gaps in."
     ),
     "stop_gradient": _coefficient(
-        "adaptive.stop_gradient", str, "leading: the gap term trains the lagging modality only; or none."
+        "adaptive.stop_gradient",
+        configuration.StopGradient,
+        "leading: the gap term trains the lagging modality only.",
     ),
-    "shift": _coefficient("adaptive.shift", str, "Form of the shift term: squared or kl."),
+    "shift": _coefficient("adaptive.shift", configuration.Shift, "Form of the shift term."),
     "scores": _coefficient(
-        "adaptive.scores", str, "Scores for the refits: one pass over train, or those seen online."
+        "adaptive.scores",
+        configuration.ScoreSource,
+        "Scores for the refits: one pass over train, or those seen online.",
     ),
     "refit_every": _coefficient("adaptive.refit_every", int, "Epochs between refits."),
     "gap_kind": _coefficient("gap.kind", configuration.GapKind, "Mixture over absolute or signed gaps."),

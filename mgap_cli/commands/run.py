@@ -58,7 +58,7 @@ def run(
     target = output or default_run(Path(dataset), resolved)
     require_run_folder(target)
     if dry_run:
-        document = {"schema": "mgap.dry-run/1", "run": str(target), "config": resolved.to_dict()}
+        document = {"schema": "mgap.dry-run/2", "run": str(target), "config": resolved.to_dict()}
         sink.result(document, f"{printable(f'# run: {target}')}\n{resolved.to_yaml()}")
         return
     loaded = None
@@ -109,7 +109,7 @@ def _train_and_judge(
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
     verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config)
     document = {
-        "schema": "mgap.run/1",
+        "schema": "mgap.run/2",
         "run": str(folder),
         "gap": gap_summary(warm, "train", fits),
         "evaluation": verdict,

@@ -38,4 +38,10 @@ def warmup(
     opened = open_store(store)
     resolved = given.over(configuration.preset(opened.name))
     plan = plan_warmup(opened, resolved, output or default_run(store, resolved))
+    method, epochs, budget = resolved.warmup.method, plan.stage.epochs, resolved.train.epochs
+    if method != configuration.WarmupConfig.method and epochs < budget:
+        sink.warn(
+            f"warmup trains {method} for warmup.epochs={epochs} of the train.epochs={budget} epochs; "
+            f"`mgap train {store} --method {method}` trains the whole budget."
+        )
     run_stage(plan, sink, force=force, dry_run=dry_run)

@@ -116,7 +116,7 @@ def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) ->
     differing = dict.fromkeys(
         key for other in all_of_kind for key in differing_keys(all_of_kind[0], other, sections)
     )
-    values = own.flat()
+    values = own.with_methods(name for config in all_of_kind for name in config.methods).flat()
     return {key: values[key] for key in differing if key != _SEED}
 
 

@@ -21,14 +21,14 @@ term is the lagging modality's cross-entropy, up to a constant.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, count
+from mgap_cli.config import GapScale, ScoreSource, Shift, StopGradient, at_least_zero, count
 from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
 from mgap_cli.methods.base import BudgetEpoch, Method, Needs, RecipeStage, unimodal_cross_entropy
 
@@ -56,10 +56,10 @@ class Settings:
     beta: float = at_least_zero(1.0)
     lambda_gap: float = at_least_zero(3.0)
     lambda_shift: float = at_least_zero(1.0)
-    gap_scale: Literal["log", "probability"] = "log"
-    stop_gradient: Literal["leading", "none"] = "leading"
-    shift: Literal["squared", "kl"] = "squared"
-    scores: Literal["pass", "online"] = "pass"
+    gap_scale: GapScale = "log"
+    stop_gradient: StopGradient = "leading"
+    shift: Shift = "squared"
+    scores: ScoreSource = "pass"
     refit_every: int = count(1)
 
 

@@ -122,8 +122,8 @@ class Linear(nn.Module):
 def linear_network() -> MultimodalNetwork:
     torch.manual_seed(0)
     network = MultimodalNetwork(ModelConfig(encoder="resnet10", width=4), 3)
-    features = network.audio_encoder.features
-    network.audio_encoder, network.visual_encoder = Linear(6, features), Linear(12, features)  # type: ignore[assignment]
+    features = network.fusion.linear.in_features // 2
+    network.encoders = nn.ModuleDict({"audio": Linear(6, features), "visual": Linear(12, features)})
     return network.double()
 
 
@@ -131,22 +131,32 @@ def batch_of(n: int, seed: int = 0) -> Batch:
     g = torch.Generator().manual_seed(seed)
     frames = torch.randn(n, 1, 3, 2, 2, generator=g, dtype=torch.float64)
     audio = torch.randn(n, 1, 2, 3, generator=g, dtype=torch.float64)
-    return Batch(torch.arange(n), torch.randint(0, 3, (n,), generator=g), frames, audio)
+    return Batch(torch.arange(n), torch.randint(0, 3, (n,), generator=g), {"audio": audio, "visual": frames})
 
 
 def test_gradients_of_a_linear_model_are_those_written_out():
     """dCE/dW = (softmax - one hot)^T-weighted inputs through the head, on paper."""
     network, batch = linear_network(), batch_of(7)
     found = gradients(network, [batch])
-    d = network.audio_encoder.weight.shape[0]
+    d = network.encoders["audio"].weight.shape[0]
     onehot = torch.eye(3, dtype=torch.float64)[batch.labels]
     with torch.no_grad():
-        outputs = network(batch.frames, batch.audio)
+        outputs = network(batch.inputs)
         for m, x, head, half in (
-            (0, batch.audio.flatten(1), network.audio_head, network.fusion.linear.weight[:, :d]),
-            (1, batch.frames.flatten(1), network.visual_head, network.fusion.linear.weight[:, d:]),
+            (
+                0,
+                batch.inputs["audio"].flatten(1),
+                network.heads["audio"],
+                network.fusion.linear.weight[:, :d],
+            ),
+            (
+                1,
+                batch.inputs["visual"].flatten(1),
+                network.heads["visual"],
+                network.fusion.linear.weight[:, d:],
+            ),
         ):
-            own_logits = outputs.audio if m == 0 else outputs.visual
+            own_logits = outputs.unimodal["audio" if m == 0 else "visual"]
             g = ((outputs.fused.softmax(1) - onehot) @ half / 7).T @ x
             h = ((own_logits.softmax(1) - onehot) @ head.weight / 7).T @ x
             assert found.fused_norm[0, m] == pytest.approx(float(g.norm()), rel=1e-5)
@@ -159,7 +169,9 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
     torch.manual_seed(0)
     network = MultimodalNetwork(ModelConfig(encoder="resnet10", width=4), 3)
     batch = Batch(
-        torch.arange(4), torch.tensor([0, 1, 2, 0]), torch.randn(4, 2, 3, 16, 16), torch.randn(4, 1, 16, 16)
+        torch.arange(4),
+        torch.tensor([0, 1, 2, 0]),
+        {"visual": torch.randn(4, 2, 3, 16, 16), "audio": torch.randn(4, 1, 16, 16)},
     )
     network.train()
     before = copy.deepcopy(network.state_dict())
@@ -169,18 +181,18 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())  # BN statistics too
     # Along its own direction d = g / |g| the loss rises by |g|.
     exact = copy.deepcopy(network).eval()
-    loss = nn.functional.cross_entropy(exact(batch.frames, batch.audio).fused, batch.labels)
-    parameters = list(exact.audio_encoder.parameters())
+    loss = nn.functional.cross_entropy(exact(batch.inputs).fused, batch.labels)
+    parameters = list(exact.encoders["audio"].parameters())
     parts = torch.autograd.grad(loss, parameters)
     size = found.fused_norm[0, 0]
     exact.double()
-    parameters = list(exact.audio_encoder.parameters())
+    parameters = list(exact.encoders["audio"].parameters())
     values = []
     for step in (1e-4, -1e-4):
         with torch.no_grad():
             for p, g in zip(parameters, parts, strict=True):
                 p += step * g / size
-            fused = exact(batch.frames.double(), batch.audio.double()).fused
+            fused = exact({m: x.double() for m, x in batch.inputs.items()}).fused
             values.append(float(nn.functional.cross_entropy(fused, batch.labels)))
             for p, g in zip(parameters, parts, strict=True):
                 p -= step * g / size
@@ -190,11 +202,11 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
 def test_a_network_whose_head_is_its_fusion_is_not_pulled_apart():
     """With the visual half and input gone, fused and audio losses are one: cosine 1, norm ratio 1."""
     network = linear_network()
-    d = network.audio_encoder.weight.shape[0]
+    d = network.encoders["audio"].weight.shape[0]
     with torch.no_grad():
         network.fusion.linear.weight[:, d:] *= 1e-9
-        network.fusion.linear.weight[:, :d] = network.audio_head.weight
-        network.fusion.linear.bias.copy_(network.audio_head.bias)
+        network.fusion.linear.weight[:, :d] = network.heads["audio"].weight
+        network.fusion.linear.bias.copy_(network.heads["audio"].bias)
     measured = gradient_measures(gradients(network, [batch_of(9, s) for s in range(3)]), 0.95)
     cosine, norm, ratio = measured
     assert cosine.first == pytest.approx(1) and ratio.first == pytest.approx(1)

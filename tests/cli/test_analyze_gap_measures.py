@@ -21,7 +21,9 @@ KEYS = (
 @pytest.fixture(scope="module")
 def audio_only(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audio") / "run"
-    done = mgap("warmup", store, "-o", folder, "--method", "unimodal-audio", *sets(*TINY))
+    done = mgap(
+        "warmup", store, "-o", folder, "--method", "unimodal", *sets(*TINY, "unimodal.modality=audio")
+    )
     assert done.code == 0, done.err
     return folder / "warmup.pt"
 
@@ -89,5 +91,7 @@ def test_what_is_refused(run: Path, audio_only: Path, tmp_path: Path):
     words = ("analyze-gap", checkpoint, "--measures", "--unimodal")
     mgap(*words, "smell=x.pt").fails(2, "audio=CHECKPOINT")
     mgap(*words, f"audio={tmp_path / 'none.pt'}").fails(3, "no such file")
-    mgap(*words, f"visual={audio_only}").fails(2, "unimodal-audio", "unimodal-visual")
+    mgap(*words, f"visual={audio_only}").fails(
+        2, "unimodal on audio, not on visual alone", "--method unimodal --set unimodal.modality=visual"
+    )
     mgap("analyze-gap", checkpoint, run / "adapt.pt", "--measures").fails(2, "one checkpoint")

@@ -156,7 +156,7 @@ def hostile(kind: str, path: Path, witness: Path, checkpoint: Path) -> None:
     elif kind == "newer":
         torch.save({**content, "version": 99}, path)
     elif kind == "misfit":
-        content["model"]["network.audio_head.weight"] = torch.ones(3, 3)
+        content["model"]["network.heads.audio.weight"] = torch.ones(3, 3)
         torch.save(content, path)
     elif kind == "wrong types":
         torch.save({**content, "config": 7, "store": [], "classes": None}, path)
@@ -203,7 +203,7 @@ def test_a_last_checkpoint_that_is_damaged(store, tmp_path):
 
 def test_a_network_of_nans(run):
     content = torch.load(run / "warmup.pt", weights_only=True)
-    content["model"]["network.audio_head.weight"].fill_(torch.nan)
+    content["model"]["network.heads.audio.weight"].fill_(torch.nan)
     torch.save(content, run / "warmup.pt")
     before = listing(run)
     mgap("analyze-gap", run / "warmup.pt").fails(3, "audio scores are NaN", " of ")
@@ -215,10 +215,13 @@ def test_a_network_of_nans(run):
 
 
 def test_a_unimodal_checkpoint(store, tmp_path):
-    line = ["warmup", store, "-o", tmp_path, *TRAIN, "--epochs", 1, "--method", "unimodal-audio"]
+    line = ["warmup", store, "-o", tmp_path, *TRAIN, "--epochs", 1, "--method", "unimodal"]
+    line += sets("unimodal.modality=audio")
     assert mgap(*line).code == 0
     before = listing(tmp_path)
-    mgap("analyze-gap", tmp_path / "warmup.pt").fails(2, "unimodal-audio", "visual untrained", "joint-heads")
+    mgap("analyze-gap", tmp_path / "warmup.pt").fails(
+        2, "trained with unimodal", "the visual branch untrained", "joint-heads"
+    )
     mgap("adapt", tmp_path / "warmup.pt").fails(3, "one branch only", "mgap warmup")
     assert listing(tmp_path) == before
 

@@ -38,7 +38,7 @@ def test_the_pipeline_in_bash(store, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     first, end = json.JSONDecoder().raw_decode(done.stdout)
     second = json.loads(done.stdout[end:])
-    assert first["schema"] == "mgap.analyze-gap/1" and second["schema"] == "mgap.evaluate/1"
+    assert first["schema"] == "mgap.analyze-gap/1" and second["schema"] == "mgap.evaluate/2"
     assert second["evaluations"][0]["n"] == len(
         [r for r in rows(store / "clips.csv") if r["split"] == "test"]
     )
@@ -78,7 +78,7 @@ def test_run_digits(digits_run):
     _, done, run = digits_run
     assert done.code == 0, done.err
     document = done.json()
-    assert document["schema"] == "mgap.run/1" and document["run"] == str(run)
+    assert document["schema"] == "mgap.run/2" and document["run"] == str(run)
     assert [e["stage"] for e in document["evaluation"]["evaluations"]] == ["warmup", "adapt"]
     assert all(e["n"] == 539 for e in document["evaluation"]["evaluations"])
     assert len(document["evaluation"]["comparisons"]) == 1
@@ -117,7 +117,7 @@ def test_run_on_a_store(store, tmp_path):
         "run", store, "-o", tmp_path / "run", *sets(*TINY, "warmup.epochs=1", "adapt.epochs=1"), "--json"
     )
     assert done.code == 0, done.err
-    assert done.json()["schema"] == "mgap.run/1"
+    assert done.json()["schema"] == "mgap.run/2"
     assert not (tmp_path / "run" / "store").exists()
 
 
@@ -125,8 +125,8 @@ COMMANDS = {
     "warmup": ("mgap.warmup/1", ["warmup", "STORE", "-o", "RUN", *sets(*TINY)]),
     "adapt": ("mgap.adapt/1", ["adapt", "RUN/warmup.pt"]),
     "analyze-gap": ("mgap.analyze-gap/1", ["analyze-gap", "RUN/warmup.pt"]),
-    "evaluate": ("mgap.evaluate/1", ["evaluate", "RUN/warmup.pt", "RUN/adapt.pt"]),
-    "dry-run": ("mgap.dry-run/1", ["adapt", "RUN/warmup.pt", "--dry-run"]),
+    "evaluate": ("mgap.evaluate/2", ["evaluate", "RUN/warmup.pt", "RUN/adapt.pt"]),
+    "dry-run": ("mgap.dry-run/2", ["adapt", "RUN/warmup.pt", "--dry-run"]),
 }
 
 

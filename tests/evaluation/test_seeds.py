@@ -26,7 +26,7 @@ JOINT = [judgement(seed, "joint", "warmup", skill=0.5) for seed in range(4)]
 ADAPT = [judgement(seed, "adaptive", "adapt", skill=1.5) for seed in range(1, 5)]
 
 
-def test_groups_are_stage_objective_and_settings_over_seeds():
+def test_groups_are_stage_method_and_settings_over_seeds():
     judged = [*JOINT[:2], *ADAPT[:2], JOINT[2], judgement(0, sets={"adaptive.beta": 3.0}), JOINT[3]]
     found, warnings = grouped(judged)
     assert [g.name for g in found] == [
@@ -98,13 +98,19 @@ def test_without_seeds_each_is_compared_with_the_first():
 
 
 def test_no_seed_in_common_and_no_fused_head():
-    judged = [*JOINT[:2], *ADAPT[1:3], judgement(1, "unimodal-audio", "warmup", heads=("audio",))]
+    audio = judgement(1, "unimodal", "warmup", heads=("audio",), sets={"unimodal.modality": "audio"})
+    judged = [*JOINT[:2], *ADAPT[1:3], audio]
     found, _ = grouped(judged)
     (c,) = seeds.over_seeds(found, evaluations(judged))
-    assert c.b == "warmup unimodal-audio" and c.head == "audio"
+    assert c.b == "warmup unimodal" and c.head == "audio"
     assert c.p_value == 1.0 and c.spread.sd is None
-    only = [judgement(s, f"unimodal-{m}", "warmup", heads=(m,)) for m in ("audio", "visual") for s in (0, 1)]
+    only = [
+        judgement(s, "unimodal", "warmup", heads=(m,), sets={"unimodal.modality": m})
+        for m in ("audio", "visual")
+        for s in (0, 1)
+    ]
     found, _ = grouped(only)
+    assert [g.name for g in found] == [f"warmup unimodal unimodal.modality={m}" for m in ("audio", "visual")]
     assert seeds.over_seeds(found, evaluations(only)) == []
     assert seeds.compare_checkpoints(found, evaluations(only), CONFIG) == []
 
@@ -121,7 +127,7 @@ def test_document_is_plain_json():
     comparisons = seeds.compare_checkpoints(found, evaluations(judged), CONFIG)
     document = evaluation_document(judged, comparisons, found, seeds.over_seeds(found, evaluations(judged)))
     again = json.loads(json.dumps(document, allow_nan=False))
-    assert again["schema"] == "mgap.evaluate/1" and "Holm" in again["correction"]
+    assert again["schema"] == "mgap.evaluate/2" and "Holm" in again["correction"]
     assert again["groups"][0]["figures"]["fused.accuracy"].keys() == {"mean", "sd"}
     assert list(again["groups"][1]["checkpoints"]) == ["1", "2", "3", "4"]
     assert again["group_comparisons"][0]["smallest_attainable_p"] == 0.25

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.methods import GradientStep, batch_of, built, configured, network_for
 from torch import Tensor, nn
 
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.errors import ExitCode, UsageError
-from mgap_cli.methods import build_objective
 from mgap_cli.methods.base import BudgetEpoch, Method
 from mgap_cli.model.network import MultimodalNetwork, Outputs
 
@@ -19,23 +19,17 @@ CLASSES, BATCH = 4, 6
 FIRST = BudgetEpoch(0, 100)
 
 
-def configured(**settings: object) -> Config:
-    small = {"model.encoder": "resnet10", "model.width": 4}
-    return Config().updated(small | {k.replace("__", "."): v for k, v in settings.items()}, "test")
-
-
 def forwarded(
     config: Config, name: str, leader: str = "audio"
 ) -> tuple[MultimodalNetwork, Method, Outputs, Batch]:
-    """A network run on a batch whose labels are what `leader`'s half of the fusion believes."""
+    """A network run on a batch whose labels are the classes that `leader` contributes most to."""
     torch.manual_seed(0)
-    method = build_objective(name, config, BATCH)
-    network = MultimodalNetwork(config.model, CLASSES, method.probes)
-    frames, audio = torch.randn(BATCH, 2, 3, 32, 32), torch.randn(BATCH, 1, 33, 20)
-    outputs = network(frames, audio)
-    assert outputs.parts is not None
-    labels = outputs.parts[leader == "visual"].argmax(dim=1)
-    return network, method, outputs, Batch(torch.arange(BATCH), labels, frames, audio)
+    network = network_for(name, config, CLASSES)
+    method = built(name, config, BATCH, network)
+    inputs = {"visual": torch.randn(BATCH, 2, 3, 32, 32), "audio": torch.randn(BATCH, 1, 33, 20)}
+    outputs = network(inputs)
+    labels = outputs.contributions[leader].argmax(dim=1)
+    return network, method, outputs, batch_of(torch.arange(BATCH), labels, inputs)
 
 
 def gradients(network: nn.Module) -> dict[str, Tensor]:
@@ -46,7 +40,7 @@ def ratio64(outputs: Outputs, labels: Tensor) -> float:
     """rho_a of the batch."""
     p = [
         torch.softmax(part.detach().double(), dim=1).numpy()[np.arange(BATCH), labels]
-        for part in outputs.parts or ()
+        for part in (outputs.contributions["audio"], outputs.contributions["visual"])
     ]
     return float(p[0].sum() / p[1].sum())
 
@@ -58,7 +52,7 @@ def test_joints_probes_leave_the_encoders_and_the_fusion_alone():
     alone = torch.autograd.grad(fused, list(named.values()), retain_graph=True, allow_unused=True)
     method.loss(outputs, batch).backward()
     for (name, parameter), reference in zip(named.items(), alone, strict=True):
-        if "_head" in name:
+        if name.startswith("heads."):
             assert reference is None
             assert parameter.grad.abs().sum() > 0
         else:
@@ -67,7 +61,7 @@ def test_joints_probes_leave_the_encoders_and_the_fusion_alone():
 
 def test_joint_heads_do_reach_the_encoders():
     network, method, outputs, batch = forwarded(configured(), "joint-heads")
-    encoder = list(network.visual_encoder.parameters())
+    encoder = list(network.encoders["visual"].parameters())
     alone = torch.autograd.grad(F.cross_entropy(outputs.fused, batch.labels), encoder, retain_graph=True)
     method.loss(outputs, batch).backward()
     assert any(not torch.allclose(p.grad, g) for p, g in zip(encoder, alone, strict=True))
@@ -76,7 +70,7 @@ def test_joint_heads_do_reach_the_encoders():
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
 def test_ogms_loss_is_joints(name):
     _, method, outputs, batch = forwarded(configured(), name)
-    joint = build_objective("joint", configured(), BATCH)
+    joint = built("joint", configured(), BATCH)
     assert method.loss(outputs, batch).item() == joint.loss(outputs, batch).item()
 
 
@@ -88,13 +82,13 @@ def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fu
     network, method, outputs, batch = forwarded(config, "ogm", leader)
     method.loss(outputs, batch).backward()
     before = gradients(network)
-    method.after_backward(network, outputs, FIRST, torch.Generator())
+    method.edit_gradients(GradientStep(network, FIRST))
     rho = ratio64(outputs, batch.labels)
     rho = rho if leader == "audio" else 1 / rho
     assert rho > 1
     modulated = 0
     for name, after in gradients(network).items():
-        if name.startswith(f"{leader}_encoder") and after.dim() == 4:
+        if name.startswith(f"encoders.{leader}.") and after.dim() == 4:
             modulated += 1
             expected = before[name].double() * (1 - np.tanh(alpha * rho))
             torch.testing.assert_close(after.double(), expected, rtol=1e-5, atol=1e-12)
@@ -108,11 +102,11 @@ def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
     network, method, outputs, batch = forwarded(config, "ogm-ge")
     method.loss(outputs, batch).backward()
     before = gradients(network)
-    method.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(1))
-    factor = 1 - np.tanh(config.ogm.alpha * ratio64(outputs, batch.labels))
+    method.edit_gradients(GradientStep(network, FIRST, torch.Generator().manual_seed(1)))
+    factor = 1 - np.tanh(config.method_settings("ogm-ge").alpha * ratio64(outputs, batch.labels))
     drawn = {"audio": [], "visual": []}
     for name, after in gradients(network).items():
-        modality = name.split("_encoder")[0]
+        modality = name.removeprefix("encoders.").split(".")[0]
         if modality in drawn and after.dim() == 4:
             scaled = before[name] * (factor if modality == "audio" else 1.0)
             noise = (after - scaled) / before[name].std()
@@ -132,8 +126,8 @@ def test_ge_is_reproducible_by_its_generator():
         network, method, outputs, batch = forwarded(configured(), "ogm-ge")
         method.loss(outputs, batch).backward()
         torch.manual_seed(len(found))  # the global generator has no say
-        method.after_backward(network, outputs, FIRST, torch.Generator().manual_seed(seed))
-        found.append(network.audio_encoder.conv1.weight.grad)
+        method.edit_gradients(GradientStep(network, FIRST, torch.Generator().manual_seed(seed)))
+        found.append(network.encoders["audio"].conv1.weight.grad)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -154,14 +148,14 @@ def test_ge_is_reproducible_by_its_generator():
 )
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
 def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window, budget, modulated):
-    config = configured(**{f"ogm.{key}": value for key, value in window.items()})
+    config = configured(**{f"{name}.{key}": value for key, value in window.items()})
     network, method, outputs, batch = forwarded(config, name)
     method.loss(outputs, batch).backward()
     before = gradients(network)
     changed = []
     for index in range(budget):
         epoch = BudgetEpoch(index, budget)
-        method.after_backward(network, outputs, epoch, torch.Generator())
+        method.edit_gradients(GradientStep(network, epoch))
         if any(not torch.equal(after, before[name]) for name, after in gradients(network).items()):
             changed.append(index)
         assert method.epoch_record(epoch) == {"modulated": index in modulated}
@@ -172,8 +166,8 @@ def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window
 
 @pytest.mark.parametrize("fusion", ["film", "gated"])
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
-def test_ogm_refuses_a_fusion_without_halves(name, fusion):
+def test_ogm_refuses_a_fusion_without_contributions(name, fusion):
     with pytest.raises(UsageError, match=fusion) as caught:
-        build_objective(name, configured(model__fusion=fusion), BATCH)
+        built(name, configured(model__fusion=fusion), BATCH)
     assert caught.value.exit_code == ExitCode.USAGE
     assert "concat" in caught.value.hint

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.methods import CLASSES, HEADS, ScoredEpoch, batch_of, built, configured, outputs_of
 
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.gap.scores import Scores
-from mgap_cli.methods import build_objective
 from mgap_cli.methods.adaptive import Adaptive, _shift_kl
 from mgap_cli.model.network import Outputs
 
-SAMPLES, BATCH, CLASSES = 40, 12, 5
+SAMPLES, BATCH = 40, 12
 STRONG = {
     "adaptive.alpha": 1.7,
     "adaptive.beta": 2.3,
@@ -25,26 +25,22 @@ STRONG = {
     "adaptive.lambda_shift": 3.1,
 }
 VARIANTS = list(
-    itertools.product(("absolute", "signed"), ("log", "probability"), ("squared", "kl"), ("weak", "both"))
+    itertools.product(("absolute", "signed"), ("log", "probability"), ("squared", "kl"), ("leading", "none"))
 )
-
-
-def configured(**settings: Any) -> Config:
-    return Config().updated({k.replace("__", "."): v for k, v in settings.items()}, "test")
 
 
 def made(seed: int = 0) -> tuple[Outputs, Batch]:
     generator = torch.Generator().manual_seed(seed)
     logits = (2 * torch.randn(BATCH, CLASSES, generator=generator) for _ in range(3))
-    outputs = Outputs(*(z.requires_grad_() for z in logits), parts=None)
+    outputs = outputs_of(*(z.requires_grad_() for z in logits))
     index = torch.randperm(SAMPLES, generator=generator)[:BATCH]
     labels = torch.randint(CLASSES, (BATCH,), generator=generator)
-    return outputs, Batch(index, labels, torch.empty(0), torch.empty(0))
+    return outputs, batch_of(index, labels)
 
 
 def adaptive(config: Config, seed: int = 0) -> Adaptive:
     """An adaptive method that has had a fit: any posteriors, a balanced component."""
-    method = build_objective("adaptive", config, SAMPLES)
+    method = built("adaptive", config, SAMPLES)
     assert isinstance(method, Adaptive)
     method.posterior.copy_(torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed + 100)))
     method.balanced_mean.fill_(0.13)
@@ -64,16 +60,16 @@ def ce64(z: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
 
 def adaptive64(config: Config, method: Adaptive, outputs: Outputs, batch: Batch) -> float:
     """The formula of the module's docstring, term by term."""
-    o, y = config.adaptive, batch.labels
+    o, y = config.method_settings("adaptive"), batch.labels
     r = method.posterior.numpy().astype(np.float64)[batch.index.numpy()]
     mu, sd = float(method.balanced_mean), float(method.balanced_sd)
-    signed = np.exp(-ce64(outputs.audio, y)) - np.exp(-ce64(outputs.visual, y))
+    signed = np.exp(-ce64(outputs.unimodal["audio"], y)) - np.exp(-ce64(outputs.unimodal["visual"], y))
     u = np.abs(signed)
     w = 1 + o.alpha * (1 - r)
     w *= len(w) / w.sum()
     total = np.mean(w * ce64(outputs.fused, y))
-    total += ce64(outputs.audio, y).mean() + ce64(outputs.visual, y).mean()
-    nats = np.abs(ce64(outputs.audio, y) - ce64(outputs.visual, y))
+    total += ce64(outputs.unimodal["audio"], y).mean() + ce64(outputs.unimodal["visual"], y).mean()
+    nats = np.abs(ce64(outputs.unimodal["audio"], y) - ce64(outputs.unimodal["visual"], y))
     total += o.lambda_gap * np.mean((1 + o.beta * r) * (nats if o.gap_scale == "log" else u))
     x = u if config.gap.kind == "absolute" else signed
     if o.shift == "squared":
@@ -86,29 +82,32 @@ def adaptive64(config: Config, method: Adaptive, outputs: Outputs, batch: Batch)
 @pytest.mark.parametrize(
     ("name", "heads"),
     [
-        ("joint", ("fused", "audio", "visual")),  # the last two reach the probes only
-        ("joint-heads", ("fused", "audio", "visual")),
-        ("unimodal-audio", ("audio",)),
-        ("unimodal-visual", ("visual",)),
+        ("joint", HEADS),  # the last two reach the probes only
+        ("joint-heads", HEADS),
+        ("unimodal", ("audio",)),
+        ("unimodal", ("visual",)),
     ],
 )
-def test_plain_objectives_equal_the_reference(name, heads):
+def test_plain_methods_equal_the_reference(name, heads):
     outputs, batch = made()
-    loss = build_objective(name, Config(), SAMPLES).loss(outputs, batch)
-    expected = sum(ce64(outputs.head(h), batch.labels).mean() for h in heads)
+    own = {"unimodal.modality": heads[0]} if name == "unimodal" else {}
+    method = built(name, configured(**own), SAMPLES)
+    assert method.heads == heads
+    loss = method.loss(outputs, batch)
+    expected = sum(ce64(outputs.logits[h], batch.labels).mean() for h in heads)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_joint_with_decomposed_logits_is_the_fused_cross_entropy_alone():
     outputs, batch = made()
-    loss = build_objective("joint", configured(model__unimodal="decomposed"), SAMPLES).loss(outputs, batch)
+    loss = built("joint", configured(model__unimodal="decomposed"), SAMPLES).loss(outputs, batch)
     assert loss.item() == pytest.approx(ce64(outputs.fused, batch.labels).mean(), rel=1e-6)
 
 
 @pytest.mark.parametrize("coefficients", [{}, STRONG], ids=["defaults", "others"])
-@pytest.mark.parametrize(("kind", "scale", "shift", "pull"), VARIANTS)
-def test_adaptive_equals_the_reference(kind, scale, shift, pull, coefficients):
-    settings = {"gap_scale": scale, "shift": shift, "pull": pull}
+@pytest.mark.parametrize(("kind", "scale", "shift", "stop_gradient"), VARIANTS)
+def test_adaptive_equals_the_reference(kind, scale, shift, stop_gradient, coefficients):
+    settings = {"gap_scale": scale, "shift": shift, "stop_gradient": stop_gradient}
     config = configured(gap__kind=kind, **{f"adaptive.{k}": v for k, v in settings.items()}, **coefficients)
     for seed in range(3):
         outputs, batch = made(seed)
@@ -129,8 +128,11 @@ def test_fusion_weights_have_mean_one(alpha):
     # Fused logits of 0 cost log(C) a sample, whatever the weights: their mean is what multiplies it.
     outputs, batch = made()
     config = configured(adaptive__alpha=alpha, adaptive__lambda_gap=0, adaptive__lambda_shift=0)
-    level = Outputs(torch.zeros(BATCH, CLASSES), outputs.audio, outputs.visual, None)
-    unimodal = ce64(outputs.audio, batch.labels).mean() + ce64(outputs.visual, batch.labels).mean()
+    level = outputs_of(torch.zeros(BATCH, CLASSES), outputs.unimodal["audio"], outputs.unimodal["visual"])
+    unimodal = (
+        ce64(outputs.unimodal["audio"], batch.labels).mean()
+        + ce64(outputs.unimodal["visual"], batch.labels).mean()
+    )
     assert adaptive(config).loss(level, batch).item() - unimodal == pytest.approx(np.log(CLASSES), rel=1e-5)
 
 
@@ -139,33 +141,31 @@ def test_fusion_weights_favour_balanced_samples():
     method = adaptive(configured(adaptive__alpha=1))
     method.posterior.copy_(torch.linspace(0, 1, SAMPLES))
     level = torch.zeros(BATCH, CLASSES, requires_grad=True)
-    method.loss(Outputs(level, outputs.audio, outputs.visual, None), batch).backward()
-    pull = level.grad.norm(dim=1)[batch.index.argsort()]  # by rising posterior
-    assert (pull.diff() < 0).all()
-    assert pull[0] / pull[-1] == pytest.approx(
+    method.loss(outputs_of(level, outputs.unimodal["audio"], outputs.unimodal["visual"]), batch).backward()
+    weight = level.grad.norm(dim=1)[batch.index.argsort()]  # by rising posterior
+    assert (weight.diff() < 0).all()
+    assert weight[0] / weight[-1] == pytest.approx(
         float((2 - method.posterior[batch.index].min()) / (2 - method.posterior[batch.index].max()))
     )
 
 
-def steering(
-    objective_settings: dict[str, Any], seed: int
-) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
+def steering(settings: dict[str, Any], seed: int) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
     """Gradients (audio, visual) that the gap and shift terms add to those of the loss without them."""
     outputs, batch = made(seed)
     gradients = []
     for strength in (1.0, 0.0):
-        config = configured(
-            **objective_settings, adaptive__lambda_gap=strength, adaptive__lambda_shift=strength
-        )
+        config = configured(**settings, adaptive__lambda_gap=strength, adaptive__lambda_shift=strength)
         loss = adaptive(config, seed).loss(outputs, batch)
-        gradients.append(torch.autograd.grad(loss, (outputs.audio, outputs.visual)))
+        gradients.append(torch.autograd.grad(loss, (outputs.unimodal["audio"], outputs.unimodal["visual"])))
     (with_a, with_v), (without_a, without_v) = gradients
     return with_a - without_a, with_v - without_v, outputs, batch
 
 
 def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
     """(B,): does audio have the higher score of the true class?"""
-    audio_leads = ce64(outputs.audio, batch.labels) < ce64(outputs.visual, batch.labels)
+    audio_leads = ce64(outputs.unimodal["audio"], batch.labels) < ce64(
+        outputs.unimodal["visual"], batch.labels
+    )
     assert 0 < audio_leads.sum() < BATCH
     return torch.from_numpy(audio_leads)
 
@@ -173,7 +173,7 @@ def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["absolute", "signed"])
 @pytest.mark.parametrize("scale", ["log", "probability"])
 @pytest.mark.parametrize("shift", ["squared", "kl"])
-def test_pull_weak_touches_only_the_weaker_modality(kind, scale, shift):
+def test_stop_gradient_leading_touches_only_the_weaker_modality(kind, scale, shift):
     settings = {"gap__kind": kind, "adaptive__gap_scale": scale, "adaptive__shift": shift}
     for seed in range(3):
         audio, visual, outputs, batch = steering(settings, seed)
@@ -184,8 +184,8 @@ def test_pull_weak_touches_only_the_weaker_modality(kind, scale, shift):
         assert (visual[audio_leads].abs().amax(dim=1) > 0).all()
 
 
-def test_pull_both_touches_both():
-    audio, visual, *_ = steering({"adaptive__pull": "both"}, 0)
+def test_stop_gradient_none_touches_both():
+    audio, visual, *_ = steering({"adaptive__stop_gradient": "none"}, 0)
     assert (audio.abs().amax(dim=1) > 0).all()
     assert (visual.abs().amax(dim=1) > 0).all()
 
@@ -198,8 +198,12 @@ def test_the_gap_term_lifts_the_weaker_score():
     audio, visual = (
         b - a
         for a, b in zip(
-            torch.autograd.grad(plain.loss(outputs, batch), (outputs.audio, outputs.visual)),
-            torch.autograd.grad(steered.loss(outputs, batch), (outputs.audio, outputs.visual)),
+            torch.autograd.grad(
+                plain.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])
+            ),
+            torch.autograd.grad(
+                steered.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])
+            ),
             strict=True,
         )
     )
@@ -209,7 +213,7 @@ def test_the_gap_term_lifts_the_weaker_score():
 
 
 def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
-    """With pull = weak its gradient is that of cross-entropy; in probabilities it is next to nothing."""
+    """With stop_gradient = leading its gradient is that of cross-entropy; in probabilities it is next to nothing."""
     labels = torch.tensor([0])
     lost = torch.tensor([[-12.0, 0, 0, 0, 0]])
     sure = torch.tensor([[12.0, 0, 0, 0, 0]])
@@ -218,8 +222,8 @@ def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
         audio, visual = sure.clone().requires_grad_(), lost.clone().requires_grad_()
         weights = {"adaptive__lambda_gap": 1, "adaptive__beta": 0, "adaptive__lambda_shift": 0}
         config = configured(adaptive__gap_scale=scale, **weights)
-        outputs = Outputs(torch.zeros(1, CLASSES), audio, visual, None)
-        adaptive(config).loss(outputs, Batch(torch.tensor([0]), labels, labels, labels)).backward()
+        outputs = outputs_of(torch.zeros(1, CLASSES), audio, visual)
+        adaptive(config).loss(outputs, batch_of(torch.tensor([0]), labels)).backward()
         plain = lost.clone().requires_grad_()
         torch.nn.functional.cross_entropy(plain, labels).backward()
         grads[scale] = (visual.grad - plain.grad, plain.grad)  # what the gap term added
@@ -236,7 +240,7 @@ def test_extreme_posteriors_give_finite_losses_and_gradients(shift, posterior):
     loss = method.loss(outputs, batch)
     loss.backward()
     assert torch.isfinite(loss)
-    assert all(torch.isfinite(outputs.head(h).grad).all() for h in ("fused", "audio", "visual"))
+    assert all(torch.isfinite(outputs.logits[h].grad).all() for h in HEADS)
     if posterior == 0:  # no imbalanced sample: nothing to shift
         without = adaptive(configured(adaptive__shift=shift, adaptive__lambda_shift=0))
         without.posterior.fill_(0)
@@ -254,75 +258,72 @@ def test_the_kl_shift_depends_on_the_ratios_of_the_posteriors_alone(scale):
 
 def test_equal_scores_give_finite_gradients():
     outputs, batch = made()
-    same = outputs.audio.detach().clone().requires_grad_()
-    adaptive(Config()).loss(Outputs(outputs.fused, outputs.audio, same, None), batch).backward()
-    assert torch.isfinite(outputs.audio.grad).all()
+    same = outputs.unimodal["audio"].detach().clone().requires_grad_()
+    adaptive(Config()).loss(outputs_of(outputs.fused, outputs.unimodal["audio"], same), batch).backward()
+    assert torch.isfinite(outputs.unimodal["audio"].grad).all()
     assert torch.isfinite(same.grad).all()
 
 
 def test_bfloat16_logits_are_scored_in_float32():
     outputs, batch = made()
-    half = Outputs(*(outputs.head(h).detach().bfloat16() for h in ("fused", "audio", "visual")), parts=None)
-    exact = Outputs(*(half.head(h).float() for h in ("fused", "audio", "visual")), parts=None)
+    half = outputs_of(*(outputs.logits[h].detach().bfloat16() for h in HEADS))
+    exact = outputs_of(*(half.logits[h].float() for h in HEADS))
     for name in ("joint-heads", "adaptive"):
-        method = build_objective(name, Config(), SAMPLES)
+        method = built(name, configured(), SAMPLES)
         assert method.loss(half, batch).item() == method.loss(exact, batch).item()
 
 
-class Pass:
-    """Stands for the evaluation pass: counts its calls, and returns two clear populations."""
-
-    def __init__(self, index: np.ndarray) -> None:
-        generator = np.random.default_rng(0)
-        gap = np.where(np.arange(len(index)) % 2, generator.normal(0.7, 0.05, len(index)), 0.05)
-        gap = np.clip(gap + generator.normal(0, 0.01, len(index)), 0, 1)
-        self.index, self.calls = index, 0
-        ids, labels = [str(i) for i in index], np.zeros(len(index), dtype=np.int64)
-        self.scores = Scores(ids, ("only",), labels, gap, np.zeros(len(index)))
-
-    def __call__(self) -> tuple[Scores, np.ndarray]:
-        self.calls += 1
-        return self.scores, self.index
+def scored(index: np.ndarray) -> ScoredEpoch:
+    """The first epoch of a stage whose scores have two clear groups."""
+    generator = np.random.default_rng(0)
+    gap = np.where(np.arange(len(index)) % 2, generator.normal(0.7, 0.05, len(index)), 0.05)
+    gap = np.clip(gap + generator.normal(0, 0.01, len(index)), 0, 1)
+    ids, labels = [str(i) for i in index], np.zeros(len(index), dtype=np.int64)
+    return ScoredEpoch(Scores(ids, ("only",), labels, gap, np.zeros(len(index))), index)
 
 
 def test_a_refit_gives_each_sample_its_posterior():
-    score = Pass(np.arange(SAMPLES)[::-2].copy())  # half of the store, in an order of its own
-    method = build_objective("adaptive", Config(), SAMPLES)
-    lines = method.on_epoch_start(0, score)
-    mixture, _ = fit_mixture(score.scores.gap, Config().gap)
+    context = scored(np.arange(SAMPLES)[::-2].copy())  # half of the store, in an order of its own
+    method = built("adaptive", configured(), SAMPLES)
+    lines = method.on_epoch_start(context)
+    mixture, _ = fit_mixture(context.given.gap, Config().gap)
     posterior = method.posterior.numpy()
-    np.testing.assert_allclose(posterior[score.index], mixture.posterior(score.scores.gap), atol=1e-6)
-    np.testing.assert_array_equal(np.delete(posterior, score.index), 0.0)
+    np.testing.assert_allclose(posterior[context.index], mixture.posterior(context.given.gap), atol=1e-6)
+    np.testing.assert_array_equal(np.delete(posterior, context.index), 0.0)
     assert float(method.balanced_mean) == pytest.approx(mixture.means[0])
     assert float(method.balanced_sd) == pytest.approx(mixture.sds[0])
     assert "balanced" in lines[0]
 
 
 def test_refit_every():
-    score = Pass(np.arange(SAMPLES))
-    method = build_objective("adaptive", configured(adaptive__refit_every=3), SAMPLES)
+    context = scored(np.arange(SAMPLES))
+    method = built("adaptive", configured(adaptive__refit_every=3), SAMPLES)
     calls = []
     for epoch in range(7):
-        lines = method.on_epoch_start(epoch, score)
-        calls.append(score.calls)
+        context.epoch = epoch
+        lines = method.on_epoch_start(context)
+        calls.append(context.calls)
         assert bool(lines) == (epoch in (0, 3, 6))
     assert calls == [1, 1, 1, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("source", ["pass", "online"])
 def test_scores_come_from_a_pass_or_from_training(source):
-    score = Pass(np.arange(SAMPLES))
-    method = build_objective("adaptive", configured(adaptive__scores=source), SAMPLES)
-    method.on_epoch_start(0, score)
-    assert score.calls == 1  # nothing has been trained yet
+    context = scored(np.arange(SAMPLES))
+    method = built("adaptive", configured(adaptive__scores=source), SAMPLES)
+    method.on_epoch_start(context)
+    assert context.calls == 1  # nothing has been trained yet
     before = method.posterior.clone()
     outputs, batch = made()
     method.loss(outputs, batch)
-    method.on_epoch_start(1, score)
-    assert score.calls == (1 if source == "online" else 2)
+    context.epoch = 1
+    method.on_epoch_start(context)
+    assert context.calls == (1 if source == "online" else 2)
     if source == "pass":
         return
-    gap = np.exp(-ce64(outputs.audio, batch.labels)) - np.exp(-ce64(outputs.visual, batch.labels))
+    gap = np.exp(-ce64(outputs.unimodal["audio"], batch.labels)) - np.exp(
+        -ce64(outputs.unimodal["visual"], batch.labels)
+    )
     np.testing.assert_allclose(method.online_gap[batch.index].numpy(), gap, atol=1e-6)
     mixture, _ = fit_mixture(method.online_gap[batch.index].double().numpy(), Config().gap)
     expected = before.numpy().copy()
@@ -332,12 +333,12 @@ def test_scores_come_from_a_pass_or_from_training(source):
 
 def test_what_adaptive_remembers_travels_in_its_state():
     outputs, batch = made()
-    method = build_objective("adaptive", Config(), SAMPLES)
-    method.on_epoch_start(0, Pass(np.arange(SAMPLES)))
+    method = built("adaptive", configured(), SAMPLES)
+    method.on_epoch_start(scored(np.arange(SAMPLES)))
     loss = method.loss(outputs, batch)
     state = method.state_dict()
     assert set(state) == {"posterior", "online_gap", "balanced_mean", "balanced_sd", "components", "fitted"}
-    restored = build_objective("adaptive", Config(), SAMPLES)
+    restored = built("adaptive", configured(), SAMPLES)
     assert restored.loss(outputs, batch) != loss
     restored.load_state_dict(state)
     assert restored.loss(outputs, batch) == loss

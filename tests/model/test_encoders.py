@@ -74,9 +74,9 @@ def test_weight_file_with_one_channel_sums_the_first_convolution(published, weig
 def test_the_network_takes_weight_files_for_either_modality(published, weights):
     network = MultimodalNetwork(ModelConfig(audio_weights=str(weights), visual_weights=str(weights)), 3)
     first = published.conv1.weight
-    assert torch.equal(network.visual_encoder.conv1.weight, first)
-    torch.testing.assert_close(network.audio_encoder.conv1.weight, first.sum(dim=1, keepdim=True))
-    assert torch.equal(network.audio_encoder.layer4[1].conv2.weight, published.layer4[1].conv2.weight)
+    assert torch.equal(network.encoders["visual"].conv1.weight, first)
+    torch.testing.assert_close(network.encoders["audio"].conv1.weight, first.sum(dim=1, keepdim=True))
+    assert torch.equal(network.encoders["audio"].layer4[1].conv2.weight, published.layer4[1].conv2.weight)
 
 
 def write_text(path: Path, _) -> None:

@@ -27,7 +27,7 @@ def measures_of_model(
 ) -> list[Measure]:
     """Return every measure of a checkpoint on a split; see each one's module for source and formula.
 
-    unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another method,
+    unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another head,
     UnfitError if it was trained on another store.
     """
     bootstrap = _bootstrap(config)
@@ -95,11 +95,11 @@ def unimodal_paths(words: Sequence[str]) -> dict[str, Path]:
 
 def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -> BoolArray:
     other = open_trained(path, model.device, model.store.path)
-    wanted, method = f"unimodal-{modality}", other.content["method"]
-    if method != wanted:
+    if other.heads != (modality,):
         raise UsageError(
-            f"--unimodal {modality}={path}: its method was {method}, not {wanted}.",
-            f"Train one: mgap warmup {model.store.path} --method {wanted}",
+            f"--unimodal {modality}={path}: it was trained with {other.content['method']} on "
+            f"{' and '.join(other.heads)}, not on {modality} alone.",
+            f"Train one: mgap train {model.store.path} --method unimodal --set unimodal.modality={modality}",
         )
     found = other.predict(split)
     return np.asarray(found.probabilities[modality].argmax(axis=1) == found.labels)
