@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,11 +13,6 @@ from mgap_cli.commands._stage import default_run
 from mgap_cli.commands.prepare import split_option
 from mgap_cli.output import Sink, printable
 from mgap_cli.processes import refuse_many
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from mgap_cli.data.store import Store
 
 
 @options.with_settings(options.OPTIMISATION, options.NETWORK, options.MACHINE)
@@ -51,6 +46,7 @@ def run(
     from mgap_cli.data.store import is_store, open_store
     from mgap_cli.runs.layout import require_run_folder
     from mgap_cli.training.distributed import writing
+    from mgap_cli.workflow.whole_run import train_and_evaluate
 
     sink = Sink(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
@@ -86,32 +82,5 @@ def run(
                 allow_skips=allow_skips,
             )
         assert prepared is not None
-        document, shown = _train_and_judge(prepared, resolved, target, sink, force)
+        document, shown = train_and_evaluate(prepared, resolved, target, sink, force)
     sink.result(document, *shown)
-
-
-def _train_and_judge(
-    store: Store, config: configuration.Config, folder: Path, sink: Sink, force: bool
-) -> tuple[dict[str, Any], list[RenderableType]]:
-    from mgap_cli.commands.evaluate import judge
-    from mgap_cli.report.documents import gap_summary
-    from mgap_cli.runs.checkpoint import load_checkpoint
-    from mgap_cli.training.device import choose_scoring_device
-    from mgap_cli.training.trained_model import open_trained
-    from mgap_cli.workflow.gap_analysis import analyse_and_keep
-    from mgap_cli.workflow.gap_views import overview
-    from mgap_cli.workflow.stages import execute, plan_adapt, plan_warmup
-
-    warm = execute(plan_warmup(store, config, folder), sink, force)
-    device = choose_scoring_device(config.runtime.device, sink)
-    model = open_trained(warm, device, store.path)
-    fits = analyse_and_keep(model, "train", config, sink, plot=True)
-    adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
-    verdict, shown = judge([model, open_trained(adapted, device, store.path)], "test", config)
-    document = {
-        "schema": "mgap.run/2",
-        "run": str(folder),
-        "gap": gap_summary(warm, "train", fits),
-        "evaluation": verdict,
-    }
-    return document, [*overview(fits, "train"), *shown]

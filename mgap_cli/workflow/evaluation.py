@@ -1,0 +1,171 @@
+"""The evaluation of checkpoints: chosen, scored, compared, and left as evaluate.json and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgap_cli.output import Sink
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgap_cli.config import Config
+    from mgap_cli.evaluation.evaluate import Judgement
+    from mgap_cli.evaluation.seeds import RunGroup
+    from mgap_cli.training.trained_model import TrainedModel
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate. by: columns of clips.csv to break accuracy down by."""
+
+    split: str = "test"
+    by: tuple[str, ...] = ()
+    robustness: bool = False
+    plot: bool = False
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[Path],
+    request: EvaluationRequest,
+    config: Config,
+    store: Path | None,
+    sink: Sink,
+    settings_file: Path | None = None,
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Evaluate checkpoint files under the lock of their run folders; return the document and the tables.
+
+    store: the data, if not where the checkpoints say. settings_file: an input that no output may replace.
+    """
+    from mgap_cli.evaluation.robustness import conditions
+    from mgap_cli.files import ensure_outputs_allowed
+    from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.distributed import writing
+    from mgap_cli.training.trained_model import open_trained
+
+    chosen = _chosen(_present(checkpoints), sink)
+    outputs = _outputs(chosen, request)
+    ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
+    device = choose_scoring_device(config.runtime.device, sink)
+    models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
+    passes = len(chosen) * (1 + request.robustness * len(conditions(config.evaluate)))
+    with ExitStack() as stack:
+        for folder in dict.fromkeys(path.parent for path in outputs):
+            stack.enter_context(writing(folder, config.runtime.device, sink))
+        progress = stack.enter_context(sink.progress("evaluate", passes, "passes"))
+        numbers = count(1)
+        return judge(models, request, config, sink, lambda: progress(next(numbers)))
+
+
+def judge(
+    models: Iterable[TrainedModel],
+    request: EvaluationRequest,
+    config: Config,
+    sink: Sink,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Evaluate models; leave evaluate.json beside the last, and return the document and the tables.
+
+    tick: called after each pass over the split.
+    """
+    from mgap_cli.evaluation.evaluate import evaluate
+    from mgap_cli.evaluation.seeds import compare_checkpoints, grouped, over_seeds, several_seeds
+    from mgap_cli.files import file_digest, write_json
+    from mgap_cli.report.documents import evaluation_document
+    from mgap_cli.report.tables import evaluation as tables
+
+    judged = evaluate(models, request.split, config, request.by, request.robustness, tick)
+    evaluations = [j.evaluation for j in judged]
+    groups, warnings = grouped(evaluations, [j.config for j in judged])
+    for warning in warnings:
+        sink.warn(warning)
+    several = several_seeds(groups)
+    comparisons = compare_checkpoints(groups, evaluations, config.evaluate)
+    by_seed = over_seeds(groups, evaluations) if several else []
+    document = evaluation_document(judged, comparisons, groups, by_seed)
+    document["sha256"] = {str(j.path): file_digest(j.path) for j in judged}  # tells whether it is outdated
+    write_json(_document_path(judged[-1].path), document)
+    _draw(judged, groups, request, sink)
+
+    shown = [tables.group_table(groups, evaluations)] if several else []
+    if several and len(groups) > 1:
+        shown.append(tables.seed_comparison_table(by_seed, groups, config.evaluate.confidence))
+    shown += [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
+    if comparisons:
+        shown.append(tables.comparison_table(comparisons, evaluations))
+    shown.append(tables.per_class_table(judged, groups))
+    shown += [tables.by_table(judged, groups, place) for place in range(len(judged[0].by))]
+    if request.robustness:
+        shown.append(tables.robustness_table(judged, groups))
+    return document, shown
+
+
+def _chosen(checkpoints: Sequence[Path], sink: Sink) -> list[Path]:
+    """Return the checkpoints without the working files of stages whose own checkpoint is among them.
+
+    A shell's RUN/*.pt gives RUN/adapt-last.pt, from which training resumes, before RUN/adapt.pt.
+    """
+    given = {path.resolve() for path in checkpoints}
+    kept = []
+    for path in checkpoints:
+        stage = path.stem.removesuffix("-last").removesuffix("-best")
+        own = path.with_name(f"{stage}{path.suffix}")
+        if own.name != path.name and own.resolve() in given:
+            sink.log(f"left out {path}: {own.name} is given too, and is the epoch that the stage chose")
+        else:
+            kept.append(path)
+    return kept
+
+
+def _document_path(last: Path) -> Path:
+    return last.with_name("evaluate.json")
+
+
+def _plot_paths(checkpoint: Path) -> tuple[Path, Path]:
+    """Return where a checkpoint's confusion matrices and its reliability are drawn."""
+    stem = f"evaluate-{checkpoint.stem}"
+    return checkpoint.with_name(f"{stem}-confusion.png"), checkpoint.with_name(f"{stem}-calibration.png")
+
+
+def _robustness_path(last: Path) -> Path:
+    return last.with_name("evaluate-robustness.png")
+
+
+def _outputs(checkpoints: Sequence[Path], request: EvaluationRequest) -> list[Path]:
+    """Return every file that the evaluation will write."""
+    last = checkpoints[-1]
+    outputs = [_document_path(last), *([_robustness_path(last)] if request.robustness else [])]
+    for path in {path.resolve(): path for path in checkpoints}.values() if request.plot else ():
+        outputs += _plot_paths(path)
+    return outputs
+
+
+def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
+    """Return the paths; UnfitError for one that is missing, before any time is spent on the others."""
+    from mgap_cli.runs.checkpoint import load_checkpoint
+
+    for path in checkpoints:
+        if not path.is_file():
+            load_checkpoint(path)
+    return checkpoints
+
+
+def _draw(
+    judged: Sequence[Judgement], groups: Sequence[RunGroup], request: EvaluationRequest, sink: Sink
+) -> None:
+    from mgap_cli.report.figures import evaluation as plots
+    from mgap_cli.report.figures.gap import write_png
+    from mgap_cli.report.tables.evaluation import contenders
+
+    for j in {j.path.resolve(): j for j in judged}.values() if request.plot else ():
+        confusion, calibration = _plot_paths(j.path)
+        write_png(plots.confusion_figure(j.evaluation), confusion, sink)
+        write_png(plots.reliability_figure(j.evaluation), calibration, sink)
+    if request.robustness:
+        curves = plots.robustness_figure(contenders(judged, groups))
+        write_png(curves, _robustness_path(judged[-1].path), sink)
