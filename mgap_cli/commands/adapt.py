@@ -76,11 +76,10 @@ def adapt(
 
     Settings that are not given are those that the warm-up was trained with.
     """
-    from mgap_cli.runs.checkpoint import config_of
     from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 
     sink = Sink(json, quiet)
-    content, opened = open_for_adapt(checkpoint, store)
-    resolved = given.over(config_of(content, checkpoint))
-    plan = plan_adapt(checkpoint, content, opened, resolved, output or checkpoint.parent)
+    parent, opened = open_for_adapt(checkpoint, store)
+    resolved = given.over(parent.config)
+    plan = plan_adapt(checkpoint, parent, opened, resolved, output or checkpoint.parent)
     run_stage(plan, sink, force=force, dry_run=dry_run)

@@ -168,9 +168,9 @@ def analyze_gap(
         return
     if modalities:
         raise UsageError("--modalities is for files of scores: a checkpoint has audio and visual.")
-    from mgap_cli.runs.checkpoint import config_of, load_checkpoint
+    from mgap_cli.runs.checkpoint import load_checkpoint
 
-    resolved = resolved_over(config_of(load_checkpoint(first), first))
+    resolved = resolved_over(load_checkpoint(first).config)
     chosen = split or DEFAULT_SPLIT
     if len(inputs) > 1:
         movement.movement(

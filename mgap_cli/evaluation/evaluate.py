@@ -76,8 +76,8 @@ def evaluate(
             config=config.evaluate,
             name=str(model.path),
             split=split,
-            stage=model.content["stage"],
-            method=model.content["method"],
+            stage=model.checkpoint.stage,
+            method=model.checkpoint.method,
             seed=str(model.config.train.seed),
             posterior=mixture.posterior(scores.gap) if both and mixture is not None else None,
         )
@@ -86,7 +86,7 @@ def evaluate(
             for column in dict.fromkeys(by)
         ]
         measured = sweep(model, split, found, config.evaluate, tick) if robustness else []
-        chosen = " (selected on test)" if model.content["selected"].get("on") == "test" else ""
+        chosen = " (selected on test)" if model.checkpoint.selected.get("on") == "test" else ""
         evaluation = replace(evaluation, name=f"{model.path}{chosen}")
         judged.append(Judgement(model.path, model.config, evaluation, columns, measured))
     return _named(judged)

@@ -20,12 +20,14 @@ A checkpoint is a dict with these keys:
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
 import shutil
 import sys
 import warnings
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,54 @@ _PLAIN = (str, int, float, bool, type(None))
 _MOST_VALUES = 10_000_000  # of history and configuration; more is no checkpoint of ours
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` atomically. MgapError if the folder cannot be written or the disk is full."""
+@dataclass(frozen=True)
+class TrainedStore:
+    """The store that a checkpoint was trained on: where it was, its name and its fingerprint."""
+
+    path: str
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, validated once when it is read. The module's docstring describes the fields.
+
+    model: tensors on the CPU, by name. loop: what the trainer needs to continue; it validates this itself.
+    """
+
+    stage: str
+    method: str
+    heads: tuple[str, ...]
+    plugins: dict[str, Plugin]
+    parent_digest: str
+    config: Config
+    classes: tuple[str, ...]
+    store: TrainedStore
+    model: dict[str, torch.Tensor]
+    epoch: int
+    step: int
+    spent: int
+    history: list[dict[str, Any]]
+    selected: dict[str, Any]
+    loop: dict[str, Any]
+
+    def network_state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the network, by their names in it."""
+        prefix = "network."
+        return {k.removeprefix(prefix): v for k, v in self.model.items() if k.startswith(prefix)}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically. MgapError if the folder cannot be written or the disk is full."""
+    content = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
+    content |= {
+        "heads": list(checkpoint.heads),
+        "plugins": {role: dataclasses.asdict(plugin) for role, plugin in checkpoint.plugins.items()},
+        "config": checkpoint.config.to_dict(),
+        "classes": list(checkpoint.classes),
+        "store": dataclasses.asdict(checkpoint.store),
+    }
     content = {key: value if key == "model" else _interned(value) for key, value in content.items()}
     try:
         with atomic_write(path, checkpoint=True) as file:
@@ -102,8 +150,8 @@ def _interned(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content, on the CPU.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and validate a checkpoint; its tensors are on the CPU.
 
     Raises UnfitError if the file is missing, cut short, not a checkpoint of ours, or holds anything but
     tensors and plain values (unpickling never runs code); and, with its name, for a field that is missing
@@ -126,8 +174,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     unfit = _unfit_fields(content)
     if unfit:
         raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
-    _require_method(content, path)
-    return content
+    plugins = _required_plugins(content, path)
+    return Checkpoint(
+        stage=content["stage"],
+        method=content["method"],
+        heads=tuple(content["heads"]),
+        plugins=plugins,
+        parent_digest=content["parent_digest"],
+        config=_config_of(content, path),
+        classes=tuple(content["classes"]),
+        store=TrainedStore(**{key: content["store"][key] for key in _STORE_KEYS}),
+        model=content["model"],
+        epoch=content["epoch"],
+        step=content["step"],
+        spent=content["spent"],
+        history=content["history"],
+        selected=content["selected"],
+        loop=content["loop"],
+    )
 
 
 def _unpickled(path: Path, retrain: str) -> Any:
@@ -184,15 +248,17 @@ def _equals(value: object, expected: object) -> bool:
     return type(value) is type(expected) and value == expected  # tensors compare element by element
 
 
-def _require_method(content: dict[str, Any], path: Path) -> None:
-    """Load the checkpoint's method, so that its settings are known.
+def _required_plugins(content: dict[str, Any], path: Path) -> dict[str, Plugin]:
+    """Load the checkpoint's method, so that its settings are known; return the user's own files.
 
     Raises UnfitError if it is not one of ours, or if the user's own file is missing or has changed since.
     """
     try:
-        for recorded in content["plugins"].values():
-            Plugin(**recorded).require_unchanged(path)
+        plugins = {role: Plugin(**recorded) for role, recorded in content["plugins"].items()}
+        for plugin in plugins.values():
+            plugin.require_unchanged(path)
         load_method(content["method"])
+        return plugins
     except UnfitError:
         raise
     except (UsageError, OSError, *MALFORMED) as error:
@@ -233,7 +299,7 @@ def _is_whole(value: object) -> bool:
     return value.device.type == "cpu" and value.untyped_storage().nbytes() >= size
 
 
-def config_of(content: dict[str, Any], path: Path) -> Config:
+def _config_of(content: dict[str, Any], path: Path) -> Config:
     """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours."""
     try:
         return from_dict(content["config"], str(path))
@@ -242,21 +308,24 @@ def config_of(content: dict[str, Any], path: Path) -> Config:
         raise UnfitError(reason_of(error.message), hint) from error
 
 
-def matching_store(content: dict[str, Any], path: Path, store: Path | None) -> Store:
-    """Open the store that a checkpoint was trained on; UnfitError if it is gone or another one."""
-    recorded = content["store"]
-    folder = store or Path(recorded["path"])
+def matching_store(checkpoint: Checkpoint, path: Path, store: Path | None) -> Store:
+    """Open the store that a checkpoint, read from `path`, was trained on.
+
+    store: where it is now, if not where the checkpoint says. Raises UnfitError if it is gone or another one.
+    """
+    recorded = checkpoint.store
+    folder = store or Path(recorded.path)
     if store is None and not is_store(folder):
         raise UnfitError(
             f"{path}: its store is not at {folder} any more.", "Say where it is with --store FOLDER."
         )
     opened = open_store(folder)
-    if opened.fingerprint != recorded["fingerprint"]:
+    if opened.fingerprint != recorded.fingerprint:
         raise UnfitError(
-            f"{path}: trained on another data set ({recorded['name']}) than {folder} holds ({opened.name}).",
+            f"{path}: trained on another data set ({recorded.name}) than {folder} holds ({opened.name}).",
             "Give the store it was trained on with --store FOLDER.",
         )
-    if content["classes"] != list(opened.classes):
+    if checkpoint.classes != opened.classes:
         raise UnfitError(
             f"{path}: its class names, or their order, are not those of the store {folder}.",
             "The predictions would be counted for the wrong classes. Train on this store again.",

@@ -14,7 +14,7 @@ import yaml
 from mgap_cli.data.store import Store, is_store, open_store
 from mgap_cli.errors import MgapError, UnfitError
 from mgap_cli.files import MALFORMED, damaged, file_digest, read_json, read_record
-from mgap_cli.runs.checkpoint import load_checkpoint, matching_store
+from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
 from mgap_cli.runs.layout import STAGES, read_metrics
 
 MARKS = (
@@ -81,8 +81,8 @@ class RunFolder:
         return flat
 
     @cached_property
-    def checkpoints(self) -> dict[str, dict[str, Any]]:
-        """Content of the finished stages' checkpoints, by stage."""
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """The checkpoints of the finished stages, by stage."""
         paths = {stage: self.path / f"{stage}.pt" for stage in STAGES}
         return {stage: load_checkpoint(path) for stage, path in paths.items() if path.is_file()}
 
@@ -110,8 +110,8 @@ class RunFolder:
             for name in (f"{stage}.pt", f"{stage}-last.pt"):
                 path = self.path / name
                 if path.is_file():
-                    content = self.checkpoints.get(stage) or load_checkpoint(path)
-                    return self._matching(content, path)
+                    checkpoint = self.checkpoints.get(stage) or load_checkpoint(path)
+                    return self._matching(checkpoint, path)
         folder = self.store_path or self.path / "store"
         if not is_store(folder):
             raise UnfitError("no checkpoint says which store it was.", "Say where it is with --store FOLDER.")
@@ -122,13 +122,13 @@ class RunFolder:
         paths = (str(self.path / word) if word.endswith(".pt") else word for word in words)
         return " ".join(["mgap", *map(shlex.quote, paths)])
 
-    def _matching(self, content: dict[str, Any], path: Path) -> Store:
+    def _matching(self, checkpoint: Checkpoint, path: Path) -> Store:
         try:
-            return matching_store(content, path, self.store_path)
+            return matching_store(checkpoint, path, self.store_path)
         except MgapError:
             own = self.path / "store"  # a run folder that was moved takes its store along
             if self.store_path is None and is_store(own):
-                return matching_store(content, path, own)
+                return matching_store(checkpoint, path, own)
             raise
 
     def _digest(self, path: Path) -> str:

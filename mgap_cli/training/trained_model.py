@@ -6,7 +6,6 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +18,20 @@ from mgap_cli.files import MALFORMED, file_digest
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import MultimodalNetwork
-from mgap_cli.runs.checkpoint import config_of, load_checkpoint, matching_store
+from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
 from mgap_cli.training.distributed import join, predict_together
 from mgap_cli.training.step_guard import explained
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`content` is the checkpoint's, `heads` those that its method trained or probed."""
+    """A checkpoint's network on a device, with the store that it was trained on.
+
+    config: the checkpoint's, with this machine's batch size for scoring.
+    """
 
     path: Path
-    content: dict[str, Any]
+    checkpoint: Checkpoint
     config: Config
     network: MultimodalNetwork
     store: Store
@@ -37,7 +39,8 @@ class TrainedModel:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        return tuple(self.content["heads"])
+        """The heads that the checkpoint's method trained or probed."""
+        return self.checkpoint.heads
 
     @property
     def digest(self) -> str:
@@ -64,7 +67,7 @@ class TrainedModel:
         untrained = {"audio", "visual"} - set(self.heads)
         if untrained:
             raise UsageError(
-                f"{self.path}: trained with {self.content['method']}, which leaves the "
+                f"{self.path}: trained with {self.checkpoint.method}, which leaves the "
                 f"{' and the '.join(sorted(untrained))} branch untrained.",
                 "The gap needs all branches: train with --method joint-heads or joint.",
             )
@@ -79,23 +82,23 @@ def open_trained(
     It scores in batches of `batch_size`, if that is smaller than what it was trained with.
     Raises UnfitError if either is missing or damaged, or if they do not belong together.
     """
-    content = load_checkpoint(path)
-    config = config_of(content, path)
+    checkpoint = load_checkpoint(path)
+    config = checkpoint.config
     size = min(batch_size or math.inf, config.runtime.eval_batch_size)
     config = config.updated({"runtime.eval_batch_size": size}, str(path))
-    network = network_from(content, config, path).to(device).to(memory_format=torch.channels_last).eval()
-    return TrainedModel(path, content, config, network, matching_store(content, path, store), device)
+    network = network_from(checkpoint, path).to(device).to(memory_format=torch.channels_last).eval()
+    opened = matching_store(checkpoint, path, store)
+    return TrainedModel(path, checkpoint, config, network, opened, device)
 
 
-def network_from(content: dict[str, Any], config: Config, path: object) -> MultimodalNetwork:
+def network_from(checkpoint: Checkpoint, path: Path) -> MultimodalNetwork:
     """Return the network of a checkpoint; UnfitError if its tensors do not fit its own configuration.
 
     The network is first built without memory, so that a configuration of a huge network takes none.
     """
     # Pretrained weights were where training started: the checkpoint's own replace them.
-    model = dataclasses.replace(config.model, audio_weights="", visual_weights="")
-    classes = len(content["classes"])
-    state = {k.removeprefix("network."): v for k, v in content["model"].items() if k.startswith("network.")}
+    model = dataclasses.replace(checkpoint.config.model, audio_weights="", visual_weights="")
+    classes, state = len(checkpoint.classes), checkpoint.network_state()
     try:
         with torch.device("meta"):
             wanted = MultimodalNetwork(model, classes).state_dict()

@@ -7,7 +7,6 @@ one that was not, bit for bit on a CPU. Two rules give it that: every random dra
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from contextlib import closing, suppress
@@ -28,7 +27,7 @@ from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
 from mgap_cli.output import Sink, Ticker
 from mgap_cli.plugins import find_plugin, is_plugin
-from mgap_cli.runs.checkpoint import config_of, load_checkpoint, save_checkpoint
+from mgap_cli.runs.checkpoint import Checkpoint, TrainedStore, load_checkpoint, save_checkpoint
 from mgap_cli.runs.layout import read_metrics, write_status
 from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
 from mgap_cli.training.compiling import compiled
@@ -61,7 +60,7 @@ class Trainer:
         sink: Sink,
         precision: Precision,
         samples: np.ndarray | None = None,
-        initial: tuple[Path, dict[str, Any]] | None = None,
+        initial: tuple[Path, Checkpoint] | None = None,
     ) -> None:
         self.stage, self.config, self.store, self.run, self.sink = stage, config, store, run, sink
         self.precision, self.device = precision, precision.device
@@ -93,9 +92,7 @@ class Trainer:
             config.train.clip_norm,
         )
         self.heads = network.head_names
-        self.plugins = {}
-        if is_plugin(stage.method):
-            self.plugins["method"] = dataclasses.asdict(find_plugin(stage.method))
+        self.plugins = {"method": find_plugin(stage.method)} if is_plugin(stage.method) else {}
         self.epoch = self.step = 0
         self.saved = time.monotonic()
         # Samples and loss; then by head the samples that it saw, and those that it got right.
@@ -217,7 +214,7 @@ class Trainer:
     def _save(self) -> None:
         self.guard.require_finite(self._place(self.step))
         if self.world.is_main:
-            save_checkpoint(self.last_path, self._content())
+            save_checkpoint(self.last_path, self._checkpoint())
         self.saved = time.monotonic()
 
     def _finish_epoch(self, lr: float, seconds: float, share: float) -> None:
@@ -241,7 +238,7 @@ class Trainer:
         self._append_metrics(figures)
         self.logger.epoch(self.epoch, figures)
         if self.world.is_main and self.best["epoch"] == self.epoch:
-            save_checkpoint(self.best_path, self._content())
+            save_checkpoint(self.best_path, self._checkpoint())
         self._save()
         self._write_status("running")
         self.sink.log(_epoch_line(entry, self.stage.epochs, rate))
@@ -301,81 +298,76 @@ class Trainer:
         config, placed = self.config.augment, self.placed
         return Loader(self.store, indices, self.device, config, batch_size, rank, ranks, placed)
 
-    def _initial_task(self, initial: dict[str, Any] | None) -> Task:
+    def _initial_task(self, initial: Checkpoint | None) -> Task:
         classes, samples = len(self.store.classes), len(self.store.ids)
         task = build_task(self.config, self.stage.method, classes, samples)
         if initial is not None:
-            state = {k: v for k, v in initial["model"].items() if k.startswith("network.")}
-            task.load_state_dict(state, strict=False)
+            task.network.load_state_dict(initial.network_state())
         if self.config.runtime.sync_bn:
             share_batch_norm(task, self.device, self.world)
         return task.to(self.device).to(memory_format=torch.channels_last)
 
-    def _content(self) -> dict[str, Any]:
-        return {
-            "stage": self.stage.name,
-            "method": self.stage.method,
-            "plugins": self.plugins,
-            "heads": list(self.task.method.heads),
-            "parent_digest": self.stage.parent_digest,
-            "config": self.config.to_dict(),
-            "classes": list(self.store.classes),
-            "store": {
-                "path": str(self.store.path.resolve()),
-                "name": self.store.name,
-                "fingerprint": self.store.fingerprint,
-            },
-            "model": self.task.state_dict(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": self.history,
-            "selected": self.best,
-            "spent": self.stage.start_epoch + self.epoch,
-            "loop": {
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            stage=self.stage.name,
+            method=self.stage.method,
+            heads=self.task.method.heads,
+            plugins=self.plugins,
+            parent_digest=self.stage.parent_digest,
+            config=self.config,
+            classes=self.store.classes,
+            store=TrainedStore(str(self.store.path.resolve()), self.store.name, self.store.fingerprint),
+            model=self.task.state_dict(),
+            epoch=self.epoch,
+            step=self.step,
+            spent=self.stage.start_epoch + self.epoch,
+            history=self.history,
+            selected=self.best,
+            loop={
                 "optimizers": self.optimizers.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "sums": self.sums,
                 "bad_steps": int(self.guard.row),
                 "rng": torch.get_rng_state(),
             },
-        }
+        )
 
-    def _keep_memory(self, path: Path, content: dict[str, Any]) -> None:
+    def _keep_memory(self, path: Path, parent: Checkpoint) -> None:
         """Take the optimizers' memory from the checkpoint of another stage, if the optimizer is the same."""
-        if config_of(content, path).train.optimizer != self.config.train.optimizer:
+        if parent.config.train.optimizer != self.config.train.optimizer:
             return
         try:
-            self.optimizers.take_memory(content["loop"]["optimizers"])
+            self.optimizers.take_memory(parent.loop["optimizers"])
         except (RuntimeError, *MALFORMED) as error:
             raise UnfitError(
                 f"{path}: loop.optimizers does not fit its own configuration.",
                 "Take an intact copy, or run `mgap warmup` again.",
             ) from error
 
-    def _restore(self, content: dict[str, Any]) -> None:
+    def _restore(self, saved: Checkpoint) -> None:
         try:
-            self._take_up(content)
+            self._take_up(saved)
         except (RuntimeError, *MALFORMED) as error:
             raise UnfitError(
                 f"{self.last_path}: its state does not fit its own configuration.",
                 "Take an intact copy, or give --force to train the stage again.",
             ) from error
 
-    def _take_up(self, content: dict[str, Any]) -> None:
-        loop, best = content["loop"], content["selected"]
-        if content["epoch"] > self.stage.epochs or content["step"] >= self.loader.steps:
+    def _take_up(self, saved: Checkpoint) -> None:
+        loop = saved.loop
+        if saved.epoch > self.stage.epochs or saved.step >= self.loader.steps:
             raise ValueError("it is beyond the end of the stage")
         require_alike(loop["scaler"], self.scaler.state_dict())
         require_alike(loop["sums"], self.sums.cpu())
-        self.task.load_state_dict(content["model"])
+        self.task.load_state_dict(saved.model)
         self.optimizers.load_state_dict(loop["optimizers"])
         self.scaler.load_state_dict(loop["scaler"])
         self.sums = loop["sums"].to(self.device)
         self.guard.row.fill_(loop["bad_steps"])
         self.guard.remember()
         torch.set_rng_state(loop["rng"])
-        self.epoch, self.step = content["epoch"], content["step"]
-        self.history, self.best = content["history"], best
+        self.epoch, self.step = saved.epoch, saved.step
+        self.history, self.best = saved.history, saved.selected
         earlier = self._best_entry()
         if earlier:
             self._rank(earlier)

@@ -22,7 +22,7 @@ from mgap_cli.methods import load_method
 from mgap_cli.methods.base import RecipeStage
 from mgap_cli.model.network import FUSED
 from mgap_cli.output import Sink
-from mgap_cli.runs.checkpoint import config_of, load_checkpoint, matching_store
+from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
 from mgap_cli.runs.layout import require_run_folder, write_environment, write_status
 from mgap_cli.training.device import be_deterministic, choose_device, choose_float32
 from mgap_cli.training.distributed import join, writing
@@ -38,14 +38,14 @@ from mgap_cli.training.trainer import Trainer, check_selection
 class Plan:
     """A stage about to run: everything that `--dry-run` shows and `execute` needs.
 
-    initial: path and content of the checkpoint that the stage starts from, for `adapt`.
+    initial: the checkpoint that the stage starts from, with its path; None for new weights.
     """
 
     stage: Stage
     config: Config
     store: Store
     run: Path
-    initial: tuple[Path, dict[str, Any]] | None = None
+    initial: tuple[Path, Checkpoint] | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return counts of samples by split, steps an epoch and epochs."""
@@ -67,10 +67,10 @@ def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
     return plan_first(RecipeStage("warmup", config.warmup.epochs, config.warmup.method), store, config, run)
 
 
-def plan_adapt(checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path) -> Plan:
+def plan_adapt(path: Path, checkpoint: Checkpoint, store: Store, config: Config, run: Path) -> Plan:
     """Plan the adaptive stage, for `adapt.epochs` or the rest of the budget; see `plan_next`."""
     stage = RecipeStage("adapt", config.adapt.epochs, config.adapt.method)
-    return plan_next(stage, checkpoint, content, store, config, run)
+    return plan_next(stage, path, checkpoint, store, config, run)
 
 
 def plan_first(stage: RecipeStage, store: Store, config: Config, run: Path) -> Plan:
@@ -92,7 +92,7 @@ def plan_first(stage: RecipeStage, store: Store, config: Config, run: Path) -> P
 
 
 def plan_next(
-    stage: RecipeStage, checkpoint: Path, content: dict[str, Any], store: Store, config: Config, run: Path
+    stage: RecipeStage, path: Path, checkpoint: Checkpoint, store: Store, config: Config, run: Path
 ) -> Plan:
     """Plan a stage that continues with a checkpoint's network.
 
@@ -101,34 +101,34 @@ def plan_next(
     files; UnfitError if the checkpoint's method trained a single branch.
     """
     require_run_folder(run)
-    if any(same_file(checkpoint, path) for path in _checkpoints(run, stage.name)):
+    if any(same_file(path, own) for own in _checkpoints(run, stage.name)):
         raise UsageError(
-            f"{checkpoint}: {stage.name} would replace the checkpoint that it starts from.",
+            f"{path}: {stage.name} would replace the checkpoint that it starts from.",
             "Choose another folder with -o.",
         )
-    changed = differing_keys(config_of(content, checkpoint), config, ("model",))
+    changed = differing_keys(checkpoint.config, config, ("model",))
     if changed:
         raise UsageError(
-            f"{checkpoint}: its network cannot change in {stage.name} ({_differences(changed)}).",
+            f"{path}: its network cannot change in {stage.name} ({_differences(changed)}).",
             "Set these in `mgap warmup`.",
         )
-    if FUSED not in content["heads"]:
+    if FUSED not in checkpoint.heads:
         raise UnfitError(
-            f"{checkpoint}: trained with {content['method']}, which trains one branch only.",
+            f"{path}: trained with {checkpoint.method}, which trains one branch only.",
             f"{stage.name} needs all branches: `mgap warmup STORE --method joint-heads`.",
         )
     config = _checked(stage.method, config, store)
-    start_epoch = content["spent"]
+    start_epoch = checkpoint.spent
     epochs = stage.epochs or config.train.epochs - start_epoch
     if epochs < 1:
         raise UsageError(
-            f"{checkpoint}: it has spent the whole budget of {config.train.epochs} epochs.",
+            f"{path}: it has spent the whole budget of {config.train.epochs} epochs.",
             "Say how many to add with --epochs, or warm up for fewer.",
         )
     schedule_epochs = max(config.train.epochs, start_epoch + epochs)
-    digest = _parent_digest(checkpoint, config.adapt.only, store)
+    digest = _parent_digest(path, config.adapt.only, store)
     planned = Stage(stage.name, stage.method, epochs, schedule_epochs, start_epoch, digest)
-    return Plan(planned, config, store, run, (checkpoint, content))
+    return Plan(planned, config, store, run, (path, checkpoint))
 
 
 def train(method: str, store: Store, config: Config, run: Path, sink: Sink, force: bool = False) -> Path:
@@ -138,8 +138,8 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Sink, forc
     """
     checkpoint = execute(first_plan(method, store, config, run), sink, force)
     for stage in _recipe(method, config)[1:]:
-        content = load_checkpoint(checkpoint)
-        checkpoint = execute(plan_next(stage, checkpoint, content, store, config, run), sink, force)
+        parent = load_checkpoint(checkpoint)
+        checkpoint = execute(plan_next(stage, checkpoint, parent, store, config, run), sink, force)
     return checkpoint
 
 
@@ -154,11 +154,11 @@ def _recipe(method: str, config: Config) -> list[RecipeStage]:
     return [dataclasses.replace(stage, method=stage.method or method) for stage in recipe]
 
 
-def open_for_adapt(checkpoint: Path, store: Path | None) -> tuple[dict[str, Any], Store]:
-    """Return a warm-up checkpoint's content and its store; UnfitError if either is unfit."""
-    content = load_checkpoint(checkpoint)
-    network_from(content, config_of(content, checkpoint), checkpoint)
-    return content, matching_store(content, checkpoint, store)
+def open_for_adapt(path: Path, store: Path | None) -> tuple[Checkpoint, Store]:
+    """Return a warm-up's checkpoint and its store; UnfitError if either is unfit."""
+    checkpoint = load_checkpoint(path)
+    network_from(checkpoint, path)
+    return checkpoint, matching_store(checkpoint, path, store)
 
 
 def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
@@ -273,14 +273,14 @@ def _checked(method: str, config: Config, store: Store) -> Config:
 
 
 def _refuse_other_configuration(path: Path, plan: Plan) -> None:
-    content = load_checkpoint(path)
+    there = load_checkpoint(path)
     stage = plan.stage
     sections = deciding_sections(stage.name, stage.method, plan.config)
-    differing = differing_keys(config_of(content, path), plan.config, sections)
+    differing = differing_keys(there.config, plan.config, sections)
     reasons = []
-    if content["store"]["fingerprint"] != plan.store.fingerprint:
+    if there.store.fingerprint != plan.store.fingerprint:
         reasons.append("another store")
-    if content["parent_digest"] != plan.stage.parent_digest:
+    if there.parent_digest != plan.stage.parent_digest:
         reasons.append("another warm-up checkpoint or list of samples")
     if differing:
         reasons.append(_differences(differing))

@@ -49,14 +49,14 @@ def test_trains_and_resumes_bit_for_bit(store, finished, tmp_path, name):
 
 def test_own_parameters_are_trained_and_saved(store, finished, tmp_path):
     assert mgap(*line("learned_weights", store, tmp_path, finished / "warmup.pt")).code == 0
-    model = load_checkpoint(tmp_path / "train-last.pt")["model"]
+    model = load_checkpoint(tmp_path / "train-last.pt").model
     learned = {k: v for k, v in model.items() if k.startswith("method.log_variance.")}
     assert len(learned) == 3 and all(bool(v != 0) for v in learned.values())
 
 
 def test_each_group_has_its_own_optimizer_saved_by_parameter_name(store, finished, tmp_path):
     assert mgap(*line("alternating", store, tmp_path, finished / "warmup.pt")).code == 0
-    optimizers = load_checkpoint(tmp_path / "train-last.pt")["loop"]["optimizers"]
+    optimizers = load_checkpoint(tmp_path / "train-last.pt").loop["optimizers"]
     assert set(optimizers) == {"audio", "visual", "fusion"}
     assert set(optimizers["fusion"]["memory"]) == {
         "network.fusion.linear.weight",
@@ -68,8 +68,8 @@ def test_each_group_has_its_own_optimizer_saved_by_parameter_name(store, finishe
 
 def test_a_teacher_stays_as_it_was(store, finished, tmp_path):
     assert mgap(*line("frozen_teacher", store, tmp_path, finished / "warmup.pt")).code == 0
-    model = load_checkpoint(tmp_path / "train-last.pt")["model"]
-    before = load_checkpoint(finished / "warmup.pt")["model"]
+    model = load_checkpoint(tmp_path / "train-last.pt").model
+    before = load_checkpoint(finished / "warmup.pt").model
     for name, tensor in before.items():
         if name.startswith("network."):
             assert torch.equal(tensor, model[name.replace("network.", "method.teacher.", 1)])

@@ -97,7 +97,7 @@ def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -
     other = open_trained(path, model.device, model.store.path)
     if other.heads != (modality,):
         raise UsageError(
-            f"--unimodal {modality}={path}: it was trained with {other.content['method']} on "
+            f"--unimodal {modality}={path}: it was trained with {other.checkpoint.method} on "
             f"{' and '.join(other.heads)}, not on {modality} alone.",
             f"Train one: mgap train {model.store.path} --method unimodal --set unimodal.modality={modality}",
         )

@@ -27,13 +27,13 @@ def stage_table(run: RunFolder) -> RenderableType:
         entries = [entry for entry in run.epochs if entry["stage"] == stage]
         if not entries:
             continue
-        content = run.checkpoints.get(stage, {})
-        chosen = content.get("selected", {})
+        checkpoint = run.checkpoints.get(stage)
+        chosen = checkpoint.selected if checkpoint else {}
         last = entries[-1]
-        method = content.get("method") or run.settings.get(f"{stage}.method", "-")
+        method = checkpoint.method if checkpoint else run.settings.get(f"{stage}.method", "-")
         seconds = sum(entry.get("seconds", 0.0) for entry in entries)
         table.add_row(
-            verbatim(stage if content else f"{stage} (not finished)"),
+            verbatim(stage if checkpoint else f"{stage} (not finished)"),
             verbatim(printable(str(method))),
             str(len(entries)),
             str(chosen.get("epoch", "-")),

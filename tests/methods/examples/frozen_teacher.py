@@ -26,7 +26,7 @@ class FrozenTeacher(Method):
     def build(self, network, samples):
         super().build(network, samples)
         self.heads = ("fused",)
-        model = load_checkpoint(Path(self.settings.teacher))["model"]
+        model = load_checkpoint(Path(self.settings.teacher)).model
         weights = {k.removeprefix("network."): v for k, v in model.items() if k.startswith("network.")}
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.teacher.load_state_dict(weights)
