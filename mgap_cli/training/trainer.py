@@ -355,7 +355,7 @@ class Trainer:
 
     def _take_up(self, saved: Checkpoint) -> None:
         loop = saved.loop
-        if saved.epoch > self.stage.epochs or saved.step >= self.loader.steps:
+        if saved.epoch > self.stage.epochs or saved.step > self.loader.steps:
             raise ValueError("it is beyond the end of the stage")
         require_alike(loop["scaler"], self.scaler.state_dict())
         require_alike(loop["sums"], self.sums.cpu())
