@@ -235,7 +235,10 @@ class Config:
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return `{section: {key: value}}`, plain values only."""
         sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "methods"}
-        return {name: dataclasses.asdict(section) for name, section in {**sections, **self.methods}.items()}
+        return {
+            name: dataclasses.asdict(section)
+            for name, section in {**sections, **dict(sorted(self.methods.items()))}.items()
+        }
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)

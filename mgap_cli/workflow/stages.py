@@ -259,7 +259,9 @@ def _checked(method: str, config: Config, store: Store) -> Config:
     Raises UsageError if the method does not fit the network, a tracker is not installed, or the batch size
     does not divide among the processes.
     """
-    config = config.with_methods([load_method(method).name])
+    # The settings of both stages travel with every checkpoint: `adapt` finds its own in the warm-up's.
+    stages = (method, config.warmup.method, config.adapt.method)
+    config = config.with_methods(load_method(name).name for name in stages)
     build_task(config, method, len(store.classes), len(store.ids))
     if config.runtime.report_to != "none":
         package(config.runtime.report_to)
