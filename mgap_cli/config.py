@@ -258,6 +258,7 @@ class Config:
         known = whole.flat()
         for key, value in changes.items():
             if key not in known:
+                known = whole.with_methods(_method_names()).flat()
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."
                 raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
@@ -360,17 +361,25 @@ def _types(section: str) -> dict[str, Any]:
     return typing.get_type_hints(settings)
 
 
-# How the settings of methods are found: a function from a section's name to its dataclass, or to None.
-_finders: list[Callable[[str], type | None]] = []
+_Finder = Callable[[str], type | None]
+_finders: list[tuple[_Finder, Callable[[], Iterable[str]]]] = []
 
 
-def find_sections_with(finder: Callable[[str], type | None]) -> None:
-    """Let `finder` name the dataclass of a section that this file does not know, such as a method's."""
-    _finders.append(finder)
+def find_sections_with(finder: _Finder, names: Callable[[], Iterable[str]]) -> None:
+    """Add sections that this file does not know, such as those of methods.
+
+    finder: returns the dataclass of a section by its name; None if it has no such section. names: returns
+    the names of all its sections, for suggestions.
+    """
+    _finders.append((finder, names))
 
 
 def _method_section(name: str) -> type | None:
-    return next((settings for find in _finders if (settings := find(name)) is not None), None)
+    return next((settings for find, _ in _finders if (settings := find(name)) is not None), None)
+
+
+def _method_names() -> list[str]:
+    return [name for _, names in _finders for name in names()]
 
 
 def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:

@@ -73,4 +73,4 @@ def settings_type(section: str) -> type | None:
     return load_method(section).Settings if section in _modules() else None
 
 
-configuration.find_sections_with(settings_type)
+configuration.find_sections_with(settings_type, names)

@@ -95,4 +95,4 @@ def test_truth_that_says_nothing_or_is_not_there():
     assert identify(FIT, "degraded", ~TRUTH, CONFIG) is None
     with pytest.raises(UsageError, match="no column 'degradedd'") as caught:
         identify(FIT, "degradedd", ALL, CONFIG)
-    assert caught.value.hint == "Did you mean degraded?"
+    assert caught.value.hint == "Did you mean 'degraded'?"

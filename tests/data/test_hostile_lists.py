@@ -109,7 +109,7 @@ def test_separators_of_unicode_do_not_end_a_line(tmp_path):
 
 def test_a_quoted_field_may_have_lines(tmp_path):
     (tmp_path / "m.csv").write_bytes(b'id,note\na,"one\r\ntwo"\n')
-    assert read_table(tmp_path / "m.csv")[1] == [(3, {"id": "a", "note": "one\ntwo"})]
+    assert read_table(tmp_path / "m.csv")[1] == [(2, {"id": "a", "note": "one\r\ntwo"})]
 
 
 # --- anything at all

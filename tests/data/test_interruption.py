@@ -32,7 +32,7 @@ FAST = sets(
     *("data.frames=2", "data.frame_size=48", "data.sample_rate=8000", "data.seconds=0.5"),
     *("data.n_fft=128", "data.hop=64"),
 )
-PAUSED = "import pausing; pausing.install(); from mgap_cli.__main__ import main; main()"
+PAUSED = "from helpers import pausing; pausing.install(); from mgap_cli.__main__ import main; main()"
 CLIPS = 150
 BROKEN = (17, 90)
 

@@ -92,11 +92,11 @@ def batch(n: int = 6, size: int = 20, first: int = 0) -> Batch:
     frames = torch.from_numpy(generator.integers(0, 256, (n, 2, size, size, 3), dtype=np.uint8))
     audio = torch.from_numpy(np.stack([spectrogram(tone())] * n)).float().unsqueeze(1)
     index = torch.arange(first, first + n)
-    return Batch(index, torch.zeros(n, dtype=torch.int64), to_float(frames), audio)
+    return Batch(index, torch.zeros(n, dtype=torch.int64), {"audio": audio, "visual": to_float(frames)})
 
 
 ALL = conditions(EvaluateConfig())
-MEANS = (torch.full((2, 3, 20, 20), 0.25), torch.full((1, 129, 161), -3.0))
+MEANS = {"visual": torch.full((2, 3, 20, 20), 0.25), "audio": torch.full((1, 129, 161), -3.0)}
 
 
 def corrupted(b: Batch, condition: Condition, seed: int = 0) -> Batch:
@@ -104,26 +104,30 @@ def corrupted(b: Batch, condition: Condition, seed: int = 0) -> Batch:
 
 
 def part(b: Batch, rows: slice) -> Batch:
-    return Batch(*(getattr(b, field.name)[rows] for field in dataclasses.fields(b)))
+    return Batch(b.index[rows], b.labels[rows], {m: x[rows] for m, x in b.inputs.items()})
+
+
+def with_frames(b: Batch, frames: torch.Tensor) -> Batch:
+    return dataclasses.replace(b, inputs={**b.inputs, "visual": frames})
 
 
 @pytest.mark.parametrize("condition", ALL, ids=lambda c: f"{c.corruption} {c.text}")
 def test_only_the_named_modality_changes_whatever_the_batch(condition: Condition):
     b = batch()
-    before = b.frames.clone(), b.audio.clone()
+    before = {m: x.clone() for m, x in b.inputs.items()}
     found = corrupted(b, condition)
-    assert torch.equal(b.frames, before[0]) and torch.equal(b.audio, before[1])  # not in place
-    untouched = (found.frames, b.frames) if condition.modality == "audio" else (found.audio, b.audio)
-    touched = (found.audio, b.audio) if condition.modality == "audio" else (found.frames, b.frames)
-    assert torch.equal(*untouched) and not torch.equal(*touched)
-    assert found.frames.shape == b.frames.shape and found.audio.shape == b.audio.shape
+    assert all(torch.equal(b.inputs[m], before[m]) for m in before)  # not in place
+    for m, x in found.inputs.items():
+        assert torch.equal(x, b.inputs[m]) == (m != condition.modality)
+        assert x.shape == b.inputs[m].shape
+    assert found.inputs.keys() == b.inputs.keys()
     for rows in (slice(0, 1), slice(2, 6)):
         again = corrupted(part(b, rows), condition)
-        torch.testing.assert_close(again.frames, found.frames[rows])
-        torch.testing.assert_close(again.audio, found.audio[rows])
+        for m, x in again.inputs.items():
+            torch.testing.assert_close(x, found.inputs[m][rows])
     if condition.level is not None:
         other = corrupted(b, condition, seed=1)
-        assert not (torch.equal(other.frames, found.frames) and torch.equal(other.audio, found.audio))
+        assert not all(torch.equal(x, found.inputs[m]) for m, x in other.inputs.items())
 
 
 def test_clean_is_clean():
@@ -138,18 +142,18 @@ def pixels(frames: torch.Tensor) -> torch.Tensor:
 
 def test_frame_noise_has_its_standard_deviation_and_stays_an_image():
     grey = batch(30)
-    grey = dataclasses.replace(grey, frames=to_float(torch.full((30, 2, 20, 20, 3), 128, dtype=torch.uint8)))
-    noise = pixels(corrupted(grey, Condition(FRAME_NOISE, 0.1)).frames) - 128 / 255
+    grey = with_frames(grey, to_float(torch.full((30, 2, 20, 20, 3), 128, dtype=torch.uint8)))
+    noise = pixels(corrupted(grey, Condition(FRAME_NOISE, 0.1)).inputs["visual"]) - 128 / 255
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
-    strong = pixels(corrupted(batch(), Condition(FRAME_NOISE, 1.0)).frames)
+    strong = pixels(corrupted(batch(), Condition(FRAME_NOISE, 1.0)).inputs["visual"])
     assert strong.min() >= -1e-6 and strong.max() <= 1 + 1e-6
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 1.0])
 def test_occlusion_covers_one_square_of_its_share(share: float):
     b = batch(40)
-    b = dataclasses.replace(b, frames=torch.ones_like(b.frames))
-    covered = corrupted(b, Condition(OCCLUSION, share)).frames == 0
+    b = with_frames(b, torch.ones_like(b.inputs["visual"]))
+    covered = corrupted(b, Condition(OCCLUSION, share)).inputs["visual"] == 0
     side = round(20 * share**0.5)
     assert (covered.sum(dim=(3, 4)) == side**2).all()
     assert (covered == covered[:, :1, :1]).all()  # alike in frames and colours
@@ -162,10 +166,10 @@ def test_occlusion_covers_one_square_of_its_share(share: float):
 
 def test_a_missing_modality_is_zeros_or_the_mean():
     b = batch()
-    assert (corrupted(b, Condition(MISSING["audio"], fill="zeros")).audio == 0).all()
-    assert (corrupted(b, Condition(MISSING["audio"], fill="mean")).audio == -3).all()
-    assert (corrupted(b, Condition(MISSING["visual"], fill="zeros")).frames == 0).all()
-    assert (corrupted(b, Condition(MISSING["visual"], fill="mean")).frames == 0.25).all()
+    assert (corrupted(b, Condition(MISSING["audio"], fill="zeros")).inputs["audio"] == 0).all()
+    assert (corrupted(b, Condition(MISSING["audio"], fill="mean")).inputs["audio"] == -3).all()
+    assert (corrupted(b, Condition(MISSING["visual"], fill="zeros")).inputs["visual"] == 0).all()
+    assert (corrupted(b, Condition(MISSING["visual"], fill="mean")).inputs["visual"] == 0.25).all()
 
 
 def test_levels_go_from_mild_to_severe_as_configured():

@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.evaluation import metrics
+from mgap_cli.stats.paired import EXACT_BELOW
 
 CONFIG = EvaluateConfig(bootstrap=500)
 CLASSES = ("a", "b", "c", "never seen")
@@ -140,7 +141,7 @@ def test_few_discordant_pairs_are_tested_exactly(only_a: int, only_b: int):
     test = metrics.mcnemar(a, b)
     assert (test.only_a, test.only_b) == (only_a, only_b)
     n = only_a + only_b
-    if n >= metrics.EXACT_BELOW:
+    if n >= EXACT_BELOW:
         assert test.method.startswith("chi-square")
         return
     assert test.method == "exact binomial"

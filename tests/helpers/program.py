@@ -30,7 +30,7 @@ import torch
 from helpers import pausing
 from mgap_cli.errors import STOP_SIGNALS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HANG = 600  # seconds: a process that takes longer hangs, on a machine however slow or busy
 
 # A protocol, a network and stages that train in a second.
