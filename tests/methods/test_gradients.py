@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from helpers.methods import GradientStep, batch_of, built, configured, network_for
+from torch import Tensor, nn
 
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from helpers.methods import CLASSES, HEADS, ScoredEpoch, batch_of, built, configured, outputs_of
 
 from mgap_cli.config import Config
@@ -130,7 +129,10 @@ def test_fusion_weights_have_mean_one(alpha):
     outputs, batch = made()
     config = configured(adaptive__alpha=alpha, adaptive__lambda_gap=0, adaptive__lambda_shift=0)
     level = outputs_of(torch.zeros(BATCH, CLASSES), outputs.unimodal["audio"], outputs.unimodal["visual"])
-    unimodal = ce64(outputs.unimodal["audio"], batch.labels).mean() + ce64(outputs.unimodal["visual"], batch.labels).mean()
+    unimodal = (
+        ce64(outputs.unimodal["audio"], batch.labels).mean()
+        + ce64(outputs.unimodal["visual"], batch.labels).mean()
+    )
     assert adaptive(config).loss(level, batch).item() - unimodal == pytest.approx(np.log(CLASSES), rel=1e-5)
 
 
@@ -147,16 +149,12 @@ def test_fusion_weights_favour_balanced_samples():
     )
 
 
-def steering(
-    settings: dict[str, Any], seed: int
-) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
+def steering(settings: dict[str, Any], seed: int) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
     """Gradients (audio, visual) that the gap and shift terms add to those of the loss without them."""
     outputs, batch = made(seed)
     gradients = []
     for strength in (1.0, 0.0):
-        config = configured(
-            **settings, adaptive__lambda_gap=strength, adaptive__lambda_shift=strength
-        )
+        config = configured(**settings, adaptive__lambda_gap=strength, adaptive__lambda_shift=strength)
         loss = adaptive(config, seed).loss(outputs, batch)
         gradients.append(torch.autograd.grad(loss, (outputs.unimodal["audio"], outputs.unimodal["visual"])))
     (with_a, with_v), (without_a, without_v) = gradients
@@ -165,7 +163,9 @@ def steering(
 
 def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
     """(B,): does audio have the higher score of the true class?"""
-    audio_leads = ce64(outputs.unimodal["audio"], batch.labels) < ce64(outputs.unimodal["visual"], batch.labels)
+    audio_leads = ce64(outputs.unimodal["audio"], batch.labels) < ce64(
+        outputs.unimodal["visual"], batch.labels
+    )
     assert 0 < audio_leads.sum() < BATCH
     return torch.from_numpy(audio_leads)
 
@@ -198,8 +198,12 @@ def test_the_gap_term_lifts_the_weaker_score():
     audio, visual = (
         b - a
         for a, b in zip(
-            torch.autograd.grad(plain.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])),
-            torch.autograd.grad(steered.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])),
+            torch.autograd.grad(
+                plain.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])
+            ),
+            torch.autograd.grad(
+                steered.loss(outputs, batch), (outputs.unimodal["audio"], outputs.unimodal["visual"])
+            ),
             strict=True,
         )
     )
@@ -209,7 +213,7 @@ def test_the_gap_term_lifts_the_weaker_score():
 
 
 def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
-    """With stop_gradient = leading its gradient is that of cross-entropy; in probabilities it is next to nothing."""
+    """With stop_gradient=leading its gradient is that of cross-entropy; in probabilities it is tiny."""
     labels = torch.tensor([0])
     lost = torch.tensor([[-12.0, 0, 0, 0, 0]])
     sure = torch.tensor([[12.0, 0, 0, 0, 0]])
@@ -317,7 +321,9 @@ def test_scores_come_from_a_pass_or_from_training(source):
     assert context.calls == (1 if source == "online" else 2)
     if source == "pass":
         return
-    gap = np.exp(-ce64(outputs.unimodal["audio"], batch.labels)) - np.exp(-ce64(outputs.unimodal["visual"], batch.labels))
+    gap = np.exp(-ce64(outputs.unimodal["audio"], batch.labels)) - np.exp(
+        -ce64(outputs.unimodal["visual"], batch.labels)
+    )
     np.testing.assert_allclose(method.online_gap[batch.index].numpy(), gap, atol=1e-6)
     mixture, _ = fit_mixture(method.online_gap[batch.index].double().numpy(), Config().gap)
     expected = before.numpy().copy()
