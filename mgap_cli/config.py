@@ -233,12 +233,10 @@ class Config:
         return dataclasses.replace(self, methods={**self.methods, **stated})
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return `{section: {key: value}}`, plain values only."""
+        """Return `{section: {key: value}}`, plain values only, without methods that have no settings."""
         sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "methods"}
-        return {
-            name: dataclasses.asdict(section)
-            for name, section in {**sections, **dict(sorted(self.methods.items()))}.items()
-        }
+        stated = {name: s for name, s in sorted(self.methods.items()) if dataclasses.fields(s)}
+        return {name: dataclasses.asdict(section) for name, section in {**sections, **stated}.items()}
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)

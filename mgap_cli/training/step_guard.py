@@ -43,12 +43,13 @@ class StepGuard:
     def __init__(self, task: Task, limit: int) -> None:
         self.task, self.limit = task, limit
         network = task.network
-        self.modules: dict[str, list[nn.Parameter]] = {
+        modules = {
             **{f"{m} encoder": list(encoder.parameters()) for m, encoder in network.encoders.items()},
             "fusion": list(network.fusion.parameters()),
             "heads": list(network.heads.parameters()),
             "method": list(task.method.parameters()),
         }
+        self.modules = {module: parameters for module, parameters in modules.items() if parameters}
         self.buffers = [b for b in network.buffers() if b.is_floating_point()]
         device = next(network.parameters()).device
         self.row = torch.zeros((), dtype=torch.int64, device=device)

@@ -85,7 +85,6 @@ def plan_first(stage: RecipeStage, store: Store, config: Config, run: Path) -> P
             f"{stage.name} cannot use the method {stage.method}: it starts from a trained network.",
             "Run `mgap warmup` with another --method, then `mgap adapt` on its checkpoint.",
         )
-    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
     config = _checked(stage.method, config, store)
     schedule_epochs = max(config.train.epochs, stage.epochs)
     return Plan(Stage(stage.name, stage.method, stage.epochs, schedule_epochs), config, store, run)
@@ -136,10 +135,11 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Sink, forc
 
     Finished stages are skipped, and an interrupted one continues where it stopped.
     """
-    checkpoint = execute(first_plan(method, store, config, run), sink, force)
+    plan = first_plan(method, store, config, run)
+    checkpoint = execute(plan, sink, force)
     for stage in _recipe(method, config)[1:]:
-        parent = load_checkpoint(checkpoint)
-        checkpoint = execute(plan_next(stage, checkpoint, parent, store, config, run), sink, force)
+        plan = plan_next(stage, checkpoint, load_checkpoint(checkpoint), store, plan.config, run)
+        checkpoint = execute(plan, sink, force)
     return checkpoint
 
 
@@ -254,11 +254,12 @@ def _parent_digest(checkpoint: Path, only: str, store: Store) -> str:
 
 
 def _checked(method: str, config: Config, store: Store) -> Config:
-    """Return the settings with the method's own stated, once everything about the stage is checked.
+    """Return the settings with the store's protocol and the method's own settings, once the stage is checked.
 
     Raises UsageError if the method does not fit the network, a tracker is not installed, or the batch size
     does not divide among the processes.
     """
+    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
     # The settings of both stages travel with every checkpoint: `adapt` finds its own in the warm-up's.
     stages = (method, config.warmup.method, config.adapt.method)
     config = config.with_methods(load_method(name).name for name in stages)

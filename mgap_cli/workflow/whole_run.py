@@ -27,11 +27,12 @@ def train_and_evaluate(
     from mgap_cli.workflow.gap_views import overview
     from mgap_cli.workflow.stages import execute, plan_adapt, plan_warmup
 
-    warm = execute(plan_warmup(store, config, folder), sink, force)
+    plan = plan_warmup(store, config, folder)
+    warm = execute(plan, sink, force)
     device = choose_scoring_device(config.runtime.device, sink)
     model = open_trained(warm, device, store.path)
     fits = analyse_and_keep(model, "train", config, sink, plot=True)
-    adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, config, folder), sink, force)
+    adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, plan.config, folder), sink, force)
     models = [model, open_trained(adapted, device, store.path)]
     verdict, shown = judge(models, EvaluationRequest(), config, sink)
     document = {

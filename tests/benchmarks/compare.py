@@ -2,11 +2,16 @@
 
     python tests/benchmarks/compare.py STORE RUNS --seeds 5
 
-Every method gets the same budget and schedule, train.epochs: the baselines in one go, `adaptive`
-warms up for the first share of it and adapts for the rest. A run that is there already is not
-trained again, so the script can be stopped and started. Prints a Markdown table of test accuracy (mean
-and standard deviation over seeds), validation accuracy beside it, since that is what defaults are chosen
-by, and where the store records `degraded`, how well the posterior after warm-up finds it.
+Each method trains by its own recipe (`mgap train STORE --method NAME`) and gets the same budget and
+schedule, train.epochs. NAME may be path/to/file.py:Class. A method's own settings follow its name, in one
+word of the shell:
+
+    python tests/benchmarks/compare.py STORE RUNS --methods joint "unimodal modality=audio"
+
+A run that is there already is not trained again, so the script can be stopped and started. Prints a Markdown
+table of test accuracy (mean and standard deviation over seeds), and validation accuracy beside it, because
+defaults are chosen by it. Where the store records `degraded`, it also prints how well the posterior after
+each warm-up finds these samples.
 """
 
 from __future__ import annotations
@@ -22,11 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from mgap_cli.config import Config, preset, resolve
 from mgap_cli.data.store import open_store
+from mgap_cli.methods import load_method
 
 HEADS = ("fused", "audio", "visual")
-ADAPTIVE = "adaptive"
 
 
 def mgap(*words: str) -> dict[str, Any]:
@@ -39,14 +43,16 @@ def mgap(*words: str) -> dict[str, Any]:
     return document
 
 
-def train(store: Path, runs: Path, method: str, seed: int, config: Config, settings: list[str]) -> Path:
-    """Train one method with one seed; return its checkpoint."""
-    run = runs / f"{method}-seed{seed}"
-    common = ["-o", str(run), "--seed", str(seed), *settings]
-    if method.startswith(ADAPTIVE):
-        warm = mgap("warmup", str(store), *common)["path"]
-        return Path(mgap("adapt", warm)["path"])
-    line = ["warmup", str(store), *common, "--method", method, "--epochs", str(config.train.epochs)]
+def train(store: Path, runs: Path, method: str, seed: int, settings: list[str]) -> Path:
+    """Train one method by its recipe with one seed; return its last checkpoint.
+
+    method: its name, and its own settings after it, as in "unimodal modality=audio".
+    """
+    name, *own = method.split()
+    section = load_method(name).name
+    run = runs / "-".join([section, *own, f"seed{seed}"])
+    words = [word for value in own for word in ("--set", f"{section}.{value}")]
+    line = ["train", str(store), "--method", name, "-o", str(run), "--seed", str(seed), *settings, *words]
     return Path(mgap(*line)["path"])
 
 
@@ -97,11 +103,10 @@ def main() -> None:
     settings = [word for value in options.set for word in ("--set", value)]
     if options.config:
         settings += ["--config", str(options.config)]
-    config = resolve(preset(open_store(options.store).name), file=options.config, sets=options.set)
 
     def one(job: tuple[str, int]) -> tuple[str, int, Path]:
         method, seed = job
-        checkpoint = train(options.store, options.runs, method, seed, config, settings)
+        checkpoint = train(options.store, options.runs, method, seed, settings)
         print(f"done: {method}, seed {seed}", file=sys.stderr, flush=True)
         return method, seed, checkpoint
 
@@ -118,11 +123,11 @@ def main() -> None:
         cells = [spread([row[head] for row in test]) if head in test[0] else "-" for head in HEADS]
         main_head = next(head for head in HEADS if head in val[0])
         print(f"| {method} | {' | '.join(cells)} | {spread([row[main_head] for row in val])} |")
-    if ADAPTIVE in options.methods:
-        warm = [path.with_name("warmup.pt") for name, _, path in trained if name == ADAPTIVE]
-        figures = [identification(options.store, path) for path in warm]
-        for key in figures[0]:
-            print(f"\nROC-AUC for degraded samples, {key}: {spread([f[key] for f in figures], 3)}")
+    for method in options.methods:
+        warm = [path.with_name("warmup.pt") for name, _, path in trained if name == method]
+        figures = [identification(options.store, path) for path in warm if path.exists()]
+        for key in figures[0] if figures else ():
+            print(f"\nROC-AUC for degraded samples, {method}, {key}: {spread([f[key] for f in figures], 3)}")
 
 
 if __name__ == "__main__":

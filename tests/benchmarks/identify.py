@@ -2,9 +2,10 @@
 
     python tests/benchmarks/identify.py runs/digits-0 runs/digits-1 runs/digits-2 --split test
 
-Each run folder holds warmup.pt and adapt.pt of one seed. A sample that is degraded in either modality is
-imbalanced in truth. Rival detectors are |gap| itself and the fused head's cross-entropy. Prints one
-Markdown table, mean and standard deviation over the folders; nothing is written into them.
+Each run folder holds warmup.pt and adapt.pt of one seed, as `mgap train STORE --method adaptive` leaves
+them. A sample that is degraded in either modality counts as imbalanced. The other detectors are |gap| itself
+and the fused head's cross-entropy. Prints one Markdown table with mean and standard deviation over the
+folders; nothing is written into them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, one a seed")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, one per seed")
     parser.add_argument("--store", type=Path, help="if it is not where the checkpoints say")
     parser.add_argument("--split", default="test")
     parser.add_argument("--truth", default="degraded", help="column of clips.csv")

@@ -49,7 +49,8 @@ from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.output import Sink
 from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.training.precision import Precision, choose_precision
-from mgap_cli.training.trainer import Stage, Trainer
+from mgap_cli.training.stage import Stage
+from mgap_cli.training.trainer import Trainer
 
 CLASSES = 6  # CREMA-D's
 PICTURE = (360, 480)  # of CREMA-D's videos
@@ -125,9 +126,8 @@ class Stepper:
 
     def __call__(self, frames: torch.Tensor, audio: torch.Tensor, labels: torch.Tensor) -> None:
         with self.precision.autocast():
-            outputs = self.network(frames, audio)
-        heads = (outputs.fused, outputs.audio, outputs.visual)
-        loss = sum(torch.nn.functional.cross_entropy(z.float(), labels) for z in heads)
+            outputs = self.network({"audio": audio, "visual": frames})
+        loss = sum(torch.nn.functional.cross_entropy(z.float(), labels) for z in outputs.logits.values())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -342,7 +342,6 @@ def startup(options: argparse.Namespace, folder: Path) -> None:
 
 def accuracy(options: argparse.Namespace, store: Path, runs: Path) -> None:
     """Print what each source of scores costs and gains, trained by the commands themselves."""
-    config = resolve(preset(open_store(store).name), file=options.config, sets=options.set)
     settings = [word for value in options.set for word in ("--set", value)]
     settings += ["--config", str(options.config)] if options.config else []
     print(f"| scores ({options.seeds} seeds) | fused % | audio % | visual % | fused, val % | adapt, s |")
@@ -350,8 +349,7 @@ def accuracy(options: argparse.Namespace, store: Path, runs: Path) -> None:
     for scores in ("online", "pass"):
         chosen = [*settings, "--set", f"adaptive.scores={scores}"]
         checkpoints = [
-            compare.train(store, runs / scores, "adaptive", seed, config, chosen)
-            for seed in range(options.seeds)
+            compare.train(store, runs / scores, "adaptive", seed, chosen) for seed in range(options.seeds)
         ]
         test, val = ([compare.accuracies(path, split) for path in checkpoints] for split in ("test", "val"))
         seconds = []

@@ -213,7 +213,7 @@ def test_the_gap_term_lifts_the_weaker_score():
 
 
 def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
-    """With stop_gradient = leading its gradient is cross-entropy's; in probabilities it nearly vanishes."""
+    """With stop_gradient=leading its gradient is that of cross-entropy; in probabilities it is tiny."""
     labels = torch.tensor([0])
     lost = torch.tensor([[-12.0, 0, 0, 0, 0]])
     sure = torch.tensor([[12.0, 0, 0, 0, 0]])

@@ -7,29 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.methods import EXAMPLE_CLASSES, EXAMPLES, example
 from helpers.program import TINY, assert_same_checkpoint, metrics, mgap, sets, start
 
 from mgap_cli.runs.checkpoint import load_checkpoint
 
-EXAMPLES = Path(__file__).parent / "examples"
 EPOCHS = 4
-CLASSES = {
-    "learned_weights": "LearnedWeights",
-    "alternating": "Alternating",
-    "frozen_teacher": "FrozenTeacher",
-    "gradient_surgery": "GradientSurgery",
-    "restarted": "Restarted",
-}
 
 
 def line(name: str, store: Path, run: Path, teacher: Path) -> list[object]:
     """Return the command that trains an example."""
     own = sets(f"frozen-teacher.teacher={teacher}") if name == "frozen_teacher" else []
-    method = f"{EXAMPLES / name}.py:{CLASSES[name]}"
-    return ["train", store, "--method", method, "-o", run, *sets(*TINY), "--epochs", EPOCHS, *own]
+    return ["train", store, "--method", example(name), "-o", run, *sets(*TINY), "--epochs", EPOCHS, *own]
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EXAMPLE_CLASSES)
 def test_trains_and_resumes_bit_for_bit(store, finished, tmp_path, name):
     whole, run = tmp_path / "whole", tmp_path / "run"
     done = mgap(*line(name, store, whole, finished / "warmup.pt"))

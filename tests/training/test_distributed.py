@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.methods import example
 from helpers.program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, sets, status, tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,11 @@ for line in open(sys.argv[1]).read().splitlines():
             raise
 """
 PATH = f"{ROOT}:{ROOT / 'tests'}"
-OBJECTIVES = {"joint-heads": "heads", "ogm-ge": "ogm", "unimodal-audio": "audio"}
+METHODS = {
+    "heads": ["--method", "joint-heads"],
+    "ogm": ["--method", "ogm-ge"],
+    "audio": ["--method", "unimodal", *sets("unimodal.modality=audio")],
+}
 SGD = [*sets(*TINY), "--optimizer", "sgd"]  # AdamW divides by small gradients, and their rounding shows
 RECIPE = ["--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1", "--shutdown-timeout", "60"]
 
@@ -118,27 +123,30 @@ def line(store: Path, run: Path, *more: object) -> list[object]:
     return ["warmup", store, "-o", run, *sets(*TINY), "--epochs", 12, *more]
 
 
-def lines(store: Path, folder: Path) -> list[list[object]]:
+def lines(store: Path, folder: Path, teacher: Path) -> list[list[object]]:
     one = ["--epochs", 1, "--select", "last"]
     warm = folder / "heads/warmup.pt"
     return [
-        *(
-            ["warmup", store, "-o", folder / name, *SGD, *one, "--method", method]
-            for method, name in OBJECTIVES.items()
-        ),
+        *(["warmup", store, "-o", folder / name, *SGD, *one, *method] for name, method in METHODS.items()),
         ["analyze-gap", warm, *sets("runtime.eval_batch_size=7")],
         ["adapt", warm, "-o", folder / "adapt", *one],
         ["adapt", warm, "-o", folder / "kl", *one, "--shift", "kl", "--beta", 3, "--alpha", 1],
+        # Methods of a user: one trains parameters of its own, one runs a second network.
+        ["train", store, "-o", folder / "learned", *SGD, *one, "--method", example("learned_weights")],
+        [
+            *("train", store, "-o", folder / "taught", *SGD, *one, "--method", example("frozen_teacher")),
+            *sets(f"frozen-teacher.teacher={teacher}"),
+        ],
         ["evaluate", warm, folder / "adapt/adapt.pt", "--json"],
     ]
 
 
 @pytest.fixture(scope="module")
-def alone(store, tmp_path_factory) -> Path:
+def alone(store, finished, tmp_path_factory) -> Path:
     """What one process leaves."""
     folder = tmp_path_factory.mktemp("alone")
     done = subprocess.run(
-        [sys.executable, *script(folder, lines(store, folder))],
+        [sys.executable, *script(folder, lines(store, folder, finished / "warmup.pt"))],
         env={**os.environ, "PYTHONPATH": PATH, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -150,11 +158,11 @@ def alone(store, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def launched(store, tmp_path_factory) -> Launched:
+def launched(store, finished, tmp_path_factory) -> Launched:
     """Two processes that do the same, and some more; what they do last is refused."""
     folder = tmp_path_factory.mktemp("together")
     more = [line(store, folder / "whole"), line(store, folder / "refused", "--batch-size", 15)]
-    program, plan = script(folder, [*lines(store, folder), *more])
+    program, plan = script(folder, [*lines(store, folder, finished / "warmup.pt"), *more])
     launched = Launched(folder, plan, program=(program,))
     assert launched.wait() != 0
     return launched
@@ -167,9 +175,11 @@ def together(launched) -> Path:
     return Path(launched.folder)
 
 
-@pytest.mark.parametrize(
-    "file", ["heads/warmup.pt", "ogm/warmup.pt", "audio/warmup.pt", "adapt/adapt.pt", "kl/adapt.pt"]
-)
+FILES = ["heads/warmup.pt", "ogm/warmup.pt", "audio/warmup.pt", "adapt/adapt.pt", "kl/adapt.pt"]
+FILES += ["learned/train.pt", "taught/train.pt"]
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_parameters_agree_with_one_process(store, alone, together, file):
     start = tensors(alone / "heads/warmup.pt")
     one, two = (tensors(folder / file) for folder in (alone, together))
@@ -178,10 +188,23 @@ def test_parameters_agree_with_one_process(store, alone, together, file):
     for key in compared:
         torch.testing.assert_close(two[key], one[key], rtol=2e-4, atol=2e-5, equal_nan=True, msg=key)
     if "adapt" in file:  # and they are not just where they began
-        assert not torch.equal(
-            one[".model.network.audio_encoder.conv1.weight"],
-            start[".model.network.audio_encoder.conv1.weight"],
-        )
+        first = ".model.network.encoders.audio.conv1.weight"
+        assert not torch.equal(one[first], start[first])
+
+
+def test_a_methods_own_parameters_are_trained_the_same_in_every_process(together):
+    """Each process has the gradient of the whole batch for them: summed, it would be twice as large."""
+    model = tensors(together / "learned/train.pt")
+    learned = [v for k, v in model.items() if k.startswith(".model.method.log_variance.")]
+    assert len(learned) == 3 and all(bool(v != 0) for v in learned)
+
+
+def test_a_teacher_is_the_same_in_every_process(finished, together):
+    taught, before = tensors(together / "taught/train.pt"), tensors(finished / "warmup.pt")
+    teacher = {k: v for k, v in taught.items() if k.startswith(".model.method.teacher.")}
+    assert len(teacher) == sum(k.startswith(".model.network.") for k in before)
+    for key, value in teacher.items():
+        assert torch.equal(value, before[key.replace(".method.teacher.", ".network.")]), key
 
 
 def test_metrics_are_those_of_one_process(store, alone, together):
@@ -224,7 +247,7 @@ def test_gaps_agree_in_order_and_in_value(store, alone, together):
 def test_only_one_process_speaks(together):
     text = (together / "torchrun.out").read_text()
     assert text.count("heads/warmup.pt\n") == 1 and text.count('"schema": "mgap.evaluate/') == 1
-    assert (together / "torchrun.err").read_text().count("warmup epoch 1/1;") == len(OBJECTIVES)
+    assert (together / "torchrun.err").read_text().count("warmup epoch 1/1;") == len(METHODS)
     assert not list(together.rglob("*.tmp"))
 
 
@@ -313,7 +336,8 @@ def test_shares_of_batches_are_the_batches(store, ranks, audio_mask):
             part = parts[rank][step]
             assert torch.equal(part.index, batch.index) and torch.equal(part.labels, batch.labels)
             if rows.start == rows.stop:
-                assert len(part.frames) == SMALLEST
+                assert {len(values) for values in part.inputs.values()} == {SMALLEST}
                 continue
-            np.testing.assert_array_equal(part.frames, batch.frames[rows])
-            np.testing.assert_array_equal(part.audio, batch.audio[rows])
+            assert part.inputs.keys() == batch.inputs.keys() == {"audio", "visual"}
+            for modality, values in batch.inputs.items():
+                np.testing.assert_array_equal(part.inputs[modality], values[rows])

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.methods import configured, example
 from helpers.program import (
     HANG,
     ROOT,
@@ -29,50 +30,52 @@ from helpers.program import (
     tensors,
 )
 
-from mgap_cli.config import Config, ModelConfig, resolve
+from mgap_cli.config import Config, resolve
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
 from mgap_cli.methods.base import cross_entropy, unimodal_cross_entropy
-from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.output import Sink
 from mgap_cli.training.device import be_deterministic, choose_float32
 from mgap_cli.training.precision import Precision
-from mgap_cli.training.step_guard import MODULES, Place, StepGuard, explained
+from mgap_cli.training.step_guard import Place, StepGuard, explained
+from mgap_cli.training.task import Task
 from mgap_cli.training.trainer import Trainer
 from mgap_cli.workflow.stages import plan_warmup
 
 CPU = torch.device("cpu")
 WARMUP = ["warmup", *sets(*TINY)]
+MODULES = ("audio encoder", "visual encoder", "fusion", "heads")  # with parameters, in joint-heads
 
 
 # --- bad steps
 
 
 def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return frames, audio and labels."""
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randn(6, 1, 3, 16, 16, generator=generator)
     audio = torch.randn(6, 1, 16, 16, generator=generator)
     return frames, audio, torch.arange(6) % 3
 
 
-def network() -> MultimodalNetwork:
+def small_task(method: str = "joint-heads") -> Task:
     torch.manual_seed(0)
-    return MultimodalNetwork(ModelConfig(encoder="resnet10", width=2), 3)
+    return Task(configured(model__width=2), method, classes=3, samples=6)
 
 
-def train(batches: list, make, scaler: torch.amp.GradScaler) -> tuple[MultimodalNetwork, dict, StepGuard]:
+def train(batches: list, make, scaler: torch.amp.GradScaler) -> tuple[Task, dict, StepGuard]:
     """Train as the trainer does, in a few lines."""
-    net = network()
-    optimizer = make(net.parameters())
-    guard = StepGuard(net, limit=2)
+    task = small_task()
+    optimizer = make(task.parameters())
+    guard = StepGuard(task, limit=2)
     for frames, audio, labels in batches:
         optimizer.zero_grad()
-        outputs = net(frames, audio)
+        outputs = task.network({"audio": audio, "visual": frames})
         loss = cross_entropy(outputs.fused, labels) + unimodal_cross_entropy(outputs, labels)
         loss.backward()
         guard.apply(optimizer, scaler, guard.admit(loss))
-    return net, optimizer.state_dict()["state"], guard
+    return task, optimizer.state_dict()["state"], guard
 
 
 def poisoned(seed: int, value: float, where: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -81,8 +84,8 @@ def poisoned(seed: int, value: float, where: int) -> tuple[torch.Tensor, torch.T
     return spoilt
 
 
-def flat(net: torch.nn.Module, memory: dict) -> dict[str, torch.Tensor]:
-    kept = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+def flat(task: torch.nn.Module, memory: dict) -> dict[str, torch.Tensor]:
+    kept = {k: v for k, v in task.state_dict().items() if not k.endswith("num_batches_tracked")}
     return kept | {f"{i}.{k}": v for i, of in memory.items() for k, v in of.items() if v is not None}
 
 
@@ -99,10 +102,10 @@ def test_a_bad_step_changes_nothing(kind, fused, at):
 
     batches = [batch(i) for i in range(4)]
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    net, memory, guard = train(batches, make, scaler)
+    task, memory, guard = train(batches, make, scaler)
     spoilt = [*batches[:at], poisoned(9, float("nan"), 0), poisoned(9, float("inf"), 1), *batches[at:]]
     other, other_memory, other_guard = train(spoilt[: at + 1] + spoilt[at + 2 :], make, scaler)
-    for (name, a), b in zip(flat(net, memory).items(), flat(other, other_memory).values(), strict=True):
+    for (name, a), b in zip(flat(task, memory).items(), flat(other, other_memory).values(), strict=True):
         assert torch.equal(a, b), name
         assert torch.isfinite(a).all()
     assert int(guard.row) == int(other_guard.row) == 0
@@ -114,35 +117,42 @@ def test_a_bad_step_changes_nothing(kind, fused, at):
 
 
 def test_gradients_that_are_not_finite_make_a_step_bad_where_the_loss_is_finite():
-    net = network()
-    guard = StepGuard(net, limit=1)
-    for p in net.parameters():
+    task = small_task()
+    guard = StepGuard(task, limit=1)
+    for p in task.parameters():
         p.grad = torch.ones_like(p)
     assert bool(guard.admit(torch.tensor(1.0)))
-    next(net.visual_encoder.parameters()).grad[0] = float("inf")
+    next(task.network.encoders["visual"].parameters()).grad[0] = float("inf")
     assert not bool(guard.admit(torch.tensor(1.0)))
     with pytest.raises(MgapError, match="the gradients are not finite for 1 steps in a row"):
         guard.check(Place("warmup", 1, 1, 0.1))
 
 
 def test_gradient_norms_are_told_by_module_largest_first():
-    net = network()
-    guard = StepGuard(net, limit=1)
-    squares = dict.fromkeys(MODULES, 0.0)  # in float64, by name
+    task = small_task(example("learned_weights"))
+    guard = StepGuard(task, limit=1)
+    modules = dict(zip(("network.encoders.audio", "network.encoders.visual"), MODULES, strict=False))
+    modules |= {"network.fusion": "fusion", "network.heads": "heads", "method": "method"}
+    squares = dict.fromkeys(modules.values(), 0.0)  # in float64, by name
     generator = torch.Generator().manual_seed(0)
-    for scale, (name, p) in enumerate(net.named_parameters()):
+    for scale, (name, p) in enumerate(task.named_parameters()):
         p.grad = scale * torch.randn(p.shape, generator=generator)
-        module = {"audio_encoder": 0, "visual_encoder": 1, "fusion": 2}.get(name.split(".")[0], 3)
-        squares[MODULES[module]] += float((p.grad.numpy().astype(np.float64) ** 2).sum())
+        module = next(module for prefix, module in modules.items() if name.startswith(f"{prefix}."))
+        squares[module] += float((p.grad.numpy().astype(np.float64) ** 2).sum())
     guard.admit(torch.tensor(1.0))
+    assert list(guard.modules) == list(squares)
     np.testing.assert_allclose(guard.norms.numpy(), np.sqrt(list(squares.values())), rtol=1e-5)
-    for p in net.parameters():
+    for p in task.parameters():
         p.grad = torch.full_like(p, float("nan"))
     guard.admit(torch.tensor(float("nan")))
     with pytest.raises(MgapError, match="gradient norms of the last good step, largest first: ") as caught:
         guard.check(Place("adapt", 3, 4, 0.25))
-    told = [m for part in str(caught.value).split("first: ")[1].split(", ") for m in MODULES if m in part]
-    assert told == sorted(MODULES, key=lambda m: -squares[m])
+    told = [m for part in str(caught.value).split("first: ")[1].split(", ") for m in squares if m in part]
+    assert told == sorted(squares, key=lambda m: -squares[m])
+
+
+def test_a_module_without_parameters_is_not_told():
+    assert tuple(StepGuard(small_task(), limit=1).modules) == MODULES
 
 
 def spoil_after_the_first_epoch() -> None:
@@ -151,7 +161,8 @@ def spoil_after_the_first_epoch() -> None:
 
     def train_step(trainer: Trainer, batch: Batch) -> None:
         if trainer.epoch >= 1:
-            batch = dataclasses.replace(batch, audio=torch.full_like(batch.audio, torch.nan))
+            spoilt = torch.full_like(batch.inputs["audio"], torch.nan)
+            batch = dataclasses.replace(batch, inputs={**batch.inputs, "audio": spoilt})
         plain(trainer, batch)
 
     Trainer._train_step = train_step  # type: ignore[method-assign]
@@ -199,7 +210,7 @@ def test_a_state_that_is_not_finite_is_never_saved(store, tmp_path):
 
 LIMITED = """
 import resource, sys, torch, torch._dynamo
-import mgap_cli.training.stages, mgap_cli.report.document
+import mgap_cli.workflow.stages, mgap_cli.report.documents
 from mgap_cli.__main__ import main
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -1,0 +1,71 @@
+"""Every command, option, setting and path that the README names exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import typer
+from helpers.program import ROOT
+
+from mgap_cli.app import app
+from mgap_cli.config import Config
+from mgap_cli.methods import names
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL_BLOCKS = [text for language, text in FENCE.findall(README) if language in ("bash", "console")]
+SPANS = re.findall(r"`([^`]+)`", FENCE.sub("", README))
+COMMANDS = {
+    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    for name, command in typer.main.get_command(app).commands.items()
+}
+SETTINGS = set(Config().with_methods(names()).flat())
+SECTIONS = {setting.split(".")[0] for setting in SETTINGS}
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Yield the command and the rest of every line that runs mgap, in blocks and in running text."""
+    for text in (*SHELL_BLOCKS, *SPANS):
+        for line in text.replace("\\\n", " ").splitlines() if text in SHELL_BLOCKS else [text]:
+            for found in re.finditer(r"\bmgap(?:_cli)?\s+([a-z][a-z-]*)\b([^#;&|)]*)", line):
+                yield found[1], " ".join(found[2].split())
+
+
+LINES = sorted(set(lines()))
+
+
+def test_the_readme_has_lines_of_every_command():
+    assert {name for name, _ in LINES} >= set(COMMANDS) - {"docs"}
+
+
+@pytest.mark.parametrize(("command", "words"), LINES)
+def test_a_line_is_one_of_the_programs(command, words):
+    assert command in COMMANDS
+    options = set(re.findall(r"(?<!\S)(--?[a-z][a-z0-9-]*)", words))
+    assert options <= COMMANDS[command] | {"--help"}
+    assert set(re.findall(r"--set ([a-z_-]+\.[a-z_]+)=", words)) <= SETTINGS | {"smoothed.smoothing"}
+    methods = re.findall(r"--method (\S+)", words)
+    assert all(m in names() or ".py:" in m or m == "NAME" for m in methods)
+
+
+@pytest.mark.parametrize("span", sorted({s for s in SPANS if s.startswith("--")}))
+def test_an_option_exists(span):
+    option = span.split()[0].split("=")[0].split("/")[0]
+    assert any(option in options for options in COMMANDS.values()) or option in ("--only", "--rounds")
+
+
+@pytest.mark.parametrize(
+    "span",
+    sorted({s for s in SPANS if re.match(r"[a-z_-]+\.[a-z_]+(=.*)?$", s) and s.split(".")[0] in SECTIONS}),
+)
+def test_a_setting_exists(span):
+    assert span.split("=")[0] in SETTINGS or (ROOT / "mgap_cli" / span).exists() or span.endswith(".pt")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"(?<![\w/.])(?:tests|mgap_cli|completions)/[\w./*-]*", README)))
+)
+def test_a_path_exists(path):
+    assert list(ROOT.glob(path.rstrip("/.")))
