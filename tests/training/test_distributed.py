@@ -33,7 +33,7 @@ from mgap_cli.training.distributed import World, share_batch_norm
 # they are others than over all of it, and everything else must not be.
 FROZEN = """
 import shlex, sys
-import pausing
+from helpers import pausing
 from torch import nn
 from mgap_cli.__main__ import main
 from mgap_cli.training.task import Task

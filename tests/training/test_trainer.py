@@ -142,7 +142,6 @@ def test_a_run_with_another_window_is_not_continued(store, tmp_path):
 @pytest.mark.parametrize("method", ["adaptive", "joint-heads"])
 def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, monkeypatch, method):
     from mgap_cli.config import resolve
-    from mgap_cli.runs.checkpoint import config_of
     from mgap_cli.training.trainer import Trainer
     from mgap_cli.workflow.stages import execute, open_for_adapt, plan_adapt
 
@@ -159,10 +158,10 @@ def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, mon
         step(self, batch)
 
     monkeypatch.setattr(Trainer, "_train_step", spy)
-    content, store = open_for_adapt(run / "warmup.pt", None)
+    parent, store = open_for_adapt(run / "warmup.pt", None)
     flags = {"adapt.only": "balanced", "adapt.epochs": 2, "adapt.method": method}
-    config = resolve(config_of(content, run / "warmup.pt"), flags=flags)
-    execute(plan_adapt(run / "warmup.pt", content, store, config, tmp_path / "pure"), Sink(quiet=True))
+    config = resolve(parent.config, flags=flags)
+    execute(plan_adapt(run / "warmup.pt", parent, store, config, tmp_path / "pure"), Sink(quiet=True))
     assert sorted(trained) == sorted(2 * [i for i, name in enumerate(store.ids) if name in balanced])
 
 
