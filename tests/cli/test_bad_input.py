@@ -196,7 +196,7 @@ def test_a_last_checkpoint_that_is_damaged(store, tmp_path):
     line = ["warmup", store, "-o", run, *TRAIN, "--epochs", 50]
     mgap(*line).fails(3, "warmup-last.pt")
     content = torch.load(run / "warmup-best.pt", weights_only=True)
-    for damage in ({"loop": {}}, {"model": {}}, {"loop": {**content["loop"], "optimizer": {}}}):
+    for damage in ({"loop": {}}, {"model": {}}, {"loop": {**content["loop"], "optimizers": {}}}):
         torch.save({**content, **damage}, run / "warmup-last.pt")
         mgap(*line).fails(3, "warmup-last.pt", "--force")
 

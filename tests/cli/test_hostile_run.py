@@ -129,7 +129,8 @@ def test_a_changed_state_to_resume_from(finished, store, tmp_path, data):
     (run / "adapt.pt").unlink()
     content = torch.load(finished / "adapt-last.pt", weights_only=True)
     content["epoch"], content["step"], content["history"] = 2, 0, content["history"][:2]
-    content["loop"]["scheduler"]["last_epoch"] = 2
+    for group in content["loop"]["optimizers"].values():
+        group["schedule"]["last_epoch"] = 2
     part = data.draw(st.sampled_from(["loop", "selected", "history", "top"]))
     value = data.draw(st.just(CUT) | VALUES | TENSORS)
     if part == "top":
@@ -145,7 +146,7 @@ for _ in range(40):  # small in a file, endless to walk or to print
     LISTS = [LISTS] * 10
 FIELDS = {
     "method": "magic",
-    "stage": "dessert",
+    "stage": "../dessert",
     "epoch": -1,
     "step": True,
     "spent": 1.5,
@@ -153,7 +154,7 @@ FIELDS = {
     "history": [1],
     "selected": [],
     "config": {"train": {"lr": LISTS}},
-    "model": {"network.audio_head.weight": torch.zeros(1).expand(10**12)},
+    "model": {"network.heads.audio.weight": torch.zeros(1).expand(10**12)},
 }
 
 

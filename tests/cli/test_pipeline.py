@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ import yaml
 from helpers.program import TINY, TINY_DATA, listing, mgap, sets, shim, status
 
 from mgap_cli.config import preset
+from mgap_cli.data.store import open_store
+from mgap_cli.runs.checkpoint import load_checkpoint
 
 STAGES = "warmup", "adapt"
 
@@ -113,12 +116,17 @@ def test_run_digits_again_returns_what_it_found(digits_run):
 
 
 def test_run_on_a_store(store, tmp_path):
+    protocol = dataclasses.asdict(open_store(store).data_config)
+    assert protocol != preset("digits").to_dict()["data"]
     done = mgap(
         "run", store, "-o", tmp_path / "run", *sets(*TINY, "warmup.epochs=1", "adapt.epochs=1"), "--json"
     )
     assert done.code == 0, done.err
     assert done.json()["schema"] == "mgap.run/2"
     assert not (tmp_path / "run" / "store").exists()
+    for stage in STAGES:  # the protocol is the store's, not the preset's
+        checkpoint = load_checkpoint(tmp_path / "run" / f"{stage}.pt")
+        assert dataclasses.asdict(checkpoint.config.data) == protocol
 
 
 COMMANDS = {

@@ -52,7 +52,10 @@ def order(batches: Iterable[Batch]) -> list[int]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(getattr(a, k), getattr(b, k)) for k in ("index", "labels", "frames", "audio"))
+    inputs = a.inputs.keys() == b.inputs.keys() and all(
+        torch.equal(x, b.inputs[m]) for m, x in a.inputs.items()
+    )
+    return inputs and torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels)
 
 
 @settings(max_examples=20, deadline=None)
@@ -96,7 +99,7 @@ def test_an_epoch_taken_up_at_a_step_is_its_tail(store, start):
 
 def test_crops_differ_between_steps_and_epochs(store):
     made = Loader(store, np.zeros(8, dtype=np.int64), torch.device("cpu"), AugmentConfig(image_size=8), 2)
-    crops = [batch.frames for epoch in range(2) for batch in made.training(0, epoch)]
+    crops = [batch.inputs["visual"] for epoch in range(2) for batch in made.training(0, epoch)]
     assert len(crops) == 8
     assert not any(torch.equal(crops[i], crops[j]) for i in range(8) for j in range(i))
 
@@ -105,17 +108,17 @@ def test_batches_hold_what_the_store_holds(store):
     for batch in loader(store).training(0, 0):
         index = batch.index.numpy()
         np.testing.assert_array_equal(batch.labels, store.labels[index])
-        np.testing.assert_array_equal(batch.audio[:, 0], store.audio[index].astype(np.float32))
-        assert batch.audio.shape == (len(index), 1, 5, 4)
-        assert batch.frames.shape == (len(index), 2, 3, 8, 8)
-        assert batch.audio.dtype == batch.frames.dtype == torch.float32
+        np.testing.assert_array_equal(batch.inputs["audio"][:, 0], store.audio[index].astype(np.float32))
+        assert batch.inputs["audio"].shape == (len(index), 1, 5, 4)
+        assert batch.inputs["visual"].shape == (len(index), 2, 3, 8, 8)
+        assert batch.inputs["audio"].dtype == batch.inputs["visual"].dtype == torch.float32
 
 
 def test_ordered_is_the_stores_order_without_augmentation(store):
     made = loader(store, image_size=12)
     batches = list(made.ordered())
     assert order(batches) == CHOSEN.tolist()
-    frames = torch.cat([b.frames for b in batches])
+    frames = torch.cat([b.inputs["visual"] for b in batches])
     assert torch.equal(frames, to_float(torch.from_numpy(store.frames[CHOSEN])))
     assert all(same(a, b) for a, b in zip(batches, made.ordered(), strict=True))
 

@@ -40,7 +40,7 @@ def batches(store: Store, kind: placement.Kind, start: int = 0) -> list[tuple[to
     samples = Samples(store, CPU, kind)
     loader = Loader(store, np.arange(1, N), CPU, config, 4, samples=samples)
     drawn = [*loader.training(3, 1, start), *loader.ordered()]
-    return [(b.index, b.labels, b.frames, b.audio) for b in drawn]
+    return [(b.index, b.labels, b.inputs["visual"], b.inputs["audio"]) for b in drawn]
 
 
 @pytest.mark.parametrize("kind", ["memory", "device"])

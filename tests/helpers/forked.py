@@ -39,7 +39,7 @@ def call(path: str, words: list[str]) -> None:
 
 
 def serve(path: str) -> None:
-    import pausing
+    from helpers import pausing
     import torch
     import torch._dynamo
 
