@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from helpers.program import metrics, mgap, sets
 from rich.cells import cell_len
 
@@ -42,26 +41,13 @@ def test_refits_are_told_from_epochs(run, tmp_path):
     assert entries[0]["mixture"] == entries[1]["mixture"]
 
 
-def test_a_run_of_before_goes_on(run):
-    """Checkpoints and metrics that hold no mixture are read, and resumed from."""
-    last = run / "adapt-last.pt"
-    content = torch.load(last, weights_only=True)
-    content["model"] = {
-        k: v for k, v in content["model"].items() if k not in ("method.components", "method.fitted")
-    }
-    content["epoch"] = 2
-    content["history"] = [{k: v for k, v in e.items() if k != "mixture"} for e in content["history"][:2]]
-    torch.save(content, last)
-    (run / "adapt.pt").unlink()
+def test_epochs_without_a_mixture_are_shown_without_it(run):
+    """Methods that fit no mixture leave none in metrics.jsonl."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    old = [{k: v for k, v in line.items() if k != "mixture"} for line in lines]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old[:5]))
+    bare = [{k: v for k, v in line.items() if k != "mixture"} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))
     done = mgap("analyze-gap", run, "--history")
     assert done.code == 0 and "No epoch has a mixture" in done.out
-    done = mgap("adapt", run / "warmup.pt")
-    assert done.code == 0 and "going on from epoch 2" in done.err, done.err
-    entries = metrics(run, "adapt")
-    assert ["mixture" in e for e in entries] == [False, False, True]
     assert mgap("analyze-gap", run, "--history", "--plot").code == 0
 
 

@@ -39,7 +39,7 @@ def call(path: str, words: list[str]) -> None:
 
 
 def serve(path: str) -> None:
-    from helpers import pausing
+    import pausing
     import torch
     import torch._dynamo
 
