@@ -40,7 +40,7 @@ def measures_table(
         name = m.name + (", %" if m.percent else "")
         count = f"{m.n} b" if m.units == "batches" else str(m.n)
         row = (shown(m.first), shown(m.second), shown(m.value, sign), interval, leads, count)
-        table.add_row(name, *row, f"[{sources.index(m.source) + 1}]".replace("[", r"\["))
+        table.add_row(name, *row, f"[{sources.index(m.source) + 1}]")
     where = f", {printable(split)}" if split else ""
     notes = [
         f"+/-: {first} minus {second}; /: their ratio, with its interval. None leads where that holds "
