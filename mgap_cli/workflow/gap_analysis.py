@@ -83,7 +83,7 @@ def analyse_scores(
     from mgap_cli.workflow.gap_measures import score_measures
     from mgap_cli.workflow.gap_views import examined, write_gap_figure
 
-    names = [] if modalities is None else _names(modalities)
+    names = [] if modalities is None else [name.strip() for name in modalities.split(",")]
     human_png = path.with_name(f"{path.stem}-human.png")
     named = request.outputs(human_png)
     ensure_outputs_allowed(named, request.inputs)
@@ -117,13 +117,3 @@ def _figure_path(scores: Path, pair: str) -> Path:
     """Return where the figure of a file of scores goes; `pair` names the modalities of one among several."""
     name = "".join(c if c.isalnum() else "-" for c in f"gap-{pair}".rstrip("-"))
     return scores.with_name(f"{scores.stem}-{name}.png")
-
-
-def _names(modalities: str) -> list[str]:
-    """Return the names in --modalities. UsageError where one is empty or is given twice."""
-    names = [name.strip() for name in modalities.split(",")]
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if "" in names or twice is not None:
-        wrong = "a name is empty" if "" in names else f"{twice} is given twice"
-        raise UsageError(f"--modalities {modalities}: {wrong}.", "For example: --modalities audio,visual")
-    return names

@@ -168,10 +168,10 @@ def test_a_field_that_training_does_not_write_is_named(finished, tmp_path, field
 
 def test_a_configuration_of_a_huge_network_takes_no_memory(finished, tmp_path):
     content = torch.load(finished / "warmup.pt", weights_only=True)
-    for width in (10**6, 2**62):
+    for width, problem in ((16_384, "do not fit its own configuration"), (2**62, "model.width")):
         content["config"]["model"]["width"] = width
         torch.save(content, tmp_path / "x.pt")
-        here("evaluate", tmp_path / "x.pt").fails(3, "do not fit its own configuration")
+        here("evaluate", tmp_path / "x.pt").fails(3, problem)
 
 
 def test_a_finished_stage_whose_checkpoint_is_gone(run):

@@ -193,7 +193,7 @@ def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(suffix, kind,
     [
         ("audio,audio", "'audio' is named twice"),
         ("audio,", "'' is not"),
-        ("", "''"),
+        ("", "the value is empty"),
         ("audio,fused", "'fused'"),
     ],
 )
