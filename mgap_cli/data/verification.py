@@ -31,7 +31,7 @@ def _defects(store: Store) -> Iterator[str]:
         yield f"the content of {', '.join(changed)} has changed (its fingerprint differs)"
     splits = store.columns["split"]
     if unknown := sorted({*splits} - {*SPLITS}):
-        yield f"clips.csv has unknown splits ({', '.join(unknown)})"
+        yield f"clips.csv has unknown splits ({', '.join(map(repr, unknown))})"
     elif dict(Counter(splits)) != store.meta.get("counts"):
         yield "clips.csv and store.json count the splits differently"
     repeated = [pair for pair, n in Counter(zip(splits, store.ids, strict=True)).items() if n > 1]

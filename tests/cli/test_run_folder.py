@@ -164,7 +164,7 @@ def test_outputs_never_replace_what_must_stay(store, run, tmp_path):
         (["analyze-gap", warm, run / "adapt.pt", "--csv", run / "adapt.pt"], "also uses"),
         (["analyze-gap", warm, "--csv", fifo], "a device, a pipe"),
         (["analyze-gap", warm, "--csv", "/dev/null"], "a device, a pipe"),
-        (["analyze-gap", warm, "--csv", ""], "a folder"),
+        (["analyze-gap", warm, "--csv", ""], "the value is empty"),
         (["analyze-gap", scores, "--csv", scores], "also uses"),
         (["analyze-gap", scores, "--export", tmp_path], "a folder"),
         (["report", run, "-o", warm], "also uses"),

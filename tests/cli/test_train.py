@@ -26,8 +26,8 @@ def test_a_method_gets_the_whole_budget(store, tmp_path, method):
     assert done.code == 0 and done.out == f"{tmp_path / 'run' / 'train.pt'}\n", done.err
     assert "warning:" not in done.err
     assert [entry["epoch"] for entry in metrics(tmp_path / "run", "train")] == list(range(1, BUDGET + 1))
-    content = load_checkpoint(tmp_path / "run" / "train-last.pt")
-    assert (content["stage"], content["method"], content["spent"]) == ("train", method, BUDGET)
+    last = load_checkpoint(tmp_path / "run" / "train-last.pt")
+    assert (last.stage, last.method, last.spent) == ("train", method, BUDGET)
     assert status(tmp_path / "run") == {"state": "done", "stage": "train", "epoch": BUDGET, "step": 0}
 
 
