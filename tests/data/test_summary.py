@@ -166,6 +166,6 @@ class TestVerification:
         path.write_text(text.replace(",test,", ",train,", 1))
         assert "count the splits differently" in self.defects(store)
         path.write_text(text.replace(",test,", ",testing,", 1))
-        assert "unknown splits (testing)" in self.defects(store)
+        assert "unknown splits ('testing')" in self.defects(store)
         path.write_text(text.replace("00001", "00000", 1))
         assert "1 ids stand twice in a split" in self.defects(store)

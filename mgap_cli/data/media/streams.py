@@ -67,8 +67,10 @@ def read_sound(path: Path) -> Sound:
 def read_times(source: Path | BytesIO) -> np.ndarray:
     """Return each video frame's start and end (n, 2) in seconds, in the order in which frames are shown.
 
-    A stream without time stamps is taken to have evenly spaced frames. It decodes the whole stream, because
-    a program stream does not list its frames. Raises as `read_sound` does.
+    The frames of a program stream are evenly spaced. Only some of them have time stamps of their own; the
+    others are dated by a rate that the header may state wrongly. So the first and the last time count, and
+    without them the stated rate. It decodes the whole stream, because a program stream does not list its
+    frames. Raises as `read_sound` does.
     """
     times, rate = [], _USUAL_RATE
     for frame, average in _video_frames(source):
@@ -76,11 +78,13 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
         rate = average or rate
     if not times:
         raise Undecodable("video has no frames")
-    if any(time is None for time in times):
-        starts = np.arange(len(times)) / rate
-    else:
-        starts = np.asarray(times, np.float64)
-    return np.stack([starts, np.append(starts[1:], starts[-1] + 1 / rate)], axis=1)
+    first, last, step = times[0], times[-1], 1 / rate
+    if first is None or last is None:
+        first = 0.0
+    elif last > first:
+        step = (last - first) / (len(times) - 1)
+    starts = first + step * np.arange(len(times))
+    return np.stack([starts, starts + step], axis=1)
 
 
 def read_frames(source: Path | BytesIO, chosen: list[int], size: int) -> np.ndarray:
