@@ -13,8 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.program import HANG, ROOT, TINY, TINY_DATA, metrics, status
-from training.conftest import store  # noqa: F401  (fixture)
+from helpers.program import (
+    HANG,
+    ROOT,
+    TINY,
+    TINY_DATA,
+    metrics,
+    mgap,
+    sets,
+    status,
+    store,  # noqa: F401  (fixture)
+)
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -173,3 +182,17 @@ def test_the_batch_script_is_requeued_and_goes_on(commands, store, tmp_path):  #
         assert status(run)["state"] == "done" and (run / "evaluate.json").exists()
         assert said.count("stopped by SIGUSR1 at epoch") == said.count("warmup: going on from epoch") == 1
         assert [e["epoch"] for e in metrics(run)] == list(range(1, 6)), "nothing repeated or skipped"
+
+
+def test_the_example_of_your_own_method_runs_as_printed(store, tmp_path):  # noqa: F811
+    section = README[README.index("### Your own method") :]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "smoothed.py").write_text(code)
+    done = mgap(
+        *("train", store, "--method", "smoothed.py:Smoothed", "--set", "smoothed.smoothing=0.2"),
+        *("-o", tmp_path / "run", *sets(*TINY), "--epochs", "2"),
+        cwd=tmp_path,
+    )
+    assert done.code == 0, done.err
+    analysed = mgap("analyze-gap", tmp_path / "run" / "train.pt", *sets("analysis.resamples=9"), cwd=tmp_path)
+    assert analysed.code == 0, analysed.err

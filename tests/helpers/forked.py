@@ -66,6 +66,11 @@ def serve(path: str) -> None:
             os._exit(0)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
+        # New streams, as a new process has them: the old ones remember the files that were there before.
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            fresh = open(number, "w", closefd=False)  # noqa: SIM115
+            setattr(sys, name, fresh)
+            setattr(sys, f"__{name}__", fresh)
         client.close()
         os.chdir(folder)
         os.environ.clear()
