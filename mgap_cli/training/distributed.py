@@ -150,7 +150,7 @@ def join(device: torch.device) -> World:
 
 @contextmanager
 def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
-    """Hold the lock of a run folder for a command that writes there; see `runlock.run_lock`.
+    """Hold the lock of a run folder for a command that writes there; see `runs.lock.run_lock`.
 
     device: the setting `runtime.device`. Of several processes the main one takes the lock. If it cannot, it
     raises that error and the others leave with its exit code.
