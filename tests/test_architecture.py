@@ -24,7 +24,18 @@ HEAVY = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib"),
     *("decord", "av", "soxr", "PIL", "pyarrow"),
 )
-COMMANDS = ("prepare", "inspect", "train", "warmup", "analyze-gap", "adapt", "evaluate", "report", "run", "list")
+COMMANDS = (
+    "prepare",
+    "inspect",
+    "train",
+    "warmup",
+    "analyze-gap",
+    "adapt",
+    "evaluate",
+    "report",
+    "run",
+    "list",
+)
 
 
 def part(module: Path) -> str:
