@@ -267,8 +267,6 @@ def test_a_terminal_that_lacks_a_character_shows_its_escape(tmp_path):
         (["analyze-gap", "x.csv", "--csv="], "--csv: the value is empty."),
         (["warmup", ""], "an argument of mgap warmup: the value is empty."),
         (["warmup", "x", "-o", ""], "-o: the value is empty."),
-        (["analyze-gap", "x.csv", "--modalities", "audio,audio"], "audio is given twice"),
-        (["analyze-gap", "x.csv", "--modalities", "audio,"], "a name is empty"),
     ],
 )
 def test_a_wrong_command_line_is_two_lines(words, said):
