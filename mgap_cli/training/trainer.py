@@ -278,9 +278,9 @@ class Trainer:
         figures = entry[self.config.train.select]
         return float(figures[self.task.method.heads[0]]), -float(figures["loss"])
 
-    def _predicted(self, split: str) -> tuple[Predictions, Scores]:
-        """Return predictions with features, and the scores, of a split; every process gets all of it."""
-        predictions = self._predict(self.store.indices(split), features=True)
+    def _predicted(self, split: str, features: bool) -> tuple[Predictions, Scores]:
+        """Return predictions and scores of a split; every process gets all of it."""
+        predictions = self._predict(self.store.indices(split), features)
         return predictions, scores_of(predictions, self.store.ids, self.store.classes)
 
     def _predict(self, indices: np.ndarray, features: bool = False) -> Predictions:
