@@ -23,14 +23,13 @@ from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip, Reader, Undecodable
 from mgap_cli.data.media.audio import resample
 from mgap_cli.data.media.media_headers import without_false_claims
-from mgap_cli.data.media.streams import Sound, read_frames, read_sound, read_times
+from mgap_cli.data.media.streams import USUAL_RATE, Sound, read_frames, read_sound, read_times
 from mgap_cli.errors import MgapError
 
 LFS_POINTER = "Git LFS pointer in place of the file"
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 _SAFE_SIZE = 96  # pixels
 _ABSURD_SECONDS = 1e6  # a time stamp beyond it is none
-_USUAL_RATE = 25.0  # frames a second, where a file does not say
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -123,7 +122,7 @@ def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
             times[-1, 1] = times[-1, 0] + np.ptp(times[:, 0]) / (count - 1)
         return times, True
     rate = reader.get_avg_fps()
-    step = 1 / rate if 1 <= rate <= 1000 else 1 / _USUAL_RATE
+    step = 1 / rate if 1 <= rate <= 1000 else 1 / USUAL_RATE
     return step * (np.arange(count)[:, None] + np.array([0, 1])), False
 
 

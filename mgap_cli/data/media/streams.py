@@ -19,7 +19,7 @@ import numpy as np
 from mgap_cli.data.clips import Undecodable
 
 _LONGEST_DELAY = 60.0  # seconds; streams of one file that begin further apart have wrong time stamps
-_USUAL_RATE = 25.0  # frames per second, where a file does not say
+USUAL_RATE = 25.0  # frames per second, where a file does not say
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
     without them the stated rate. It decodes the whole stream, because a program stream does not list its
     frames. Raises as `read_sound` does.
     """
-    times, rate = [], _USUAL_RATE
+    times, rate = [], USUAL_RATE
     for frame, average in _video_frames(source):
         times.append(frame.time)
         rate = average or rate
