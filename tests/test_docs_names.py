@@ -1,4 +1,4 @@
-"""Every command, option, setting and path that the README names exists."""
+"""Every command, option, setting, path and link that the README and the pages name exists."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 import typer
+from helpers.pages import PAGES
 from helpers.program import ROOT
 
 from mgap_cli.app import app
 from mgap_cli.config import Config
 from mgap_cli.methods import names
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = "\n".join(PAGES.values())
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SHELL_BLOCKS = [text for language, text in FENCE.findall(README) if language in ("bash", "console")]
-SPANS = re.findall(r"`([^`]+)`", FENCE.sub("", README))
+SHELL_BLOCKS = [text for language, text in FENCE.findall(TEXT) if language in ("bash", "console")]
+SPANS = re.findall(r"`([^`]+)`", FENCE.sub("", TEXT))
 COMMANDS = {
     name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     for name, command in typer.main.get_command(app).commands.items()
@@ -36,8 +37,8 @@ def lines() -> Iterator[tuple[str, str]]:
 LINES = sorted(set(lines()))
 
 
-def test_the_readme_has_lines_of_every_command():
-    assert {name for name, _ in LINES} >= set(COMMANDS) - {"docs"}
+def test_every_command_is_shown():
+    assert {name for name, _ in LINES} >= set(COMMANDS)
 
 
 @pytest.mark.parametrize(("command", "words"), LINES)
@@ -65,7 +66,7 @@ def test_a_setting_exists(span):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"(?<![\w/.])(?:tests|mgap_cli|completions)/[\w./*-]*", README)))
+    "path", sorted(set(re.findall(r"(?<![\w/.])(?:tests|mgap_cli|completions)/[\w./*-]*", TEXT)))
 )
 def test_a_path_exists(path):
     assert list(ROOT.glob(path.rstrip("/.")))

@@ -1,4 +1,4 @@
-"""The README's shell blocks do what it says, at tiny settings, with stand-ins for Slurm's commands."""
+"""The examples in the README and the pages run as printed, with tiny settings and stand-ins for Slurm."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.pages import PAGES
 from helpers.program import (
     HANG,
     ROOT,
@@ -25,9 +26,14 @@ from helpers.program import (
     store,  # noqa: F401  (fixture)
 )
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SEEDS, BATCH = (next(b for b in BLOCKS if word in b) for word in ("for seed in", "#SBATCH"))
+BLOCKS = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, text in PAGES.items()
+    for number, block in enumerate(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL), 1)
+]
+SEEDS, BATCH = (
+    next(b.values[0] for b in BLOCKS if word in b.values[0]) for word in ("for seed in", "#SBATCH")
+)
 STAND_INS = {
     # Slurm's USR1@120 goes to the step and not to the batch script; here, in the third epoch.
     "srun": """#!/bin/bash
@@ -85,7 +91,7 @@ def commands(tmp_path_factory) -> Iterator[Path]:
 
 
 def environment(commands: Path, *words: str, **more: object) -> dict[str, str]:
-    """The settings that the README leaves at their defaults, small, as a user would give them."""
+    """The settings that the pages leave at their defaults, small, as a user would give them."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MGAP_") and k != "WORLD_SIZE"}
     settings = dict(word.split("=") for word in [*TINY, *words])
     settings |= {f"data.{key}": str(value) for key, value in TINY_DATA.items()}
@@ -94,8 +100,8 @@ def environment(commands: Path, *words: str, **more: object) -> dict[str, str]:
     return {**kept, **tiny, **path, **{k: str(v) for k, v in more.items()}}
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda b: b.splitlines()[0][:40])
-def test_every_block_is_sound_bash(block):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_is_valid_bash(block):
     done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
 
@@ -185,8 +191,7 @@ def test_the_batch_script_is_requeued_and_goes_on(commands, store, tmp_path):  #
 
 
 def test_the_example_of_your_own_method_runs_as_printed(store, tmp_path):  # noqa: F811
-    section = README[README.index("### Your own method") :]
-    code = section.partition("```python\n")[2].partition("```")[0]
+    code = PAGES["extending"].partition("```python\n")[2].partition("```")[0]
     (tmp_path / "smoothed.py").write_text(code)
     done = mgap(
         *("train", store, "--method", "smoothed.py:Smoothed", "--set", "smoothed.smoothing=0.2"),
