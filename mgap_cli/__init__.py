@@ -1,3 +1,3 @@
-"""mgap: measure modality imbalance in audio-visual classifiers, sample by sample, and train it away."""
+"""mgap: measure modality imbalance in multimodal classifiers, per sample, and reduce it."""
 
 __version__ = "0.1.0"

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from mgap_cli import __version__
 from mgap_cli.commands.adapt import adapt
 from mgap_cli.commands.analyze_gap import analyze_gap
+from mgap_cli.commands.docs import docs
 from mgap_cli.commands.evaluate import evaluate
 from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.list import list_
@@ -64,12 +65,13 @@ def mgap(
         bool, typer.Option("--debug", envvar="MGAP_DEBUG", help="Show the traceback of an error.")
     ] = False,
 ) -> None:
-    """Measure modality imbalance in audio-visual classifiers, sample by sample, and train it away."""
+    """Measure modality imbalance in multimodal classifiers, per sample, and reduce it."""
 
 
 for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run):
     app.command(cls=_Command)(command)
 app.command("list", cls=_Command)(list_)
+app.command(cls=_Command)(docs)
 
 
 def start() -> int:

@@ -16,7 +16,7 @@ PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "__init__", "errors", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config",
-    "output", "modalities", "stats", "data", "model",
+    "output", "docs", "modalities", "stats", "data", "model",
     "gap", "methods", "runs", "training", "evaluation", "analysis", "report", "workflow", "commands", "app",
     "__main__",
 ]  # fmt: skip
@@ -35,6 +35,7 @@ COMMANDS = (
     "report",
     "run",
     "list",
+    "docs",
 )
 
 
