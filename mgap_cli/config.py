@@ -91,16 +91,16 @@ def share(default: float) -> Any:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What `prepare` stores of a clip. Defaults: CREMA-D's protocol in the literature."""
+    """What `prepare` stores of each clip. Defaults: CREMA-D's protocol in the literature."""
 
-    frames: int = count(1, 10_000)  # frames a clip, at uniform positions in time
+    frames: int = count(1, 10_000)  # frames per clip, at uniform positions in time
     frame_size: int = count(256, 16_384)  # stored height and width, pixels
-    sample_rate: int = count(22_050, 1_000_000)  # Hz, mono
-    seconds: float = bounded(3.0, 0, 86_400, open_low=True)  # audio is tiled or cut to this
-    n_fft: int = count(512, 2**20)
+    sample_rate: int = count(22_050, 1_000_000)  # sample rate of the sound, Hz; one channel
+    seconds: float = bounded(3.0, 0, 86_400, open_low=True)  # length of the sound, which is repeated or cut
+    n_fft: int = count(512, 2**20)  # samples per window of the spectrogram
     hop: int = count(353, 2**20)  # samples between spectrogram columns: 257 x 188 at the defaults
-    val_share: float = bounded(0.1, 0, 0.9)  # of train, where the data set has no validation split
-    seed: int = seed(0)  # of the splits that we draw, and of the embedded data
+    val_share: float = bounded(0.1, 0, 0.9)  # share of train for validation, if no split is given
+    seed: int = seed(0)  # seed of splits that mgap draws, and of the embedded data set
 
 
 @dataclass(frozen=True)
@@ -108,100 +108,106 @@ class ModelConfig:
     encoder: EncoderName = "resnet18"
     width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
     fusion: FusionName = "concat"
-    unimodal: UnimodalLogits = "heads"  # where a modality's own logits come from
-    audio_weights: str = ""  # a local torchvision state dict to start from
-    visual_weights: str = ""
+    unimodal: UnimodalLogits = "heads"  # logits of a modality: from its own head, or its part of the fusion's
+    audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts
+    visual_weights: str = ""  # the same for the visual encoder
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    image_size: int = count(224, 16_384)  # what the network sees, pixels
-    scale_min: float = share(0.08)  # RandomResizedCrop's smallest share of the area; 1 turns cropping off
-    flip: bool = True
+    image_size: int = count(224, 16_384)  # height and width of what the network sees, pixels
+    scale_min: float = share(0.08)  # smallest share of the area of a random crop; 1 turns cropping off
+    flip: bool = True  # mirror half of the frames
     audio_mask: float = bounded(0.0, 0, 1)  # SpecAugment's largest masks, share of each axis; 0: none
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     seed: int = seed(0)
-    epochs: int = count(100)  # the budget of both stages together, which the schedule spans
-    batch_size: int = bounded(64, 2, LARGEST_COUNT)  # batch normalisation has no statistics of one sample
+    epochs: int = count(100)  # the budget of all stages together, which the schedule spans
+    batch_size: int = bounded(64, 2, LARGEST_COUNT)  # samples per step of all processes; batch norm needs two
     optimizer: OptimizerName = "sgd"
     lr: float = positive(1e-3)
-    momentum: float = at_least_zero(0.9)
-    weight_decay: float = at_least_zero(1e-4)
+    momentum: float = at_least_zero(0.9)  # momentum of sgd
+    weight_decay: float = at_least_zero(1e-4)  # weight decay of the optimizer
     schedule: ScheduleName = "step"
-    step_size: int = count(70)  # epochs between the falls of `step`
-    gamma: float = positive(0.1)  # factor of each fall
+    step_size: int = count(70)  # schedule `step`: epochs between two reductions of the learning rate
+    gamma: float = positive(0.1)  # schedule `step`: factor of each reduction
     clip_norm: float = at_least_zero(0.0)  # largest gradient norm; 0 turns clipping off
-    select: Selection = "val"  # which epoch becomes the checkpoint
-    max_bad_steps: int = count(10)  # consecutive non-finite losses before training stops
+    select: Selection = "val"  # which epoch to keep: best on validation, last, or best on test
+    max_bad_steps: int = count(10)  # steps in a row without a finite loss and gradient before training stops
 
 
 @dataclass(frozen=True)
 class WarmupConfig:
     """Joint training without intervention."""
 
-    method: str = "joint-heads"
-    epochs: int = count(33)  # a third of the budget: it must stop well before memorisation
+    method: str = "joint-heads"  # training method of the warm-up
+    epochs: int = count(33)  # epochs of the warm-up: it must stop well before memorisation
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    method: str = "adaptive"
-    epochs: int = bounded(0, 0, LARGEST_COUNT)  # 0: the rest of the budget
-    only: str = "all"  # balanced: purification; or a file of ids
-    threshold: float = share(0.5)  # posterior of imbalance under which a sample counts as balanced
+    method: str = "adaptive"  # training method after the warm-up
+    epochs: int = bounded(0, 0, LARGEST_COUNT)  # epochs after the warm-up; 0: the rest of the budget
+    only: str = "all"  # samples to train on: all, balanced (purification), or a file that lists ids
+    threshold: float = share(0.5)  # posterior of imbalance below which a sample counts as balanced
 
 
 @dataclass(frozen=True)
 class GapConfig:
-    kind: GapKind = "absolute"
-    components: int = count(2, 1_000)
-    n_init: int = count(20, 10_000)  # random starts of two components, beside 11 fixed ones; see stats/em.py
-    sd_floor: float = bounded(1e-2, 1e-4, 1)  # least standard deviation of a component, as a gap
-    seed: int = seed(0)
+    kind: GapKind = "absolute"  # whether the mixture is over absolute or signed gaps
+    components: int = count(2, 1_000)  # components of the mixture
+    n_init: int = count(20, 10_000)  # random starts for two components, besides 11 fixed ones (stats/em.py)
+    sd_floor: float = bounded(1e-2, 1e-4, 1)  # smallest standard deviation of a component, as a gap
+    seed: int = seed(0)  # seed of the random starts
 
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """How `analyze-gap` asks whether the mixture is real, and who the imbalanced are."""
+    """How `analyze-gap` tests whether the mixture is real, and shows which samples are imbalanced."""
 
-    resamples: int = count(199, 1_000_000)  # of every bootstrap: 1 / 200 is the smallest p-value
-    confidence: float = bounded(0.95, 0.5, 0.999)  # of its intervals; 1 - it is the level of its tests
+    resamples: int = count(199, 1_000_000)  # resamples of a bootstrap; 199: the smallest p-value is 1 / 200
+    confidence: float = bounded(0.95, 0.5, 0.999)  # level of intervals; tests use 1 - confidence
     bins: int = bounded(4, 2, 10_000)  # quantile bins of a numeric column, such as the duration
     truth: str = ""  # column of clips.csv that says which samples are degraded, if that is known
-    gradient_batches: int = count(50)  # at most so many, of `--measures`' pass with gradients
-    seed: int = seed(0)
+    gradient_batches: int = count(50)  # `--measures`: largest number of batches whose gradients are computed
+    seed: int = seed(0)  # seed of every bootstrap
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    bootstrap: int = count(2_000, 10_000_000)  # resamples
-    confidence: float = share(0.95)
-    top_k: int = count(5)  # left out where there are no more classes than that
-    bins: int = count(15, 10_000)  # equal-width bins of confidence, of the calibration error
+    """Metrics of `evaluate`, and the levels of its robustness sweep.
+
+    snr_db: signal-to-noise ratios of the sound, dB. frame_noise: standard deviations of the noise on the
+    frames; white is 1.
+    """
+
+    bootstrap: int = count(2_000, 10_000_000)  # resamples of every bootstrap
+    confidence: float = share(0.95)  # confidence level of the intervals
+    top_k: int = count(5)  # the k of the top-k accuracy, left out if there are no more than k classes
+    bins: int = count(15, 10_000)  # equal-width bins of confidence for the calibration error
     snr_db: tuple[float, ...] = levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
-    frame_noise: tuple[float, ...] = levels(0.05, 0.1, 0.2, 0.4)  # standard deviations; white is 1
-    occlusion: tuple[float, ...] = levels(0.1, 0.25, 0.5, 0.75, high=1)  # shares of the frame's area
-    seed: int = seed(0)  # of bootstrap, noise and places of occlusion
+    frame_noise: tuple[float, ...] = levels(0.05, 0.1, 0.2, 0.4)
+    occlusion: tuple[float, ...] = levels(0.1, 0.25, 0.5, 0.75, high=1)  # covered shares of the frame's area
+    seed: int = seed(0)  # seed of bootstrap, noise and places of occlusion
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
     """Where and how a run computes; it may change between a run and its resumption."""
 
-    device: str = "auto"
+    device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:N or mps
     precision: PrecisionName = "auto"
-    eval_batch_size: int = count(256)
-    sync_bn: bool = False  # of many processes: batch norm over the whole batch, not a share of it
+    eval_batch_size: int = count(256)  # samples per batch where nothing is trained
+    sync_bn: bool = False  # several processes: batch norm over the whole batch, not over each share
     float32: Float32Name = "auto"  # how a GPU multiplies float32: in TF32's 10-bit mantissas, or exactly
-    deterministic: bool = False  # refuse every operation whose result may differ from run to run
-    gpu_share: float = share(0.5)  # of a GPU's free memory that the samples may take
-    memory_share: float = share(0.5)  # of the machine's available memory, else they stay on disk
-    compile: bool = False  # torch.compile the network
-    save_every: float = at_least_zero(10.0)  # minutes between saves within an epoch; 0: at its end alone
-    report_to: LoggerName = "none"  # beside metrics.jsonl
+    deterministic: bool = False  # refuse every operation whose result may differ between runs
+    gpu_share: float = share(0.5)  # largest share of a GPU's free memory for the samples
+    memory_share: float = share(0.5)  # largest share of available memory for the samples
+    compile: bool = False  # compile the network with torch.compile
+    save_every: float = at_least_zero(10.0)  # minutes between saves within an epoch; 0: only at its end
+    report_to: LoggerName = "none"  # experiment tracker beside metrics.jsonl
 
 
 @dataclass(frozen=True)

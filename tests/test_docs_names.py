@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -53,7 +54,7 @@ def test_a_line_is_one_of_the_programs(command, words):
 
 @pytest.mark.parametrize("span", sorted({s for s in SPANS if s.startswith("--")}))
 def test_an_option_exists(span):
-    option = span.split()[0].split("=")[0].split("/")[0]
+    option = re.split(r"[\s=/,]", span)[0]
     assert any(option in options for options in COMMANDS.values()) or option in ("--only", "--rounds")
 
 
@@ -62,7 +63,7 @@ def test_an_option_exists(span):
     sorted({s for s in SPANS if re.match(r"[a-z_-]+\.[a-z_]+(=.*)?$", s) and s.split(".")[0] in SECTIONS}),
 )
 def test_a_setting_exists(span):
-    assert span.split("=")[0] in SETTINGS or (ROOT / "mgap_cli" / span).exists() or span.endswith(".pt")
+    assert span.split("=")[0] in SETTINGS or (ROOT / "mgap_cli" / span).exists() or span.endswith((".pt", ".csv"))
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,20 @@ def test_a_setting_exists(span):
 )
 def test_a_path_exists(path):
     assert list(ROOT.glob(path.rstrip("/.")))
+
+
+LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+LINKS = [(name, *found) for name, text in PAGES.items() for found in LINK.findall(FENCE.sub("", text))]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(("name", "target", "anchor"), LINKS, ids=lambda part: part or "here")
+def test_a_link_leads_to_a_page_and_a_heading(name, target, anchor):
+    folder = ROOT if name == "README" else ROOT / "mgap_cli" / "docs"
+    assert not target or (folder / target).is_file()
+    assert not anchor or anchor in anchors(PAGES[Path(target).stem if target else name])

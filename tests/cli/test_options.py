@@ -32,6 +32,7 @@ PUBLIC = {
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
     "list": "--json",
+    "docs": "--json",
 }
 
 
