@@ -98,7 +98,7 @@ def _cannot_import(error: ImportError) -> tuple[str, str]:
 
 
 def _fail(code: int, message: str = "", hint: str = "", error: Exception | None = None) -> NoReturn:
-    """Tell why, once for all processes of a run, and exit; no message: it was told."""
+    """Say why, once for all processes of a run, and exit. Without a message, it has been said already."""
     if processes.size() > 1:
         with suppress(ImportError):  # a broken installation: each process says so
             from mgap_cli.training.distributed import end_together

@@ -77,7 +77,7 @@ def open_missing_streams() -> None:
 
 
 class Ticker(Protocol):
-    """What a loop calls as it goes: `done` units of the total are finished, `note` says how it stands."""
+    """What a loop calls as it goes: `done` units of the total are finished, `note` describes its state."""
 
     def __call__(self, done: int, note: str = "") -> None: ...
 

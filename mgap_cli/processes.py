@@ -66,7 +66,7 @@ def is_main() -> bool:
 
 
 def shares(total: int, ranks: int) -> list[slice]:
-    """Cut `total` rows into a slice a process: each row in one of them, in order, as even as it goes.
+    """Divide `total` rows into one slice per process: each row in one, in order, as evenly as possible.
 
     Where there are too few rows for all, the last processes get none: nobody gets fewer than SMALLEST.
     """

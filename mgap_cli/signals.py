@@ -28,7 +28,7 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopFlag]:
-    """Catch SIGTERM and SIGUSR1 within the block; the handlers that stood before come back after it."""
+    """Catch SIGTERM and SIGUSR1 within the block; the earlier handlers come back after it."""
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,11 @@ def test_an_option_exists(span):
     sorted({s for s in SPANS if re.match(r"[a-z_-]+\.[a-z_]+(=.*)?$", s) and s.split(".")[0] in SECTIONS}),
 )
 def test_a_setting_exists(span):
-    assert span.split("=")[0] in SETTINGS or (ROOT / "mgap_cli" / span).exists() or span.endswith((".pt", ".csv"))
+    assert (
+        span.split("=")[0] in SETTINGS
+        or (ROOT / "mgap_cli" / span).exists()
+        or span.endswith((".pt", ".csv"))
+    )
 
 
 @pytest.mark.parametrize(

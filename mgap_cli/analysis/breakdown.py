@@ -119,7 +119,7 @@ def usual_columns(fit: GapFit) -> list[str]:
 def where(fit: GapFit, conditions: Sequence[str]) -> BoolArray:
     """Return which samples meet every COLUMN=VALUE, (N,).
 
-    Raises UsageError for a condition that is none, names no column, or leaves nothing.
+    Raises UsageError for a condition that is malformed, names no column, or leaves nothing.
     """
     chosen = np.ones(len(fit.scores), dtype=bool)
     for condition in conditions:

@@ -36,9 +36,9 @@ class HumanComparison:
     """n clips that both the model and listeners have scored.
 
     index: (n,) their places in the model's scores. gap: (n,) the human gap. imbalanced: (n,) whether the
-    same kind of mixture, over the human gaps, calls it so. both, only_human, only_model, neither: clips
-    that are imbalanced for whom. kappa: Cohen's, of the two sets, with a bootstrap interval; None where
-    nobody finds any.
+    same kind of mixture, over the human gaps, calls it so. both, only_human, only_model, neither: numbers
+    of clips that these call imbalanced. kappa: Cohen's, of the two sets, with a bootstrap interval; None
+    where nobody finds any.
     """
 
     modalities: tuple[str, str]

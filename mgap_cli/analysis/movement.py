@@ -2,9 +2,9 @@
 
 The moves are ours; the aim that imbalanced samples move to the balanced component is that of arXiv
 2510.21797. A sample changes sides in two ways: its gap crosses the border, or the border crosses the gap,
-since each checkpoint has a mixture of its own. So sides are told by two mixtures: the first checkpoint's,
-*held* for all of them, under which a sample moves only if its own gap does; and each checkpoint's *own*,
-which says whether that network still has a population apart.
+since each checkpoint has a mixture of its own. So two mixtures decide the sides: that of the first
+checkpoint, *held* for all of them, under which a sample moves only if its own gap does; and each
+checkpoint's *own*, which says whether that network still has a separate group.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, conf
     for name, table in zip(names[1:], scores[1:], strict=True):
         if table.ids != scores[0].ids:
             raise UnfitError(
-                f"{name} has other samples than {names[0]}: what moved cannot be told.",
+                f"{name} has other samples than {names[0]}: which samples moved cannot be determined.",
                 "Give checkpoints that were trained on one store.",
             )
     fits = tuple(analyse(table, config.gap) for table in scores)

@@ -54,7 +54,7 @@ class Dataset:
     name: str
     clips: Sequence[Clip]
     classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # what the user should be told
+    notes: tuple[str, ...] = ()  # messages for the user
     options: Mapping[str, Any] = field(default_factory=dict)  # how the source was asked; plain values
     root: Path | None = None  # paths are recorded relative to it
     inputs: tuple[Path, ...] = ()  # the tables and lists that the clips were read from; never overwritten

@@ -19,7 +19,7 @@ Counts = dict[str, int]  # clips by split, in the order of SPLITS; a split witho
 
 @dataclass(frozen=True)
 class Leaks:
-    """What stands in more than one split, by kind: {name: clips by split}."""
+    """What is in more than one split, by kind: {name: clips by split}."""
 
     ids: dict[str, Counts]
     files: dict[str, Counts]  # media files, as clips.csv records them
@@ -55,7 +55,7 @@ class Summary:
     leaks: Leaks
     leaks_kept: bool | None  # None: nothing that could be kept or dropped
     skipped: list[Skip]
-    notes: list[str]  # what prepare told
+    notes: list[str]  # messages of prepare
     bytes: Counts  # by file
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _leaks(columns: Mapping[str, list[str]]) -> Leaks:
 
 
 def _counted(pairs: Iterable[tuple[str, str]]) -> dict[str, Counts]:
-    """Return {name: clips by split} of (name, split) pairs, in order of appearance; "" is no name."""
+    """Return {name: clips by split} of (name, split) pairs, in order of appearance; "" does not count."""
     counters: dict[str, Counter[str]] = {}
     for name, split in pairs:
         if name:

@@ -22,7 +22,7 @@ def require_intact(store: Store) -> None:
     if defects := list(_defects(store)):
         raise UnfitError(
             f"{store.path}: not the store that prepare made: {'; '.join(defects)}.",
-            "Copy it anew from where it is whole, or make it anew: mgap prepare with --force.",
+            "Copy it again from an intact copy, or make it again: mgap prepare with --force.",
         )
 
 
@@ -36,7 +36,7 @@ def _defects(store: Store) -> Iterator[str]:
         yield "clips.csv and store.json count the splits differently"
     repeated = [pair for pair, n in Counter(zip(splits, store.ids, strict=True)).items() if n > 1]
     if repeated:
-        yield f"{len(repeated)} ids stand twice in a split, first {repeated[0][1]!r}"
+        yield f"{len(repeated)} ids are duplicated within a split, first {repeated[0][1]!r}"
     if not_finite := list(_not_finite(store)):
         yield f"{len(not_finite)} clips have audio that is not finite, first {not_finite[0]!r}"
 

@@ -14,7 +14,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """M equal bins of confidence, ((m - 1) / M, m / M]; tuples have a value a bin, None without samples.
+    """M equal bins of confidence, ((m - 1) / M, m / M]; tuples have one value per bin, None without samples.
 
     Confidence is the probability of the predicted class.
     """
@@ -31,7 +31,7 @@ class Reliability:
     def ece(self) -> float:
         """Expected calibration error, sum_m n_m / N |acc_m - conf_m| (Guo et al., ICML 2017, equation 3).
 
-        It is in [0, 1]. With few samples a bin it lies above that of the same model with many.
+        It is in [0, 1]. With few samples per bin it lies above that of the same model with many.
         """
         return sum(n * abs(a - c) for n, c, a in self._filled()) / self.n
 

@@ -23,7 +23,7 @@ def measure(
 
     labels: (N,) class indices or names. scores: two modalities by name, each (N,) probabilities of the
     true class or (N, C) probabilities of all; the gap is the first minus the second. The fit's arrays
-    are in the order given. Raises UnfitError for scores that are none, UsageError for other than two.
+    are in the order given. Raises UnfitError for invalid scores, UsageError for other than two.
     """
     if len(scores) != 2:
         raise UsageError(f"measure takes two modalities, not {len(scores)}.", "Call it for each pair.")

@@ -229,7 +229,7 @@ def _fit_test(
     """Return the Kolmogorov-Smirnov distance of the samples from the mixture fitted to them.
 
     The distance is sup |F_n - F|, taken at the borders of bins. Its p-value comes from samples of the
-    mixture with the mixture fitted anew to each (Stute, Manteiga and Quindimil, Metrika 40, 1993), since
+    mixture with the mixture fitted again to each (Stute, Manteiga and Quindimil, Metrika 40, 1993), since
     the tables are for distributions that were not fitted. Small p: gaps are bounded and skewed, Gaussians
     are neither; the distance says how much that matters.
     """

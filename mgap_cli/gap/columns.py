@@ -14,7 +14,7 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 
 CLASS = "class"  # names the labels, as `label` does
 FEW_NUMBERS = 12  # more distinct numbers than this are put into quantile bins
-RARE = 0.2  # distinct whole numbers a sample from which they are measurements
+RARE = 0.2  # distinct whole numbers per sample from which they are measurements
 TOO_MANY = 10_000  # values of a column that is no grouping: an id
 NOTHING = "(none)"
 

@@ -27,14 +27,14 @@ from mgap_cli.gap.scores import (
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 Kind = Literal["p", "logits"]
-FUSED = "fused"  # a head that is no modality: its predictions and its loss count
+FUSED = "fused"  # the head of all modalities: its predictions and its loss count
 SUM_TOLERANCE = 1e-3  # of a row of probabilities, which half precision may have rounded
 _EXACT = 2**53  # up to here float64 represents every whole number
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One row a sample. p: modality to (N,) probabilities of the true class; see `Scores` for the rest."""
+    """One row per sample. p: modality to (N,) probabilities of the true class; see `Scores` for the rest."""
 
     ids: list[str]
     classes: tuple[str, ...]

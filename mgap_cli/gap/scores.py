@@ -24,7 +24,7 @@ _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Scores:
-    """One row a sample.
+    """One row per sample.
 
     labels: (N,) index into `classes`. p_audio, p_visual: (N,) true-class probabilities of the
     unimodal heads, p_m,i = softmax(z_m,i)[y_i]; where `modalities` are others, those of the first and

@@ -1,1 +1,1 @@
-"""The two-branch network: an encoder a modality, a fusion, and a linear head a modality."""
+"""The two-branch network: one encoder per modality, a fusion, and one linear head per modality."""

@@ -10,14 +10,14 @@ from torchvision.models.resnet import BasicBlock
 
 from mgap_cli.errors import UnfitError
 
-BLOCKS = {"resnet18": 2, "resnet10": 1}  # BasicBlocks a stage
+BLOCKS = {"resnet18": 2, "resnet10": 1}  # BasicBlocks per stage
 
 
 class ResNet(nn.Module):
     """A ResNet of BasicBlocks without its classifier: (B, in_channels, H, W) to (B, features).
 
-    `width` channels in the first stage, doubled in each of the other three; 64 and two blocks a stage
-    is torchvision's resnet18, parameter names included.
+    `width` channels in the first stage, doubled in each of the other three; 64 and two blocks per
+    stage is torchvision's resnet18, parameter names included.
     """
 
     def __init__(self, name: str, in_channels: int, width: int) -> None:

@@ -96,7 +96,7 @@ def gap_columns(fit: GapFit) -> tuple[str, ...]:
 
 
 def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
-    """Return a row a sample, most imbalanced first, at most `top`, with the fields of `gap_columns`."""
+    """Return one row per sample, most imbalanced first, at most `top`, with the fields of `gap_columns`."""
     scores, names = fit.scores, np.array(fit.scores.classes, dtype=object)
     order = np.lexsort((-np.abs(scores.gap), -fit.posterior))[:top]
     roles = np.array([fit.role(k) for k in range(len(fit.mixture.weights))], dtype=object)
@@ -124,7 +124,7 @@ def gap_csv(fit: GapFit) -> str:
 
 
 def movement_csv(found: Movement) -> str:
-    """Return a row a sample: its gap at each checkpoint, its posterior by the first's mixture and its own.
+    """Return one row per sample: its gap at each checkpoint, its posterior by the first mixture and its own.
 
     Columns end in the number of the checkpoint, from 1; `sides` are those by the first's mixture.
     """

@@ -54,7 +54,7 @@ _KINDS: dict[str, type] = {
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
 _PLAIN = (str, int, float, bool, type(None))
-_MOST_VALUES = 10_000_000  # of history and configuration; more is no checkpoint of ours
+_MOST_VALUES = 10_000_000  # of history and configuration; a checkpoint of mgap never has more
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Scores that were rounded when they were written: which steps their gaps take, and how to undo the ties.
 
-Thousands of gaps on a grid of two decimals stand in a hundred piles. A test for several peaks takes each
-pile for a peak, so that one population written with two decimals has "several" (ours).
+Thousands of gaps with two decimals have only a hundred different values. A test for several peaks takes
+each of these for a peak, so that one population written with two decimals has "several" (ours).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""torch.compile as an option; what its compilers raise is told in two lines."""
+"""torch.compile as an option; what its compilers raise becomes a message of two lines."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def share_batch_norm(module: nn.Module, device: torch.device, world: World) -> N
         return  # they are
     if device.type != "cuda":
         raise UsageError(
-            f"--sync-bn needs a GPU a process, and the device is {device}.", "Train without --sync-bn."
+            f"--sync-bn needs one GPU per process, and the device is {device}.", "Train without --sync-bn."
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
 
@@ -232,10 +232,10 @@ def _watch_for_failures() -> None:
 
 
 def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
-    """End this failed process, and so all; the first to fail tells the user why.
+    """End this failed process, and with it all others; the first to fail tells the user why.
 
-    The others are silent: what fails there is the same, or that this one is gone. With no `tell` it is
-    what the main process has told already.
+    The others are silent: they failed for the same reason, or because this one ended. Without `tell`, the
+    main process has already said why.
     """
     ignore_signals()
     try:
@@ -247,7 +247,7 @@ def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
         else:
             # The launcher kills all once the first has left: that one must have spoken.
             store.wait(["told"], timedelta(seconds=_TELL_SECONDS))
-    except (RuntimeError, ValueError, KeyError):  # no launcher's store: better told twice than not at all
+    except (RuntimeError, ValueError, KeyError):  # no launcher's store: better a message twice than none
         if tell:
             tell()
     for stream in (sys.stdout, sys.stderr):

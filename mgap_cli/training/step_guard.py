@@ -1,4 +1,4 @@
-"""What goes wrong in training: kept out of the weights, and told in a line or two.
+"""Keeps failed steps out of the weights, and describes what failed in one or two lines.
 
 A step is bad if its loss or a gradient is not finite. It changes nothing: neither the weights nor the
 optimizer's memory nor the running statistics of the batch norms, which a single NaN would spoil for good.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where training stands: `epoch` and `step` count from 1."""
+    """The position in the training: `epoch` and `step` count from 1."""
 
     stage: str
     epoch: int

@@ -1,7 +1,7 @@
 """Experiment trackers beside metrics.jsonl, each an optional package that is imported only when asked for.
 
-A tracker gets an epoch's figures before the epoch is saved, so that a kill between the two loses none. The
-epoch is then done again, and each tracker sees to it that its figures stand there once.
+A tracker gets the figures of an epoch before the epoch is saved, so that a kill between the two loses none.
+The epoch is then repeated, and each tracker makes sure that its figures are recorded once.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class TrainedModel:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the checkpoint's file: by it, what was found can be told from what is out of date."""
+        """SHA-256 of the checkpoint's file: it shows which results are out of date."""
         return file_digest(self.path)
 
     def predict(self, split: str) -> Predictions:

@@ -1,7 +1,7 @@
 """The one training loop, for every stage and every method.
 
 What it promises: a run that is killed at any moment and started again ends with the same weights as
-one that was not, bit for bit on a CPU. Two rules give it that: every random draw is a function of
+an uninterrupted run, bit for bit on a CPU. Two rules give it that: every random draw is a function of
 (seed, epoch, step), and everything else that an epoch changes is in `STAGE-last.pt`.
 """
 
@@ -234,7 +234,7 @@ class Trainer:
             self.best = {"on": self.config.train.select, "epoch": self.epoch}
         rate = n * share / seconds
         figures = {**entry, "seconds": round(seconds, 3), "samples_per_second": round(rate, 1)}
-        # Before the checkpoints: after a kill in between the epoch is done and told again; none is missing.
+        # Before the checkpoints: after a kill in between, the epoch is repeated and recorded again.
         self._append_metrics(figures)
         self.logger.epoch(self.epoch, figures)
         if self.world.is_main and self.best["epoch"] == self.epoch:

@@ -13,7 +13,7 @@ from mgap_cli.output import Sink
 def history(run: Path, *, plot: bool, sink: Sink) -> None:
     """Show each epoch's mixture and accuracies of a run folder, as a table and a plot.
 
-    Raises UsageError for what is no folder, UnfitError for a folder in which nothing was trained.
+    Raises UsageError unless it is a folder, UnfitError for a folder in which nothing was trained.
     """
     from mgap_cli.files import MALFORMED, damaged, ensure_output_allowed
     from mgap_cli.report.tables.movement import history_tables
@@ -81,7 +81,7 @@ def movement(
         if model.store.fingerprint != first.store.fingerprint:
             raise UnfitError(
                 f"{model.path}: trained on another data set ({model.store.name}) than {first.path} "
-                f"({first.store.name}): what moved cannot be told.",
+                f"({first.store.name}): which samples moved cannot be determined.",
                 "Give checkpoints that were trained on one store.",
             )
     with writing(folder, config.runtime.device, sink):

@@ -48,7 +48,7 @@ class Plan:
     initial: tuple[Path, Checkpoint] | None = None
 
     def summary(self) -> dict[str, Any]:
-        """Return counts of samples by split, steps an epoch and epochs."""
+        """Return counts of samples by split, steps per epoch and epochs."""
         counts = {s: int((self.store.splits == s).sum()) for s in ("train", "val", "test")}
         steps = training_steps(counts["train"], self.config.train.batch_size)
         return {
@@ -108,7 +108,7 @@ def plan_next(
     changed = differing_keys(checkpoint.config, config, ("model",))
     if changed:
         raise UsageError(
-            f"{path}: its network cannot change in {stage.name} ({_differences(changed)}).",
+            f"{path}: its network cannot change in {stage.name}: {_differences(changed)}.",
             "Set these in `mgap warmup`.",
         )
     if FUSED not in checkpoint.heads:
@@ -181,13 +181,13 @@ def _execute(plan: Plan, sink: Sink, force: bool) -> Path:
     if final.exists() and not force:
         epochs = plan.stage.epochs
         write_status(run, "done", name, epochs, 0)
-        sink.log(f"{name}: already finished ({epochs} epochs) in {run}; --force trains it anew")
+        sink.log(f"{name}: already finished ({epochs} epochs) in {run}; --force trains it again")
         return final
     device = choose_device(plan.config.runtime.device, sink)
     world = join(device)
     if world.size > 1:
         share = plan.config.train.batch_size // world.size
-        sink.log(f"processes: {world.size}, {share} samples of each batch apiece")
+        sink.log(f"processes: {world.size}, {share} samples of each batch in each")
     if force and world.is_main:
         for path in (final, last, best):
             path.unlink(missing_ok=True)
@@ -282,17 +282,17 @@ def _refuse_other_configuration(path: Path, plan: Plan) -> None:
     differing = differing_keys(there.config, plan.config, sections)
     reasons = []
     if there.store.fingerprint != plan.store.fingerprint:
-        reasons.append("another store")
+        reasons.append("on another store")
     if there.parent_digest != plan.stage.parent_digest:
-        reasons.append("another warm-up checkpoint or list of samples")
+        reasons.append("from another warm-up checkpoint or list of samples")
     if differing:
-        reasons.append(_differences(differing))
+        reasons.append(f"with {_differences(differing)}")
     if reasons:
         raise UsageError(
-            f"{path.parent} already holds this stage with {'; '.join(reasons)}.",
-            "Choose another folder with -o, or give --force to train it anew.",
+            f"{path} was trained {'; '.join(reasons)}.",
+            "Choose another folder with -o, or give --force to train it again.",
         )
 
 
 def _differences(keys: dict[str, tuple[Any, Any]]) -> str:
-    return ", ".join(f"{key} {old!r} there, {new!r} here" for key, (old, new) in keys.items())
+    return ", ".join(f"{key}={old!r} (this command asks for {new!r})" for key, (old, new) in keys.items())

@@ -96,7 +96,7 @@ def test_unmet_conditions_are_told(conditions, words):
 
 
 def votes_file(path: Path, ids: list[str], voice: list[int], face: list[int], both: int = 9) -> Path:
-    """As CREMA-D's: ten votes a clip and condition, `voice` and `face` of them for what was intended."""
+    """As CREMA-D's: ten votes per clip and condition, `voice` and `face` of them for what was intended."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["", *"ADFHNS", "fileName", "numResponses", "agreement"])

@@ -201,7 +201,8 @@ def speed(options: argparse.Namespace, folder: Path, device: torch.device) -> No
         return options.clips / ours.epoch()
 
     print(
-        f"\n{options.clips} clips an epoch, batches of {options.batch}, {precision.name} on {named(device)}\n"
+        f"\n{options.clips} clips per epoch, batches of {options.batch}, "
+        f"{precision.name} on {named(device)}\n"
     )
     print("| | `warmup`, samples/s | other, samples/s | ratio (range) | goal |\n|---|---:|---:|---:|---:|")
     if "a" in options.only:
@@ -282,7 +283,7 @@ def growth(options: argparse.Namespace, folder: Path) -> None:
         line = [sys.executable, __file__, "--grown", str(store.path), str(options.rounds)]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
         found.append((times, size, json.loads(done.stdout)))
-    print("\n| d: samples | store, MB | epoch, s | ms a sample, against 1x | own memory, MB |")
+    print("\n| d: samples | store, MB | epoch, s | ms per sample, against 1x | own memory, MB |")
     print("|---:|---:|---:|---:|---:|")
     first = found[0][2]["seconds"]
     for times, size, one in found:
@@ -373,7 +374,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", default=list("abcde"), choices=list("abcde"), metavar="SECTION")
-    parser.add_argument("--clips", type=int, default=256, help="samples an epoch in a and b")
+    parser.add_argument("--clips", type=int, default=256, help="samples per epoch in a and b")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth-clips", type=int, default=512, help="samples of 1x in d")

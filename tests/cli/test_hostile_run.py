@@ -57,7 +57,7 @@ def clean(done: Done) -> bool:
     message = done.err[done.err.index("error: ") :]
     assert done.out == "" and len(message.splitlines()) <= 2 and "Traceback" not in done.err, done.err
     assert all(c.isprintable() or c == "\n" for c in message), done.err
-    assert "defect of mgap" not in message and len(message) < 2000
+    assert "bug in mgap" not in message and len(message) < 2000
     return False
 
 

@@ -22,7 +22,7 @@ def test_every_adaptive_epoch_keeps_its_mixture(finished, run):
         mixture = entry["mixture"]
         assert mixture["fitted_epoch"] == number and mixture["kind"] == "absolute"
         assert sum(c["weight"] for c in mixture["components"]) == pytest.approx(1, abs=1e-5)
-    # The first one is the warm-up's, which analyze-gap fits anew.
+    # The first one is the warm-up's, which analyze-gap fits again.
     fit = mgap("analyze-gap", run / "warmup.pt", "--json", *FAST).json()["fits"]["train"]
     first = entries[0]["mixture"]
     assert first["n"] == fit["n"] and first["balanced_share"] == pytest.approx(fit["balanced_share"])

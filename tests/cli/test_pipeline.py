@@ -268,12 +268,12 @@ class TestAFolderThatHoldsARun:
         mgap("warmup", other_store, "-o", run, *sets(*TINY)).fails(2, "another store", "--force")
         assert listing(run) == before
 
-    def test_force_trains_anew(self, store, run):
+    def test_force_trains_again(self, store, run):
         before = (run / "warmup.pt").read_bytes()
         done = mgap("warmup", store, "-o", run, *sets(*TINY), "--seed", 1, "--force")
         assert done.code == 0 and "warmup epoch 1/3" in done.err
         assert (run / "warmup.pt").read_bytes() != before
-        # What stood on the old warm-up is not taken for finished.
+        # What depends on the old warm-up does not count as finished.
         mgap("adapt", run / "warmup.pt").fails(2, "another warm-up checkpoint", "--force")
         assert mgap("adapt", run / "warmup.pt", "--force").code == 0
 

@@ -240,7 +240,7 @@ def test_media_stores_do_not_depend_on_the_number_of_workers(tmp_path, small_con
     np.testing.assert_allclose(peaks, 300 + 50 * np.arange(8), atol=63)
 
 
-def test_a_broken_file_costs_itself_alone_and_is_read_once_it_is_mended(tmp_path, small_config, sink):
+def test_a_broken_file_costs_itself_alone_and_is_read_once_it_is_repaired(tmp_path, small_config, sink):
     dataset = media_dataset(tmp_path / "m")
     path = tmp_path / "m" / "-clip3.mp4"
     whole = path.read_bytes()

@@ -35,7 +35,7 @@ def loaded(name: str, root: Path, **options) -> Dataset | None:
         return None
 
 
-# --- files that are none
+# --- files that are not lists
 
 
 @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/null", "folder", "missing", "loop"])

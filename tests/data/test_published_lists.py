@@ -1,6 +1,6 @@
 """Whole data sets by their real lists: tiny real media under the real names, through `mgap prepare`.
 
-A few distinct clips stand behind all names, as hard links.
+All names are hard links to a few different clips.
 """
 
 from __future__ import annotations

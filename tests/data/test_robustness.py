@@ -127,7 +127,7 @@ def test_mp3_beside_a_folder_of_frames_that_macos_has_seen(tmp_path, media_file)
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """For the length of a test, no longer root, for whom permissions are no obstacle."""
+    """Give up root for one test: permissions do not stop root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)

@@ -107,7 +107,7 @@ def test_sound_of_16_khz_reaches_the_store_clean(tmp_path, suffix):
     assert images < columns.max() - np.log(1000), "images of the tone, less than 60 dB below it"
 
 
-# Containers whose time stamps begin where they are told to.
+# Containers whose time stamps may begin anywhere.
 LATE = [(".mkv", "pcm_s16le", 16_000), (".mp4", "aac", 16_000), (".flv", "libmp3lame", 44_100)]
 
 

@@ -125,7 +125,7 @@ def test_a_digit_sounds_as_its_key_does(monkeypatch):
     pairs = {1: (697, 1209), 5: (770, 1336), 9: (852, 1477), 0: (941, 1336)}  # ITU-T Q.23, table 1
     for digit, pair in pairs.items():
         wave = digits._tone(np.random.default_rng(digit), digit, config, degraded=False)
-        power = np.abs(np.fft.rfft(wave, 8000))  # 1 Hz a bin
+        power = np.abs(np.fft.rfft(wave, 8000))  # 1 Hz per bin
         low, high = np.argmax(power[600:1075]) + 600, np.argmax(power[1075:1700]) + 1075
         assert abs(low - pair[0]) < 12 and abs(high - pair[1]) < 12
 
@@ -223,7 +223,7 @@ def test_manifest_tells_of_groups_in_two_splits(tmp_path):
     path.write_text("id,path,split,word,group\na,a.mp4,train,x,anna\nb,b.mp4,test,y,anna\n")
     notes = load_dataset("manifest", path, DataConfig(val_share=0)).notes
     assert "labels without a training clip: y" in notes
-    assert "1 groups stand in more than one split: anna" in notes
+    assert "1 groups are in more than one split: anna" in notes
 
 
 def test_grid_manifest(shared_data):

@@ -168,4 +168,4 @@ class TestVerification:
         path.write_text(text.replace(",test,", ",testing,", 1))
         assert "unknown splits ('testing')" in self.defects(store)
         path.write_text(text.replace("00001", "00000", 1))
-        assert "1 ids stand twice in a split" in self.defects(store)
+        assert "1 ids are duplicated within a split" in self.defects(store)

@@ -62,7 +62,7 @@ def test_it_is_a_picture_of_what_is_stored(store):
     red, green, blue = (int((np.abs(picture - np.eye(3)[c]).max(axis=2) < 0.02).sum()) for c in range(3))
     assert red > 5000 and green > 5000 and blue == 0
     reds, greens = (np.argwhere(np.abs(picture - np.eye(3)[c]).max(axis=2) < 0.02)[:, 1] for c in (0, 1))
-    assert reds.max() < greens.min(), "frames stand in the order of time"
+    assert reds.max() < greens.min(), "frames are in the order of time"
 
 
 def test_axes_are_seconds_and_kilohertz(store):

@@ -302,7 +302,7 @@ def test_a_killed_process_ends_all_at_once(store, tmp_path, which):
 
 def test_sync_bn_needs_gpus():
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
-    with pytest.raises(UsageError, match="--sync-bn needs a GPU a process"):
+    with pytest.raises(UsageError, match="--sync-bn needs one GPU per process"):
         share_batch_norm(module, torch.device("cpu"), World(0, 2))
     share_batch_norm(module, torch.device("cpu"), World())
     assert type(module[0]) is torch.nn.BatchNorm2d, "one process has the whole batch anyway"

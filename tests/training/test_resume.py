@@ -1,4 +1,4 @@
-"""A run that is killed at any moment and started again by the same line ends as one that was not."""
+"""A run that is killed at any moment and started again ends with the weights of an uninterrupted run."""
 
 from __future__ import annotations
 

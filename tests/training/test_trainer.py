@@ -133,7 +133,7 @@ def test_a_window_that_ends_before_it_starts_is_an_error(store, tmp_path):
 def test_a_run_with_another_window_is_not_continued(store, tmp_path):
     line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--method", "ogm-ge"]
     assert mgap(*line, "--epochs", 1, *sets("ogm-ge.end=1")).code == 0
-    mgap(*line, "--epochs", 1).fails(2, "ogm-ge.end 1.0 there, 0.5 here")
+    mgap(*line, "--epochs", 1).fails(2, "ogm-ge.end=1.0 (this command asks for 0.5)")
     assert mgap(*line, "--epochs", 1, *sets("ogm-ge.end=1")).code == 0
     document = mgap("adapt", tmp_path / "warmup.pt", "--dry-run", "--json").json()
     assert document["config"]["ogm-ge"]["end"] == 1.0

@@ -89,7 +89,9 @@ def probe_hits(train: Features, split: Features) -> dict[str, BoolArray]:
     for name, values in train.features.items():
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # separable features: the accuracy stands
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # separable features: the accuracy is still right
             probe.fit(values, train.labels)
         hits[name] = np.asarray(probe.predict(split.features[name]) == split.labels)
     return hits

@@ -58,7 +58,7 @@ def resize(frames: Tensor, size: int) -> Tensor:
 def random_boxes(count: int, height: int, width: int, scale_min: float, generator: torch.Generator) -> Tensor:
     """Draw (count, 4) crop boxes top, left, height, width, distributed as torchvision's RandomResizedCrop.
 
-    Area uniform in [scale_min, 1], log aspect ratio uniform, up to ten tries a sample until the box
+    Area uniform in [scale_min, 1], log aspect ratio uniform, up to ten tries per sample until the box
     fits; else the whole frame, cut to the nearest allowed ratio.
     """
     area = torch.empty(count, TRIES).uniform_(scale_min, 1.0, generator=generator) * height * width

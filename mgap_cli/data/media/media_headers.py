@@ -1,6 +1,6 @@
 """What a media file claims of its frame rate and duration, taken back where it cannot be true.
 
-FFmpeg, and so decord, believes the header: an FLV whose metadata say -25 frames a second is refused as
+FFmpeg, and so decord, believes the header: an FLV whose metadata say -25 frames per second is refused as
 broken, one that says it lasts a billion seconds ends the process for want of memory, and MPEG video with
 a frame rate code that the standard forbids is not opened. The frames themselves are sound, and their time
 stamps do not hang on those claims.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 _HEAD = 4096  # bytes in which a header lies
 _LONGEST = 1e5  # seconds
-_FASTEST = 1000.0  # frames a second
+_FASTEST = 1000.0  # frames per second
 _SEQUENCE = b"\0\0\1\xb3"  # start code of an MPEG sequence header
 _FORBIDDEN = {0, 14, 15}  # frame rate codes without a rate
-_USUAL_CODE = 3  # 25 frames a second
+_USUAL_CODE = 3  # 25 frames per second
 
 
 def without_false_claims(path: Path) -> bytes | None:

@@ -209,7 +209,7 @@ class _Build:
             return self._too_small(needed)
         return MgapError(
             f"{self.out}: cannot be written ({error.strerror}).",
-            "Choose another folder with -o, or mend this one and run the same line again.",
+            "Choose another folder with -o, or make this one writable and run the same command again.",
         )
 
     def _replay(self, journal: Path) -> None:
@@ -481,7 +481,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _signature(clip: Clip) -> list[list[int]]:
-    """Return size and modification time of the clip's files: what tells that they were mended."""
+    """Return size and modification time of the clip's files: they change when a file is repaired."""
     found = []
     for path in clip.files:
         with contextlib.suppress(OSError):

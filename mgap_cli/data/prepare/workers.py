@@ -176,7 +176,7 @@ def _work(
 
 
 def _keep_memory() -> None:
-    """Have the C library keep what it frees: to fetch every frame's memory anew takes 5 % of the time."""
+    """Have the C library keep what it frees: new memory for every frame takes 5 % of the time."""
     trim_threshold, mmap_threshold = -1, -3  # glibc's numbers for them; other libraries have no mallopt
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)

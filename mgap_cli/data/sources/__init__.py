@@ -97,7 +97,7 @@ def flag(option: str) -> str:
 
 
 def existing_folder(name: str, root: Path | None) -> Path:
-    """Return `root` made absolute; UsageError if it was not given, UnfitError if it is no folder."""
+    """Return `root` made absolute; UsageError if it was not given, UnfitError if it is not a folder."""
     if root is None:
         raise UsageError(f"{name} needs its folder.", f"mgap prepare {name} FOLDER")
     if not root.is_dir():

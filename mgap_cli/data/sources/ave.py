@@ -1,7 +1,8 @@
 """AVE as published: AVE/<video id>.mp4 beside Annotations.txt and the three split files.
 
 A line is Category&VideoID&Quality&Start&End, with or without a header above. Some videos occur more than
-once, and 18 training videos are in the validation or test list too: those are told and dropped from train.
+once, and 18 training videos are in the validation or test list too: those are reported and dropped from
+train.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _clip(row: _Row, media: Path, event: bool, occurrence: int) -> Clip:
 
 
 def _told_apart(clip: Clip) -> Clip:
-    """Name the split in the id of a clip that, leaks kept, stands in two of them."""
+    """Name the split in the id of a clip that is in two of them because leaks are kept."""
     return dataclasses.replace(clip, id=f"{clip.id}@{clip.split}")
 
 

@@ -2,8 +2,8 @@
 
 Clips lie in ROOT/{train,val,test}/<class>/, in ROOT/{train,val,test}/, in ROOT/<class>/ or in ROOT, named
 as the lists have them or as Kinetics has: both begin with the video's YouTube id, and no video gave two
-clips. Videos vanish from the web: those that are not on disk are told by class and left out, or refused
-with --strict.
+clips. Videos disappear from the web. Those that are not on disk are counted by class and left out; with
+--strict they are an error.
 """
 
 from __future__ import annotations

@@ -163,4 +163,4 @@ def _shared_groups(clips: list[Clip]) -> list[str]:
     if not shared:
         return []
     shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
-    return [f"{len(shared)} groups stand in more than one split: {shown}"]
+    return [f"{len(shared)} groups are in more than one split: {shown}"]

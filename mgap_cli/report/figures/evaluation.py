@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mgap_cli.report.tables.evaluation import Contender
     from mgap_cli.stats.arrays import FloatArray
 
-NUMBERED = 12  # classes up to which matrices stand in a row; more are in a square, beside a list
+NUMBERED = 12  # classes up to which matrices are in one row; more are in a square, beside a list
 LONGEST = 18  # characters of a class's name
 CONFUSIONS = 14  # in the list
 SPARSE = 10  # samples under which a bin's accuracy says little: drawn pale
@@ -245,7 +245,7 @@ def _accuracies(line: Line, corruption: str) -> list[tuple[Condition, list[float
 
 
 def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
-    """Draw a curve a line from clean to worst; a band of one sd over seeds or, of few lines, the interval."""
+    """Draw one curve per line; its band is one sd over seeds or, where there are few lines, the interval."""
     found = []
     for line in lines:
         found = [*_accuracies(line, CLEAN), *_accuracies(line, corruption)]
@@ -280,7 +280,7 @@ def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
 
 
 def _missing(axes: Any, lines: Sequence[Line]) -> None:
-    """Draw a bar a line for each modality that is missing, and what takes its place."""
+    """Draw one bar per line for each modality that is missing, and what takes its place."""
     width = 0.84 / len(lines)
     ticks: list[str] = []
     for place, line in enumerate(lines):

@@ -19,7 +19,7 @@ JITTER = 0.015  # a dozen votes take few values: moved at random, dots do not hi
 
 
 def human_figure(found: HumanComparison, fit: GapFit, split: str = "") -> Figure:
-    """Draw each clip at (human gap, model gap), marked by whom it is imbalanced for."""
+    """Draw each clip at (human gap, model gap), marked by who calls it imbalanced."""
     from matplotlib.figure import Figure
 
     first, second = found.modalities

@@ -57,7 +57,7 @@ class GapPlot:
         difference = f"p({first}) - p({second})"
         name = difference if mixture.kind == "signed" else f"|{difference}|"
         yield Text(
-            " " * MARGIN + f"gap {name}; bars: samples a bin of {edges[1] - edges[0]:.3f}", style="dim"
+            " " * MARGIN + f"gap {name}; bars: samples per bin of {edges[1] - edges[0]:.3f}", style="dim"
         )
 
 

@@ -103,7 +103,7 @@ def page(title: str, subtitle: str, verdict: Sequence[str], sections: Sequence[S
 
 
 def text_html(text: str) -> str:
-    """Return text as HTML; what stands between backquotes is code."""
+    """Return text as HTML; text between backquotes is code."""
     parts = escape(printable(text)).split("`")
     if len(parts) % 2 == 0:  # a backquote that is nobody's
         return escape(printable(text))

@@ -1,4 +1,4 @@
-"""A run folder as one page: what was run, what came of it, and the clips that it is about."""
+"""A run folder as one page: what was run, the results, and the clips that it is about."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Contender:
 
 
 def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[Contender]:
-    """Return what is to stand side by side: groups where one has several seeds, else checkpoints."""
+    """Return what is shown side by side: groups where one has several seeds, else checkpoints."""
     if several_seeds(groups):
         return [Contender(g.name, tuple(judged[i] for i in g.members.values())) for g in groups]
     return [Contender(j.evaluation.name, (j,)) for j in judged]
@@ -418,7 +418,7 @@ def _blocks(
     counts: Sequence[object],
     columns: Sequence[tuple[str, Sequence[dict[str, float]] | Sequence[dict[str, float | None]]]],
 ) -> RenderableType:
-    """Return tables with a row a value, and as many columns as fit: (heading, shares by value a member)."""
+    """Return tables with one row per value, as many columns as fit: (heading, shares by value per member)."""
     blocks = []
     for start in range(0, len(columns), BLOCK):
         shown = columns[start : start + BLOCK]

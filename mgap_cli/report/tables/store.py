@@ -23,7 +23,7 @@ from mgap_cli.report.layout import (
     verbatim,
 )
 
-CLASSES_LISTED = 40  # more classes than this, and the largest and smallest stand for all
+CLASSES_LISTED = 40  # more classes than this, and only the largest and smallest are shown
 GROUPS_LISTED = 8
 REASONS_LISTED = 10
 EXAMPLES = 3  # of each kind of leak
@@ -103,7 +103,7 @@ def group_table(summary: Summary) -> RenderableType:
 
 
 def leak_table(summary: Summary) -> RenderableType:
-    """What stands in more than one split: how many ids, files and groups, and in which splits."""
+    """What is in more than one split: how many ids, files and groups, and in which splits."""
     pairs = list(combinations(summary.splits, 2))
     kinds = {"ids": summary.leaks.ids, "files": summary.leaks.files, "groups": summary.leaks.groups}
     table = new_table()
@@ -147,7 +147,7 @@ def skip_table(summary: Summary) -> RenderableType:
 
 
 def _counts_table(heading: str, named: Mapping[str, Counts], splits: Counts, listed: int) -> Table:
-    """A row a name; where there are more than `listed`, the largest and the smallest, largest first."""
+    """One row per name; where there are more than `listed`, the largest and the smallest, largest first."""
     rows = list(named.items())
     if len(rows) > listed:
         rows.sort(key=lambda row: -sum(row[1].values()))

@@ -1,0 +1,116 @@
+"""Help, messages, docstrings, comments and pages are free of phrases that a stranger has to read twice."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.program import ROOT
+
+_UNIT = (
+    "epoch|sample|row|method|line|file|clip|class|stage|step|batch|bin|modality|process|value|member|"
+    "name|module|item|split|checkpoint|page|session|column|seed"
+)
+_COUNTED = "samples|steps|frames|clips|tries|votes|lines|rows|ms|[Bb]locks|BasicBlocks|figures|points|numbers"
+PHRASES = {
+    rf"\b(?:an?|one|two|\d+|few) (?!of )[a-zA-Z]+ an? (?:{_UNIT})\b": "one line per epoch",
+    rf"\b(?:{_COUNTED}|Hz) an? (?:{_UNIT}|second)\b": "samples per bin",
+    r"imbalance away": "reduce the imbalance with the adaptive loss",
+    r"[Hh]ow the features meet": "fusion layer",
+    r"[Oo]f weights, order": "random seed for initialisation, data order and augmentation",
+    r"[Ww]hich epoch becomes": "which epoch to keep",
+    r"\b(?:stands?|stood)\b(?!-ins?| (?:for|in for)\b)": "is, are duplicated, is written",
+    r"\banew\b": "again",
+    r"\bapiece\b": "each",
+    r"\bdear\b": "expensive",
+    r"\bmend(?:s|ed|ing)?\b": "fix",
+    r"\btold\b(?! apart)": "reported, or: distinguished",
+    r"\bwhom\b": "who, or another sentence",
+    r"\bmeanwhile held back\b": "blocked until then",
+    r"population apart": "a separate group",
+    r"(?<!\bthere )\b(?:is|was) no (?:number|folder|file|checkpoint|store|modality|name|bug|method)\b": (
+        "is not a number"
+    ),
+    r"\bthat (?:is|are) none\b": "invalid scores",
+    r"already holds this stage": "was trained with A; this command asks for B",
+    r"\bone that was not\b": "an uninterrupted run",
+    r"[Ss]topped on its way|\bby whatever\b": "if it is interrupted for any reason",
+    r"\bhonestly\b|\bcame of it\b": "reports whether it helped",
+    r"\bdefect of mgap\b": "what is wrong, and what to do",
+}
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of each comment and each string of a Python file, or of a whole page."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield 1, text
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+
+
+def found_in(path: Path) -> list[str]:
+    """Return where a file has which phrase, and what to write for it."""
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write such as: {better}"
+        for line, text in prose(path)
+        for pattern, better in PHRASES.items()
+        for match in [re.search(pattern, " ".join(text.split()))]
+        if match
+    ]
+
+
+FILES = sorted(
+    path
+    for pattern in (
+        "mgap_cli/**/*.py",
+        "mgap_cli/**/*.md",
+        "mgap_cli/**/*.yaml",
+        "tests/**/*.py",
+        "*.md",
+        ".ci/*",
+    )
+    for path in ROOT.glob(pattern)
+    if path.is_file() and path != Path(__file__)
+)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.relative_to(ROOT).parts[:2] for path in FILES}), ids=lambda parts: "/".join(parts)
+)
+def test_a_stranger_reads_it_once(folder):
+    files = [path for path in FILES if path.relative_to(ROOT).parts[:2] == folder]
+    assert not [place for path in files for place in found_in(path)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metrics.jsonl, a line an epoch",
+        "stands twice",
+        "to make it anew",
+        "'x' is no number",
+        "for scores that are none",
+        "Stopped on its way, by whatever",
+        "says honestly what came of it",
+        "still has a population apart",
+        "needs a GPU a process",
+    ],
+)
+def test_the_phrases_are_found(text):
+    assert any(re.search(pattern, text) for pattern in PHRASES)
+
+
+def test_plain_sentences_pass():
+    text = "There is no checkpoint in the folder. Colours can be told apart. A letter stands for a class."
+    assert not any(re.search(pattern, text) for pattern in PHRASES)
