@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import io
 import re
-import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.program import ROOT
+from helpers.prose import FILES, ROOT, prose
+
+READ = [path for path in FILES if path != Path(__file__)]
 
 _UNIT = (
     "epoch|sample|row|method|line|file|clip|class|stage|step|batch|bin|modality|process|value|member|"
@@ -45,20 +43,6 @@ PHRASES = {
 }
 
 
-def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line number and text of each comment and each string of a Python file, or of a whole page."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix != ".py":
-        yield 1, text
-        return
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            yield node.lineno, node.value
-
-
 def found_in(path: Path) -> list[str]:
     """Return where a file has which phrase, and what to write for it."""
     return [
@@ -70,26 +54,11 @@ def found_in(path: Path) -> list[str]:
     ]
 
 
-FILES = sorted(
-    path
-    for pattern in (
-        "mgap_cli/**/*.py",
-        "mgap_cli/**/*.md",
-        "mgap_cli/**/*.yaml",
-        "tests/**/*.py",
-        "*.md",
-        ".ci/*",
-    )
-    for path in ROOT.glob(pattern)
-    if path.is_file() and path != Path(__file__)
-)
-
-
 @pytest.mark.parametrize(
-    "folder", sorted({path.relative_to(ROOT).parts[:2] for path in FILES}), ids=lambda parts: "/".join(parts)
+    "folder", sorted({path.relative_to(ROOT).parts[:2] for path in READ}), ids=lambda parts: "/".join(parts)
 )
 def test_a_stranger_reads_it_once(folder):
-    files = [path for path in FILES if path.relative_to(ROOT).parts[:2] == folder]
+    files = [path for path in READ if path.relative_to(ROOT).parts[:2] == folder]
     assert not [place for path in files for place in found_in(path)]
 
 
