@@ -2,7 +2,8 @@
 
     python tests/helpers/prose.py [--seed N] [--count N]
 
-prints sentences of the program and its pages, drawn at random, to be read once. A sentence that has to be read twice needs another wording.
+prints sentences of the program and its pages, drawn at random. Read each once: one that has to be read twice
+needs another wording.
 """
 
 from __future__ import annotations
