@@ -1,4 +1,4 @@
-"""The entry point: runs the app, and turns what goes wrong into a message and an exit code."""
+"""The entry point: runs the app, and turns a failure into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     code: int = ExitCode.DONE
     try:
-        if not processes.is_main():  # of several processes one speaks; of a failure, the one that has it
+        if not processes.is_main():  # only one of several processes prints
             sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
         for number in STOP_SIGNALS:  # training and preparing have handlers of their own
             signal.signal(number, _leave)
@@ -44,7 +44,7 @@ def main() -> NoReturn:
     except MgapError as error:
         _fail(error.exit_code, error.message, error.hint, error)
     except _Stopped as stop:
-        _fail(ExitCode.PREEMPTED, f"stopped by {stop}.", "Run the same line again.")
+        _fail(ExitCode.PREEMPTED, f"stopped by {stop}.", "Run the same command again.")
     except KeyboardInterrupt:
         _fail(ExitCode.INTERRUPTED, "interrupted.")
     except SystemExit as end:
@@ -56,10 +56,10 @@ def main() -> NoReturn:
     except MemoryError as error:
         _fail(ExitCode.FAILED, "out of memory.", "Use a machine with more memory, or smaller data.", error)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError):  # the reader of our pipe has left, as `| head` does
+        if not isinstance(error, BrokenPipeError):  # the reader of the pipe has ended, as `| head` does
             where = f"{error.filename}: " if error.filename else ""
             _fail(ExitCode.FAILED, f"{where}{error.strerror or error}.", "", error)
-        # What stdout still holds goes nowhere: Python would complain of it once more at its end.
+        # Discard what is left in stdout: Python would report the broken pipe again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.FAILED)
     except Exception as error:
@@ -77,7 +77,7 @@ def main() -> NoReturn:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough, and the way out must not be cut short
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the exit
     raise _Stopped(signal.Signals(number).name)
 
 
@@ -110,7 +110,7 @@ def _fail(code: int, message: str = "", hint: str = "", error: Exception | None 
 
 
 def _tell(message: str, hint: str, error: Exception | None) -> None:
-    # A process that does not speak has /dev/null for stderr, but may be the one that knows what failed.
+    # A process that prints nothing has /dev/null as stderr, but may be the one that failed.
     stream = sys.stderr if processes.is_main() else sys.__stderr__
     with suppress(BrokenPipeError):  # nobody reads it
         if error is not None and ("--debug" in sys.argv or os.environ.get("MGAP_DEBUG", "").lower() in _YES):

@@ -28,7 +28,7 @@ _CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name_
 
 
 class _Command(TyperCommand):
-    """A command that refuses empty words: an empty path would otherwise be the working folder."""
+    """A command that refuses an empty value: an empty path would otherwise mean the working folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for i, word in enumerate(args):

@@ -1,4 +1,4 @@
-"""The only home of defaults: every setting of a run, as frozen dataclasses that travel as YAML.
+"""Every setting of a run with its default, as frozen dataclasses that are saved as YAML.
 
 Precedence, lowest first: the defaults here, a preset (`presets/*.yaml`), the user's YAML file,
 `MGAP_SECTION__KEY` in the environment, `--set section.key=value`, named flags.
@@ -27,7 +27,7 @@ from mgap_cli.yaml_reader import parse_yaml, shown
 ENVIRONMENT_PREFIX = "MGAP_"
 LARGEST_FILE = 1_000_000  # bytes of a settings file: far more than all settings take
 LARGEST_COUNT = 2**31 - 1
-LARGEST_NUMBER = 1e30  # its products are still float32 numbers
+LARGEST_NUMBER = 1e30  # far below the largest float32 number, 3e38
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 EncoderName = Literal["resnet18", "resnet10"]
@@ -54,7 +54,7 @@ class _Range:
 
     def holds(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high  # NaN compares false
+        return above and value <= self.high  # false for NaN
 
     def __str__(self) -> str:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g} and at most {self.high:.10g}"
@@ -234,7 +234,7 @@ class Config:
         return settings()
 
     def with_methods(self, names: Iterable[str]) -> Config:
-        """Return a copy that states the settings of these methods, the default ones too."""
+        """Return a copy that includes the settings of these methods, also where they are defaults."""
         stated = {name: self.method_settings(name) for name in names}
         return dataclasses.replace(self, methods={**self.methods, **stated})
 
@@ -254,7 +254,7 @@ class Config:
     def updated(self, changes: Mapping[str, Any], origin: str) -> Config:
         """Return a copy with `{"section.key": value}` applied.
 
-        Raises UsageError, naming `origin`, for an unknown key (with a suggestion) or an unfit value.
+        Raises UsageError, naming `origin`, for an unknown key (with a suggestion) or an invalid value.
         """
         stated = {key.partition(".")[0] for key in changes} - {f.name for f in dataclasses.fields(self)}
         whole = self.with_methods(sorted(name for name in stated if _method_section(name)))
@@ -280,7 +280,7 @@ class Config:
 
 
 def from_dict(tree: Mapping[str, Any], origin: str, base: Config | None = None) -> Config:
-    """Return `base` (default: the defaults) with a `{section: {key: value}}` tree laid over it."""
+    """Return `base` (default: the defaults) changed by a tree `{section: {key: value}}`."""
     return (base or Config()).updated(_flattened(tree, origin), origin)
 
 
@@ -292,7 +292,7 @@ def resolve(
     flags: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Config:
-    """Lay a YAML file, the environment, `--set` words and named flags over `base`, in that order.
+    """Return `base` changed by a YAML file, the environment, `--set` and named flags, in that order.
 
     `flags` maps `section.key` to a value, or to None where the flag was not given.
     """
@@ -313,7 +313,7 @@ def presets() -> list[str]:
 
 
 def preset(name: str) -> Config:
-    """Return the defaults with the preset called `name` laid over them; no preset, no change."""
+    """Return the defaults changed by the preset `name`; only the defaults if there is no such preset."""
     if name not in presets():
         return Config()
     return from_dict(parse_yaml(_preset_text(name), f"preset {name}"), f"preset {name}")

@@ -9,7 +9,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm
 
 
 class ExitCode(IntEnum):
-    """What the shell sees. 75 is sysexits' EX_TEMPFAIL: the same line run again goes on."""
+    """What the shell sees. 75 is EX_TEMPFAIL of sysexits.h: the same command continues."""
 
     DONE = 0
     FAILED = 1
@@ -20,9 +20,9 @@ class ExitCode(IntEnum):
 
 
 class MgapError(Exception):
-    """Something a user did, or has on disk, that stops the program.
+    """A failure that the user can correct.
 
-    `message` says what is wrong and where; `hint` says what to do, best as the next command.
+    `message` says what is wrong and where; `hint` says what to do, if possible as a command.
     """
 
     def __init__(self, message: str, hint: str = "", exit_code: ExitCode = ExitCode.FAILED) -> None:

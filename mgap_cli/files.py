@@ -1,6 +1,6 @@
 """Rules for every file that the program reads or writes.
 
-A file is written to a temporary neighbour, synced and renamed: it is whole or it is not there. A symbolic
+A file is written to a temporary neighbour, synced and renamed: it is complete or does not exist. A symbolic
 link is followed: the file that it points to is written, and the link stays. An output never replaces
 anything that is not a regular file, nor a checkpoint, a part of a store, a record of a run folder, or an
 input of the same command.
@@ -30,7 +30,7 @@ RUN_MARKS = ("env.json", "status.json")  # files that every run folder has
 RUN_RECORDS = (*RUN_MARKS, "config.yaml", "metrics.jsonl")  # files that only training writes
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
-# What a document raises that lacks a field, or has it in another form, when it is used.
+# Errors of using a document that lacks a field, or has it in another form.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration,
              TypeError, ValueError)  # fmt: skip
 
@@ -98,7 +98,7 @@ def ensure_output_allowed(path: Path, inputs: Iterable[Path] = ()) -> None:
     inputs: files that the same command reads, or that it also writes.
 
     Raises UsageError if `path` exists and is an input, a checkpoint, a file of a store, a record of a run
-    folder, or not a regular file; MgapError if it cannot be looked at.
+    folder, or not a regular file; MgapError if it cannot be inspected.
     """
     target = _target(path)
     for given in inputs:
@@ -124,7 +124,7 @@ def ensure_outputs_allowed(outputs: Iterable[Path], inputs: Iterable[Path] = ())
 
 
 def same_file(a: Path, b: Path) -> bool:
-    """Say whether two paths name one file, which need not exist. Symbolic and hard links are followed."""
+    """Return whether two paths name one file, which need not exist. Symbolic and hard links are followed."""
     try:
         return a.resolve() == b.resolve() or (a.exists() and a.samefile(b))
     except (OSError, RuntimeError):  # the other does not exist, or links form a loop
@@ -132,7 +132,7 @@ def same_file(a: Path, b: Path) -> bool:
 
 
 def is_checkpoint(path: Path, mark: bytes = b"") -> bool:
-    """Say whether `path` is an existing checkpoint, of this program or another, by its name or its content.
+    """Return whether `path` is an existing checkpoint, of this or another program, by name or by content.
 
     mark: bytes that its pickled part must contain; the name alone is then not enough.
     """
@@ -238,7 +238,7 @@ def damaged(path: Path, cause: BaseException | str) -> UnfitError:
 
 
 def cannot_write(path: Path, error: OSError | str) -> MgapError:
-    """Return the error for a file or folder that the system does not let us write."""
+    """Return the error for a file or folder that cannot be written."""
     return MgapError(
         f"{path}: cannot be written ({reason_of(error)}).", "Free space, or choose another place."
     )

@@ -1,4 +1,4 @@
-"""One sink for everything a command says: the result on stdout, all else on stderr.
+"""The one place that prints: results on stdout, everything else on stderr.
 
 Names from outside (labels, column names, paths, settings) may hold anything, escape sequences included.
 Whatever is printed passes `printable` or `printable_lines` here, and rich never reads it as markup, so that
@@ -77,14 +77,14 @@ def open_missing_streams() -> None:
 
 
 class Ticker(Protocol):
-    """What a loop calls as it goes: `done` units of the total are finished, `note` describes its state."""
+    """Shows the progress of a loop: `done` units of the total are finished, `note` describes its state."""
 
     def __call__(self, done: int, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
 class Sink:
-    """Where a command's words go. `json`: stdout carries one JSON document and nothing else."""
+    """Prints for one command. `json`: stdout gets one JSON document and nothing else."""
 
     json: bool = False
     quiet: bool = False
@@ -107,7 +107,7 @@ class Sink:
         sys.stdout.flush()
 
     def log(self, message: str) -> None:
-        """Tell the user something, unless `--quiet`."""
+        """Print a message on stderr, unless `--quiet`."""
         if not self.quiet:
             say(message)
 
@@ -116,7 +116,7 @@ class Sink:
 
     @contextmanager
     def progress(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Ticker]:
-        """Show a bar with rate and time left at a terminal, a line every 30 s elsewhere.
+        """Show a bar with rate and time left at a terminal, and elsewhere one line every 30 s.
 
         `done` units were finished by an earlier run and do not count in the rate.
         """
@@ -146,14 +146,14 @@ class _Heartbeat:
 
 
 def _console(*, stderr: bool = False) -> Console:
-    """Return a console that takes brackets and colons in text for brackets and colons."""
+    """Return a console that prints brackets and colons as they are, not as markup or emoji."""
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def _print_rich(item: RenderableType) -> None:
-    """Print what rich lays out; escape the text, but not rich's own colours."""
+    """Print something that rich lays out: escape control characters in its text, but keep its colours."""
     from rich.segment import Segments
 
     console = _console()

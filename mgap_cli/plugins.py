@@ -39,7 +39,7 @@ class Plugin:
 
 
 def is_plugin(spec: str) -> bool:
-    """Tell whether `spec` names a class in a file, and not something that ships with the program."""
+    """Return whether `spec` names a class in a file, and not something that ships with the program."""
     return _SEPARATOR in spec
 
 

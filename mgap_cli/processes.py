@@ -1,6 +1,6 @@
-"""This process's place among those that a launcher such as torchrun started; alone where there is none.
+"""Which of the processes this is that a launcher such as torchrun started; the only one without a launcher.
 
-Read from the environment that launchers set, so that nothing heavy is needed to know who may write.
+It is read from the environment that launchers set, so that no heavy package is imported for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from itertools import pairwise
 from mgap_cli.errors import UsageError
 
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-_DIGITS = 9  # more would be no number of processes
+_DIGITS = 9  # digits; a number of processes has fewer
 _PORTS = 65_536
 SMALLEST = 2  # rows of a share: batch norm cannot normalise one value by itself
 
@@ -61,14 +61,14 @@ def local_size() -> int:
 
 
 def is_main() -> bool:
-    """Say whether this is the one process that writes and speaks."""
+    """Return whether this is the main process, the only one that writes files and prints."""
     return rank() == 0
 
 
 def shares(total: int, ranks: int) -> list[slice]:
     """Divide `total` rows into one slice per process: each row in one, in order, as evenly as possible.
 
-    Where there are too few rows for all, the last processes get none: nobody gets fewer than SMALLEST.
+    Where there are too few rows for all, the last processes get none: no share has fewer than SMALLEST rows.
     """
     used = max(1, min(ranks, total // SMALLEST))
     quotient, more = divmod(total, used)
@@ -77,7 +77,7 @@ def shares(total: int, ranks: int) -> list[slice]:
 
 
 def refuse_many(command: str, hint: str) -> None:
-    """Raise UsageError under a launcher of several processes, for a command that is one process's work."""
+    """Raise UsageError under a launcher of several processes, for a command that one process must do."""
     if size() > 1:
         raise UsageError(f"{command} is not for torchrun ({size()} processes).", hint)
 

@@ -1,4 +1,4 @@
-"""Modules of a folder as a list of choices, read without importing them: importing takes seconds."""
+"""The modules of a folder as a list of choices, read without importing them, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stems(path: Iterable[str], without: Collection[str] = ()) -> dict[str, str]:
 
 @cache
 def describe(file: Path) -> Entry:
-    """Return what a module's source says of it."""
+    """Return the name, docstring and text constants of a module, from its source."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     constants = {
         target.id: node.value.value

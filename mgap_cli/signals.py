@@ -1,4 +1,4 @@
-"""A polite end: the handler sets a flag, the loop looks at it between steps."""
+"""Stop signals: the handler sets a flag, and the training loop reads it between steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mgap_cli.errors import STOP_SIGNALS
 
 
 class StopFlag:
-    """What signal has come: to this process (`caught`), and to any of the run's (`agreed`); 0 for none."""
+    """The signal that this process received (`caught`), and any process of the run (`agreed`); 0 for none."""
 
     def __init__(self) -> None:
         self.caught = self.agreed = 0
 
     def agree(self, largest: Callable[[int], int]) -> bool:
-        """Say whether to stop, alike in all processes; `largest` is their maximum of a number."""
+        """Return whether to stop, the same in all processes; `largest` is their maximum of a number."""
         self.agreed = largest(self.caught)
         return bool(self.agreed)
 
@@ -43,10 +43,10 @@ def stop_on_signal() -> Iterator[StopFlag]:
 
 
 def ignore_signals() -> None:
-    """Hear SIGTERM and SIGUSR1 no more.
+    """Ignore SIGTERM and SIGUSR1 from now on.
 
-    A launcher sends one to all processes as soon as the first has ended: the others are on their way out
-    too, and must not be cut short.
+    A launcher sends one to all processes as soon as the first has ended: the others are then ending too,
+    and must not be interrupted.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

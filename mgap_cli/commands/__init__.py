@@ -1,1 +1,1 @@
-"""The subcommands, a file each: parse, build, run, report."""
+"""The commands, one file each: parse the options, build what is needed, run it, print the result."""

@@ -1,8 +1,8 @@
-"""Every option that several commands have, written once: its name, its help, and the setting that it sets.
+"""Options that several commands share: the name, the help and the setting of each, written once.
 
-`@with_settings(GROUP, ...)` adds groups of options to a command, with `--config` and `--set`, and hands the
-command what was given as a `Given`. The defaults are those of the settings; help shows them, and what the
-presets have instead.
+`@with_settings(GROUP, ...)` adds groups of options to a command, with `--config` and `--set`, and passes what
+the user gave to the command as a `Given`. The defaults are those of the settings. Help shows them, and the
+values of presets that differ.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Given:
     sets: tuple[str, ...] = ()
 
     def over(self, base: Config) -> Config:
-        """Return `base` with everything that was given laid over it; UsageError if something does not fit."""
+        """Return `base` changed by everything given; UsageError for an unknown key or an invalid value."""
         return configuration.resolve(base, file=self.file, sets=self.sets, flags=self.settings)
 
 
@@ -120,20 +120,25 @@ def _float32(tf32: bool) -> configuration.Float32Name:
     return "tf32" if tf32 else "ieee"
 
 
-Checkpoint = Annotated[Path, typer.Argument(help="A .pt file that was trained.", show_default=False)]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A checkpoint: a .pt file that training wrote.", show_default=False)
+]
 StoreArgument = Annotated[
-    Path, typer.Argument(help="A folder that `mgap prepare` wrote.", show_default=False)
+    Path, typer.Argument(help="A store: the folder that `mgap prepare` wrote.", show_default=False)
 ]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="The data, if it is no longer where the checkpoint says.")
+    Path | None, typer.Option("--store", help="The store, if it has moved since the training.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=OUTPUT)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=OUTPUT)
+]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="No progress and no log on stderr.", rich_help_panel=OUTPUT)
+    bool,
+    typer.Option("-q", "--quiet", help="Print no progress and no log on stderr.", rich_help_panel=OUTPUT),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run left in the folder.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print configuration, device, sample counts and steps; do nothing.")
+    bool, typer.Option("--dry-run", help="Only print configuration, device, sample counts and steps.")
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -202,7 +207,7 @@ MACHINE: Group = {
     "sync_bn": setting(
         "runtime.sync_bn",
         bool,
-        "torchrun: batch normalisation over the whole batch, not one GPU's share.",
+        "With torchrun: normalise over the whole batch, not over the share of each GPU.",
         "--sync-bn",
         panel=RUNTIME,
         show_default=False,
@@ -219,7 +224,7 @@ MACHINE: Group = {
     "deterministic": setting(
         "runtime.deterministic",
         bool,
-        "The same bits each time, on a GPU too; operations that cannot are refused.",
+        "Compute the same bits each time, also on a GPU; refuse operations that cannot.",
         "--deterministic",
         panel=RUNTIME,
         show_default=False,
@@ -235,7 +240,7 @@ MACHINE: Group = {
     "report_to": setting(
         "runtime.report_to",
         configuration.LoggerName,
-        "Experiment tracker beside metrics.jsonl.",
+        "Experiment tracker that also gets the figures of metrics.jsonl.",
         panel=RUNTIME,
     ),
 }
@@ -256,6 +261,8 @@ KeepLeaks = Annotated[
 ]
 Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.", "--strict")]
 AllowSkips = Annotated[
-    bool, _source("Go on though more than 5 % of the clips are unreadable.", "--allow-skips")
+    bool, _source("Continue if more than 5 % of the clips cannot be read.", "--allow-skips")
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes that decode.", show_default="all cores")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Number of processes that decode clips.", show_default="all cores")
+]

@@ -1,4 +1,4 @@
-"""What `warmup` and `adapt` share: where a run lives, the dry run, and the path that they print."""
+"""What `train`, `warmup` and `adapt` share: the run folder, the dry run, and the path that they print."""
 
 from __future__ import annotations
 

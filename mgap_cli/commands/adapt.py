@@ -21,12 +21,12 @@ ADAPTIVE: options.Group = {
     "lambda_gap": _coefficient("adaptive.lambda_gap", float, "Weight of the gap term."),
     "lambda_shift": _coefficient("adaptive.lambda_shift", float, "Weight of the shift term."),
     "gap_scale": _coefficient(
-        "adaptive.gap_scale", configuration.GapScale, "What the gap term measures gaps in."
+        "adaptive.gap_scale", configuration.GapScale, "Unit of the gap term: nats (log) or probability."
     ),
     "stop_gradient": _coefficient(
         "adaptive.stop_gradient",
         configuration.StopGradient,
-        "leading: the gap term trains the lagging modality only.",
+        "leading: the gap term trains only the lagging modality; none: both.",
     ),
     "shift": _coefficient("adaptive.shift", configuration.Shift, "Form of the shift term."),
     "scores": _coefficient(
@@ -45,8 +45,7 @@ ADAPTIVE: options.Group = {
         "only": options.setting(
             "adapt.only",
             str,
-            "balanced: train on balanced samples alone; or a file that lists samples, such as "
-            "analyze-gap --export writes.",
+            "Samples to train on: all, balanced, or those in a file, such as analyze-gap --export writes.",
             metavar="all|balanced|FILE",
             value=lambda only: str(Path(only).resolve()) if Path(only).is_file() else only,
         ),
@@ -74,7 +73,7 @@ def adapt(
 ) -> None:
     """Reduce the imbalance with the adaptive loss, from a warm-up; prints the new checkpoint's path.
 
-    Settings that are not given are those that the warm-up was trained with.
+    Settings that are not given are those of the warm-up.
     """
     from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 

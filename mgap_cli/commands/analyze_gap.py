@@ -30,7 +30,7 @@ def _who(help: str, *names: str, **more: Any) -> Any:
         "truth": options.setting(
             "analysis.truth",
             str,
-            "The column that says which samples are degraded: do the imbalanced include them?",
+            "Column that says which samples are degraded; shows whether the imbalanced include them.",
             panel=WHO,
             metavar="COLUMN",
         ),
@@ -56,13 +56,13 @@ def analyze_gap(
         list[Path],
         typer.Argument(
             help="A .pt file from warmup or adapt, or any model's scores: .csv, .npz or .parquet. "
-            "Several .pt files show what moved.",
+            "With several .pt files: which samples moved.",
             show_default=False,
         ),
     ],
     given: options.Given,
     history: Annotated[
-        bool, typer.Option("--history", help="A run folder: its mixtures over the adaptive epochs.")
+        bool, typer.Option("--history", help="For a run folder: show its mixtures over the adaptive epochs.")
     ] = False,
     split: Annotated[
         str | None,
@@ -71,7 +71,9 @@ def analyze_gap(
     modalities: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,NAME...", help="Modalities of a scores' file.", show_default="all that it has"
+            metavar="NAME,NAME...",
+            help="Modalities of a file of scores to compare, in this order.",
+            show_default="all that it has",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Samples to list, most imbalanced first.")] = 20,
@@ -81,19 +83,23 @@ def analyze_gap(
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="File for the per-sample table.",
+            help="File for the table of all samples.",
             show_default="gap-<checkpoint>.csv beside it; of scores, nowhere",
         ),
     ] = None,
     store: options.StoreOption = None,
     by: Annotated[
         list[str] | None,
-        _who("Share imbalanced by this column too; repeatable.", metavar="COLUMN", show_default=False),
+        _who(
+            "Also show the share of imbalanced samples by this column; repeatable.",
+            metavar="COLUMN",
+            show_default=False,
+        ),
     ] = None,
     where: Annotated[
         list[str] | None,
         _who(
-            "Show and export only these samples; repeatable. The mixture stays that of all.",
+            "Show and export only these samples; the mixture is still that of all. Repeatable.",
             metavar="COLUMN=VALUE",
             show_default=False,
         ),
@@ -105,7 +111,7 @@ def analyze_gap(
     human: Annotated[
         Path | None,
         _who(
-            "CREMA-D's tabulatedVotes.csv: compare with what people heard and saw. The first modality "
+            "CREMA-D's tabulatedVotes.csv: compare with the gaps of human listeners. The first modality "
             "counts as the voice, the second as the face.",
             show_default=False,
         ),
@@ -151,9 +157,9 @@ def analyze_gap(
         return given.over(base)
 
     if paired and not measures:
-        raise UsageError("--unimodal is for --measures: give both.")
+        raise UsageError("--unimodal needs --measures: give both.")
     if measures and (history or first.is_dir() or len(inputs) > 1):
-        raise UsageError("--measures is of one checkpoint or one file of scores.")
+        raise UsageError("--measures takes one checkpoint or one file of scores.")
     if history or first.is_dir():
         if len(inputs) > 1:
             raise UsageError("--history shows one run folder at a time.")
@@ -161,9 +167,9 @@ def analyze_gap(
         return
     if any(map(is_scores, inputs)):
         if paired:
-            raise UsageError("--unimodal is for checkpoints: a scores' file has no encoders to probe.")
+            raise UsageError("--unimodal is for checkpoints: a file of scores has no encoders to probe.")
         if len(inputs) > 1 or history or store or "runtime.device" in given.settings:
-            raise UsageError(f"{first}: a scores' file is analysed alone, without a store or device.")
+            raise UsageError(f"{first}: a file of scores is analysed without a store or device.")
         analyse_scores(first, modalities, split, resolved_over(configuration.Config()), request, sink)
         return
     if modalities:

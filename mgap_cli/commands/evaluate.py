@@ -21,7 +21,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Accuracy by a column of clips.csv too, such as group; repeatable.",
+            help="Also show accuracy by a column of clips.csv, such as group; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -29,12 +29,15 @@ def evaluate(
         bool,
         typer.Option(
             "--robustness",
-            help="Accuracy under noise, occlusion, a modality missing; writes evaluate-robustness.png.",
+            help="Also show accuracy under noise, occlusion and a missing modality, as a table and PNG.",
         ),
     ] = False,
     plot: Annotated[
         bool,
-        typer.Option("--plot", help="Write confusion matrices and reliability as PNG beside each."),
+        typer.Option(
+            "--plot",
+            help="Draw confusion matrices and reliability of each checkpoint, as PNG files beside it.",
+        ),
     ] = False,
     store: options.StoreOption = None,
     json: options.Json = False,

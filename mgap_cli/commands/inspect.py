@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def inspect(
     store: options.StoreArgument,
     png: Annotated[
-        Path | None, typer.Argument(help="Where --plot draws.", show_default="<store>-clips.png")
+        Path | None, typer.Argument(help="File that --plot writes.", show_default="<store>-clips.png")
     ] = None,
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw a contact sheet: frames beside their spectrograms.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all of it and check it against its fingerprint.")
+        bool, typer.Option("--verify", help="Read the whole store and compare it with its fingerprint.")
     ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

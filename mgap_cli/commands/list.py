@@ -1,4 +1,4 @@
-"""`mgap list`: what there is to choose from."""
+"""`mgap list`: the methods, data sets, presets, settings and measures that exist."""
 
 from __future__ import annotations
 

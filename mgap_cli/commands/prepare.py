@@ -1,4 +1,4 @@
-"""`mgap prepare`: turn a data set as published into a store."""
+"""`mgap prepare`: turn a published data set into a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mgap_cli.processes import refuse_many
 @options.with_settings(
     {
         "seed": options.setting(
-            "data.seed", int, "Random seed of drawn splits and of digits.", panel=options.SOURCE
+            "data.seed", int, "Random seed of the splits and of the data set digits.", panel=options.SOURCE
         )
     }
 )
@@ -42,9 +42,9 @@ def prepare(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn a data set as published into a store; prints the store's path.
+    """Turn a published data set into a store; prints the store's path.
 
-    If it is interrupted, the same line again continues where it stopped.
+    If it is interrupted, run the same command again: it continues.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
@@ -69,7 +69,7 @@ def prepare(
 
 
 def split_option(words: list[str]) -> dict[str, Any]:
-    """Sort what `--split` was given into the name of a split of ours and the literature's files."""
+    """Divide the values of `--split` into the name of a split of mgap and the files of the literature."""
     named = [word for word in words if word in ("random", "speaker")]
     if len(words) > 1 and named:
         raise UsageError(f"--split {named[0]}: takes no other --split beside it.", "Give it alone, or files.")

@@ -18,10 +18,10 @@ def report(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a run as one HTML file, with everything inside; prints its path.
+    """Write one HTML file with everything about a run; prints its path.
 
-    It shows what the commands left in the folder, and says which command makes what is not there: no
-    network is run again. It may show a run while it is in progress.
+    It shows the results that are in the folder, and names the command that makes a missing one: no
+    network is run. The run may be in progress.
     """
     from mgap_cli.files import ensure_output_allowed, write_text
     from mgap_cli.report.documents import path_document

@@ -37,9 +37,9 @@ def run(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Prepare, warm up, analyse, adapt and evaluate in one run folder, down to the verdict.
+    """Prepare, warm up, analyse, adapt and evaluate, all in one run folder.
 
-    The same line run again continues where it stopped. With --dry-run it shows every setting.
+    If it is interrupted, run the same command again: it continues. --dry-run shows every setting.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset

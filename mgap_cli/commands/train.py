@@ -45,8 +45,8 @@ def train(
 ) -> None:
     """Train any method by its own recipe for the whole budget; prints the checkpoint's path.
 
-    Settings that are not given come from the data set's preset. The same line run again continues where it
-    stopped, and a finished training returns at once. With --dry-run it shows the first stage.
+    Settings that are not given come from the data set's preset. If it is interrupted, run the same
+    command again: it continues. A finished training returns at once. --dry-run shows the first stage.
     """
     from mgap_cli.data.store import open_store
     from mgap_cli.methods import load_method

@@ -28,8 +28,8 @@ def warmup(
 ) -> None:
     """Train every branch jointly, without intervention; prints the checkpoint's path.
 
-    Settings that are not given come from the data set's preset. The same line run again continues where
-    it stopped, and a finished warm-up returns at once.
+    Settings that are not given come from the data set's preset. If it is interrupted, run the
+    same command again: it continues. A finished warm-up returns at once.
     """
     from mgap_cli.data.store import open_store
     from mgap_cli.workflow.stages import plan_warmup

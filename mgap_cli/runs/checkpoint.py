@@ -115,9 +115,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _not_saved(path: Path, content: dict[str, Any], error: BaseException) -> MgapError:
-    """Say why a write failed; torch's own words do not tell that the disk is full."""
+    """Return why a write failed; the message of torch does not mention a full disk."""
     reason = str(error).splitlines()[0]
-    hint = "Put that right, and run the same line again: it goes on from the last save, which is whole."
+    hint = "Correct that, then run the same command again: it continues from the last save."
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
@@ -126,7 +126,7 @@ def _not_saved(path: Path, content: dict[str, Any], error: BaseException) -> Mga
         if cause.errno in _FULL:
             needed, free = _tensor_bytes(content), shutil.disk_usage(path.parent).free
             reason = f"{reason}: {needed / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free"
-            hint = "Free space, and run the same line again: it goes on from the last save, which is whole."
+            hint = "Free space, then run the same command again: it continues from the last save."
     return MgapError(f"{path}: the checkpoint cannot be written ({reason}).", hint)
 
 
@@ -141,7 +141,7 @@ def _interned(value: Any) -> Any:
     """Return a copy whose equal strings are one object each.
 
     Pickle writes an object again by reference, an equal one in full: without this, a resumed run's file
-    would differ in bytes from an undisturbed run's, though it says the same.
+    would differ in bytes from that of an uninterrupted run, with the same content.
     """
     if isinstance(value, dict):
         return {_interned(key): _interned(inner) for key, inner in value.items()}
@@ -209,7 +209,7 @@ def _unpickled(path: Path, retrain: str) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnfitError:
         raise
-    except Exception as error:  # what a damaged or hostile archive raises is open-ended
+    except Exception as error:  # a damaged or hostile archive may raise anything
         reason = str(error)
         if "Unsupported" in reason or "weights_only" in reason.lower():
             raise UnfitError(

@@ -1,1 +1,1 @@
-"""The one trainer, and the small choices around it: device, precision, signals, checkpoints."""
+"""The trainer, and the choices around it: device, precision, several processes, trackers."""

@@ -14,13 +14,13 @@ from mgap_cli.errors import MgapError
 
 
 def compiled(module: nn.Module) -> nn.Module:
-    """Return `module` compiled for training. It shares its weights, whose names and checkpoints stay."""
+    """Return `module` compiled for training. It shares its weights and their names."""
     return cast(Callable[[nn.Module], nn.Module], torch.compile)(module)
 
 
 @contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Turn the compiler's errors within the block into a MgapError: no step is silently left uncompiled."""
+    """Turn the compiler's errors within the block into a MgapError: no step runs uncompiled."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Which device computes, how it multiplies float32, whether it must repeat itself to the bit; and why."""
+"""The device, how it multiplies float32, and whether it must be deterministic; each with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgap_cli.output import Sink
 def choose_device(wanted: str, sink: Sink) -> torch.device:
     """Return the device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, logging the choice and its reason.
 
-    Raises UsageError for a device that is not there: an explicit request never falls back.
+    Raises UsageError for a device that does not exist: an explicit request never falls back.
     """
     many = processes.size() > 1
     if wanted == "auto":
@@ -36,7 +36,7 @@ def choose_device(wanted: str, sink: Sink) -> torch.device:
 
 
 def _own(device: torch.device, wanted: str) -> torch.device:
-    """Return the device of this process among many: the CPU for all, or a GPU each."""
+    """Return the device of this process among many: the CPU for all, or one GPU for each."""
     count = f"{processes.size()} processes"
     if device.type == "mps" or (device.type == "cuda" and device.index is not None):
         raise UsageError(f"--device {wanted}: one device, and there are {count}.", "Use cuda, cpu or auto.")
@@ -90,7 +90,7 @@ def _multiply_in(chosen: str) -> None:
 
 
 def be_deterministic(device: torch.device, sink: Sink) -> None:
-    """Make PyTorch refuse operations that may give other bits from run to run, and choose those that do not.
+    """Make PyTorch refuse operations whose results may differ between runs, and choose those that do not.
 
     Call it before the device computes anything: cuBLAS reads its setting once.
     """

@@ -38,10 +38,10 @@ from mgap_cli.stats.arrays import IntArray
 from mgap_cli.training.device import choose_device
 
 _POLL_SECONDS = 1.0  # how often a process asks whether another one has failed
-_GRACE_SECONDS = 5.0  # what it then has, to come out of an exchange that will never end
-_TELL_SECONDS = 10.0  # how long it waits for the one that speaks
+_GRACE_SECONDS = 5.0  # how long it may then stay in an exchange that will never end
+_TELL_SECONDS = 10.0  # how long it waits for the process that prints the message
 _STORE_SECONDS = 10.0
-# What gloo and NCCL say when the other end is gone.
+# Words in the errors of gloo and NCCL when the other process has ended.
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "gloo", "nccl", "timed out", "connection refused")
 
 
@@ -57,7 +57,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """The one process that writes files and speaks."""
+        """Whether this is the main process, the only one that writes files and prints."""
         return self.rank == 0
 
     def share(self, total: int) -> slice:
@@ -213,7 +213,7 @@ def _watch_for_failures() -> None:
     done = threading.Event()
 
     def watch() -> None:
-        with suppress(RuntimeError):  # the launcher itself is gone
+        with suppress(RuntimeError):  # the launcher itself has ended
             store = _store()
             while not done.wait(_POLL_SECONDS):
                 if store.check(["failed"]):
@@ -245,7 +245,7 @@ def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
                 tell()
             store.set("told", "yes")
         else:
-            # The launcher kills all once the first has left: that one must have spoken.
+            # The launcher kills all when the first process ends: its message must be out before.
             store.wait(["told"], timedelta(seconds=_TELL_SECONDS))
     except (RuntimeError, ValueError, KeyError):  # no launcher's store: better a message twice than none
         if tell:
@@ -257,13 +257,13 @@ def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
 
 
 def lost(error: BaseException) -> MgapError | None:
-    """Return the user's view of an error that says that another process has gone; None for any other."""
+    """Return the message for an error that means that another process ended; None for any other error."""
     words = str(error).lower()
     if not isinstance(error, RuntimeError) or not any(sign in words for sign in _LOST):
         return None
     return MgapError(
-        f"process {processes.rank()} of {processes.size()} lost another one, which ended or hangs.",
-        "torchrun's report below says which; run the same line again to go on from the last save.",
+        f"process {processes.rank()} of {processes.size()} lost another process, which ended or hangs.",
+        "torchrun's report below says which. Run the same command again: it continues from the last save.",
     )
 
 

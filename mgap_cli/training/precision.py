@@ -1,4 +1,4 @@
-"""In which number format the network computes, and why."""
+"""The number format in which the network computes, with the reason for the choice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_precision(wanted: str, device: torch.device, config: Config, sink: Si
     `auto` on a CPU takes bf16 for wide networks alone, where it pays; training repeats itself to the bit in
     either format.
     Raises UsageError for fp16 without CUDA, whose gradients nothing would scale well, and for bf16 on a CPU
-    with inputs that it cannot be trusted with.
+    with inputs for which its gradients are wrong.
     """
     width = config.model.width
     smallest = min(config.augment.image_size, *spectrogram_shape(config.data))
@@ -75,7 +75,7 @@ def choose_precision(wanted: str, device: torch.device, config: Config, sink: Si
 
 
 def computes_bf16() -> bool:
-    """Say whether this CPU multiplies bfloat16 in hardware, going by what PyTorch finds."""
-    # Not in every PyTorch that we take.
+    """Return whether this CPU multiplies bfloat16 in hardware, according to PyTorch."""
+    # Not every supported PyTorch has it.
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

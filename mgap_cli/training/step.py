@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """What every step of a stage shares.
+    """The objects that all steps of a stage share.
 
     run: the network's forward pass, compiled or not. clip_norm: largest gradient norm; 0 turns clipping off.
     """

@@ -1,7 +1,7 @@
 """Keeps failed steps out of the weights, and describes what failed in one or two lines.
 
 A step is bad if its loss or a gradient is not finite. It changes nothing: neither the weights nor the
-optimizer's memory nor the running statistics of the batch norms, which a single NaN would spoil for good.
+optimizer's memory nor the running statistics of the batch norms, which a single NaN would make useless.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StepGuard:
         self.remember()
 
     def remember(self) -> None:
-        """Take the running statistics as they are now for good ones."""
+        """Remember the present running statistics as good ones."""
         self.statistics = self._flat_statistics()
 
     def admit(self, loss: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Task(nn.Module):
-    """What is trained. Its state dict holds the network and what the method remembers."""
+    """The object that is trained. Its state dict holds the network and what the method remembers."""
 
     def __init__(self, config: Config, method: str, classes: int, samples: int) -> None:
         super().__init__()

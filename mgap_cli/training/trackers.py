@@ -33,7 +33,7 @@ class Logger:
         self.sink, self.well = sink, True
 
     def epoch(self, number: int, entry: dict[str, Any]) -> None:
-        """Take the figures of epoch `number`, from 1. Training goes on without a tracker that fails."""
+        """Take the figures of epoch `number`, from 1. If the tracker fails, training continues without it."""
         self._attempt(lambda: self.write(number, flat(entry)))
 
     def close(self) -> None:
@@ -41,10 +41,10 @@ class Logger:
         self._attempt(self.finish)
 
     def write(self, number: int, figures: Figures) -> None:
-        """Send an epoch's figures on; any exception will do where that fails."""
+        """Send an epoch's figures on; any exception counts as a failure."""
 
     def finish(self) -> None:
-        """Let go of the tracker."""
+        """Close the tracker."""
 
     def _attempt(self, action: Callable[[], None]) -> None:
         if not self.well:
@@ -52,14 +52,14 @@ class Logger:
         try:
             with redirect_stdout(sys.stderr):  # stdout is for the command's result
                 action()
-        except Exception as error:  # networks, disks and packages fail in a hundred ways
+        except Exception as error:  # networks, disks and packages may raise anything
             self.well = False
             name, reason = type(self).__name__, " ".join(str(error).split())
             self.sink.warn(f"--report-to: {name} failed ({reason}); metrics.jsonl has all the figures.")
 
 
 class TensorBoard(Logger):
-    """Event files in RUN/tensorboard/STAGE. `purge_step` takes back what a killed run wrote too far."""
+    """Event files in RUN/tensorboard/STAGE. `purge_step` removes steps after the last save."""
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
         super().__init__(run, stage, config, history, sink)
@@ -76,7 +76,7 @@ class TensorBoard(Logger):
 
 
 class Wandb(Logger):
-    """A Weights & Biases run a stage, kept below RUN/wandb; a resumed one refuses the steps that it has."""
+    """One Weights & Biases run per stage, below RUN/wandb; a resumed one refuses steps that it has."""
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
         super().__init__(run, stage, config, history, sink)
@@ -103,7 +103,7 @@ class Wandb(Logger):
 
 
 class Trackio(Logger):
-    """A local Trackio run a stage, in its own database (TRACKIO_DIR). Steps that it has are left alone.
+    """One local Trackio run per stage, in its own database (TRACKIO_DIR). Steps that it has are not changed.
 
     It writes from a thread, a little later: what a kill cut off is written again from the history.
     """
@@ -124,7 +124,7 @@ class Trackio(Logger):
             self.last = number
 
     def finish(self) -> None:
-        self.trackio.finish()  # the module's, after which its own hook at exit has nothing left to say
+        self.trackio.finish()  # the module's, so that its own hook at exit prints nothing
 
 
 _LOGGERS: dict[str, Callable[..., Logger]] = {
@@ -171,7 +171,7 @@ def identity(run: Path, stage: str) -> str:
 
 
 def flat(entry: dict[str, Any]) -> Figures:
-    """Return an epoch's numbers, each by its path: `val/fused`, `mixture/components/0/mean`."""
+    """Return the numbers of an epoch, each under its path: `val/fused`, `mixture/components/0/mean`."""
     figures: Figures = {}
 
     def walk(value: Any, *path: str) -> None:

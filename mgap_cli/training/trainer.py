@@ -139,7 +139,7 @@ class Trainer:
             if self.world.size > 1:
                 ignore_signals()
             preempted = isinstance(error, MgapError) and error.exit_code == ExitCode.PREEMPTED
-            with suppress(MgapError):  # where the disk is full, that is the news
+            with suppress(MgapError):  # a full disk is then the first error to report
                 self._write_status("preempted" if preempted else "failed")
             raise
         if self.world.is_main and self.best_path.exists():
@@ -207,7 +207,7 @@ class Trainer:
         return Place(self.stage.name, self.epoch + 1, step, self.optimizers.lr)
 
     def _save_is_due(self) -> bool:
-        """Within a long epoch, so that a kill costs minutes and not hours."""
+        """Save within a long epoch, so that a kill costs minutes and not hours."""
         minutes = self.config.runtime.save_every
         return bool(minutes) and time.monotonic() - self.saved >= 60 * minutes
 
@@ -374,15 +374,15 @@ class Trainer:
 
     def _save_and_leave(self, stop: StopFlag) -> None:
         self._save()
-        self.world.barrier()  # whoever leaves first ends all, and the save takes the main process a while
+        self.world.barrier()  # the first to leave ends all, and the main process takes a while to save
         raise MgapError(
             f"stopped by {stop.name} at epoch {self.epoch + 1}, step {self.step}; saved {self.last_path}.",
-            "Run the same line again to go on.",
+            "Run the same command again to continue.",
             ExitCode.PREEMPTED,
         )
 
     def _append_metrics(self, entry: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl; an epoch done again after a kill replaces its first line."""
+        """Add a line to metrics.jsonl; an epoch that is repeated after a kill replaces its first line."""
         old = read_metrics(self.run)
         kept = [e for e in old if e["stage"] != entry["stage"] or e["epoch"] < entry["epoch"]]
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
@@ -392,7 +392,7 @@ class Trainer:
 
 
 def check_selection(config: Config, store: Store) -> None:
-    """Raise UsageError if `train.select` names a split that the store has not."""
+    """Raise UsageError if `train.select` names a split that the store does not have."""
     select = config.train.select
     if select != "last" and not (store.splits == select).any():
         raise UsageError(f"--select {select}: {store.path} has no {select} split.", "Use --select last.")

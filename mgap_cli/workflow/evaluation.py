@@ -1,4 +1,4 @@
-"""The evaluation of checkpoints: chosen, scored, compared, and left as evaluate.json and plots."""
+"""The evaluation of checkpoints: choose, score and compare them, and write evaluate.json and plots."""
 
 from __future__ import annotations
 

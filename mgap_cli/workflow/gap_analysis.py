@@ -75,7 +75,7 @@ def analyse_and_keep(
 def analyse_scores(
     path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Sink
 ) -> None:
-    """Show what the scores in a file say, for every two modalities."""
+    """Analyse the scores in a file, for every pair of modalities."""
     from mgap_cli.files import ensure_outputs_allowed, write_text
     from mgap_cli.gap.mixture import analyse
     from mgap_cli.gap.score_files import read_scores

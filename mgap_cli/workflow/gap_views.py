@@ -1,4 +1,4 @@
-"""What `analyze-gap` shows of fits that were made: verdict, tables, who they are, lists, plots."""
+"""What `analyze-gap` shows: verdict, tables, which samples are imbalanced, lists, plots."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Request:
 
 
 def examined(fit: GapFit, where: str, config: Config, sink: Sink) -> GapFit:
-    """Return the fit with its tests; what to warn of is said."""
+    """Return the fit with its tests, and print its warnings."""
     from mgap_cli.gap.bimodality import examine
 
     labels = fit.scores.labels
@@ -102,7 +102,7 @@ def views(
     sink: Sink,
     split: str | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Return who the imbalanced of each fit are, for the document and as tables.
+    """Return which samples each fit calls imbalanced, for the document and as tables.
 
     fits: that of `split`, or those of pairs of modalities, all over the same samples. Writes the list and
     the scatter plot that the request asks for.

@@ -1,4 +1,4 @@
-"""`mgap run` from a prepared store to the verdict."""
+"""`mgap run`, from a prepared store to the evaluation."""
 
 from __future__ import annotations
 

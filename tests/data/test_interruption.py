@@ -1,4 +1,4 @@
-"""Stopped by a signal, a kill or a full disk at any moment: the same line again ends as if it never was."""
+"""After a signal, a kill or a full disk at any moment, the same command ends with the same store."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_polite_signal_loses_nothing_and_leaves_nobody(
     until(lambda: any(pauses.iterdir()))
     (os.killpg if everyone else os.kill)(job.process.pid, number)
     done = job.wait()
-    done.fails(code, "Run the same line again" if code == 75 else "interrupted")
+    done.fails(code, "Run the same command again" if code == 75 else "interrupted")
     until(lambda: not job.members())
     kept = journal(out)
     assert 6 <= kept < CLIPS and b'"skip"' not in b"".join(

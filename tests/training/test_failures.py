@@ -181,7 +181,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(store, tmp_path):
     assert last[".epoch"] == 1 and last[".step"] == 0
     weights = [v for k, v in last.items() if k.startswith(".model.network")]
     assert all(bool(torch.isfinite(v).all()) for v in weights)
-    # The same line goes on from it; to the same end, except that this process has seen no good step.
+    # The same command continues from it to the same end; but this process has seen no good step.
     again = mgap(*line, before=spoil_after_the_first_epoch)
     again.fails(1, what, "no step was good")
     assert "going on from epoch 1, step 0" in again.err

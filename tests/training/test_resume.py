@@ -154,7 +154,7 @@ def preempted(running: Running, run: Path, number: int, saved: tuple[int, int], 
     running.until_paused()
     running.send(number)
     done = running.wait()
-    done.fails(75, f"stopped by {signal.Signals(number).name}", "Run the same line again")
+    done.fails(75, f"stopped by {signal.Signals(number).name}", "Run the same command again")
     assert status(run)["state"] == "preempted" and status(run)["stage"] == stage
     assert (status(run)["epoch"], status(run)["step"]) == saved
     assert not (run / f"{stage}.pt").exists() and not list(run.glob(".*.tmp"))

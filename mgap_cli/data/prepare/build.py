@@ -250,7 +250,7 @@ class _Build:
             raise self._cannot_write(error) from error
         except RuntimeError as error:
             raise MgapError(
-                f"{self.out}: prepare stopped ({error}).", "Run the same line again: it goes on here."
+                f"{self.out}: prepare stopped ({error}).", "Run the same command again: it continues."
             ) from error
 
     def _gather(self, results: Results, finished: int) -> None:

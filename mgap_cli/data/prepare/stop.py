@@ -37,7 +37,7 @@ def leave_on_signal(out: Path) -> Iterator[None]:
     except _Stopped as stop:
         raise MgapError(
             f"{out}: stopped by {stop}; what is done is kept.",
-            "Run the same line again: it goes on where it was.",
+            "Run the same command again: it continues.",
             ExitCode.PREEMPTED,
         ) from None
     finally:
