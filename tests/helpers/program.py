@@ -7,6 +7,7 @@ else differs from `python -m mgap_cli`, and `shim` makes a real `mgap` for shell
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import io
 import json
 import multiprocessing
@@ -288,43 +289,55 @@ def _main(
     main()
 
 
-def _tiny_store(folder: Path, seed: int) -> Path:
-    """Make a store of a few clips of digits, and return it; the one that is there if it was made before."""
+def _built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder `name` of this session; of several pytest-xdist workers, the first builds it."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / name
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build(folder)
+    return folder
+
+
+def _build_tiny_store(folder: Path, seed: int) -> None:
+    """Make a store of a few clips of digits."""
     from mgap_cli.config import DataConfig
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
     from mgap_cli.output import Sink
 
-    if not folder.exists():
-        config = DataConfig(**TINY_DATA, val_share=0.2, seed=seed)
-        dataset = load_dataset("digits", None, config)
-        dataset = dataclasses.replace(dataset, clips=dataset.clips[:CLIPS])
-        build_store(dataset, config, folder, Sink(quiet=True), workers=1)
-    return folder
+    config = DataConfig(**TINY_DATA, val_share=0.2, seed=seed)
+    dataset = load_dataset("digits", None, config)
+    dataset = dataclasses.replace(dataset, clips=dataset.clips[:CLIPS])
+    build_store(dataset, config, folder, Sink(quiet=True), workers=1)
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished store, to be read only."""
-    return _tiny_store(tmp_path_factory.getbasetemp() / "tiny-store", seed=0)
+    return _built_once(tmp_path_factory, "tiny-store", lambda folder: _build_tiny_store(folder, seed=0))
 
 
 @pytest.fixture(scope="session")
 def other_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of other data in the same shapes."""
-    return _tiny_store(tmp_path_factory.getbasetemp() / "other-store", seed=1)
+    return _built_once(tmp_path_factory, "other-store", lambda folder: _build_tiny_store(folder, seed=1))
 
 
 @pytest.fixture(scope="session")
 def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with warmup.pt and adapt.pt, to be read only."""
-    run = tmp_path_factory.getbasetemp() / "finished-run"
-    if not run.exists():
+
+    def build(run: Path) -> None:
         done = mgap("warmup", store, "-o", run, *sets(*TINY))
         assert done.code == 0, done.err
         done = mgap("adapt", run / "warmup.pt")
         assert done.code == 0, done.err
-    return run
+
+    return _built_once(tmp_path_factory, "finished-run", build)
 
 
 @pytest.fixture

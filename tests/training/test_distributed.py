@@ -296,7 +296,7 @@ def test_a_killed_process_ends_all_at_once(store, tmp_path, which):
     os.kill(workers[which], signal.SIGKILL)
     assert launched.wait() != 0  # gloo itself would give up after half an hour
     (message,) = launched.messages()
-    assert "lost another one" in message
+    assert "lost another process" in message
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
