@@ -31,7 +31,7 @@ PHRASES = {
     r"\bwhom\b": "who, or another sentence",
     r"\bmeanwhile held back\b": "blocked until then",
     r"population apart": "a separate group",
-    r"(?<!\bthere )\b(?:is|was) no (?:number|folder|file|checkpoint|store|modality|name|bug|method)\b": (
+    r"(?<!\b[Tt]here )\b(?:is|was) no (?:number|folder|file|checkpoint|store|modality|name|bug|method)\b": (
         "is not a number"
     ),
     r"\bthat (?:is|are) none\b": "invalid scores",

@@ -6,21 +6,25 @@ import runpy
 
 import pytest
 from helpers.pages import PAGES
-from helpers.program import ROOT, mgap
+from helpers.program import ROOT, Done, call
 
 TOPICS = sorted(set(PAGES) - {"README"})
 
 
+def docs(*words: str) -> Done:
+    return call("docs", *words, env={"COLUMNS": "80"})
+
+
 def test_the_list_has_one_line_per_page():
-    pages = mgap("docs", "--json").json()["pages"]
+    pages = docs("--json").json()["pages"]
     assert sorted(page["topic"] for page in pages) == TOPICS
     assert all(0 < len(page["summary"]) <= 65 for page in pages), "a line has 80 columns"
-    assert len(mgap("docs").out.splitlines()) == 2 + len(TOPICS)
+    assert len(docs().out.splitlines()) == 2 + len(TOPICS)
 
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_page_is_shown_whole(topic):
-    done = mgap("docs", topic)
+    done = docs(topic)
     assert done.code == 0 and not done.err
     assert max(map(len, done.out.splitlines())) <= 80
     assert "…" not in done.out or "…" in PAGES[topic]
@@ -29,17 +33,17 @@ def test_a_page_is_shown_whole(topic):
     for line in PAGES[topic].splitlines():
         if line and line[0].isalpha() and "](" not in line:
             assert "".join(character for character in line if character.isalnum()) in shown
-    assert mgap("docs", topic, "--json").json()["text"] == PAGES[topic]
+    assert docs(topic, "--json").json()["text"] == PAGES[topic]
 
 
 def test_a_link_to_another_page_becomes_a_command():
-    shown = " ".join(mgap("docs", "analysis").out.split())
+    shown = " ".join(docs("analysis").out.split())
     assert "on the page performance (mgap docs performance)" in shown and "](" not in shown
 
 
 def test_an_unknown_page_is_a_wrong_command_line():
-    mgap("docs", "analisys").fails(2, "no page 'analisys'", "mgap docs analysis")
-    mgap("docs", "zzz").fails(2, "no page 'zzz'", "data, clusters")
+    docs("analisys").fails(2, "no page 'analisys'", "mgap docs analysis")
+    docs("zzz").fails(2, "no page 'zzz'", "data, clusters")
 
 
 def test_the_reference_and_the_table_of_commands_have_not_drifted():
