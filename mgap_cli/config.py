@@ -22,6 +22,8 @@ import yaml
 
 from mgap_cli.errors import UsageError
 from mgap_cli.files import require_regular_file
+from mgap_cli.plugins import absolute_spec, is_plugin
+from mgap_cli.registry import stems
 from mgap_cli.yaml_reader import parse_yaml, shown
 
 ENVIRONMENT_PREFIX = "MGAP_"
@@ -30,8 +32,6 @@ LARGEST_COUNT = 2**31 - 1
 LARGEST_NUMBER = 1e30  # far below the largest float32 number, 3e38
 _KIND_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
-EncoderName = Literal["resnet18", "resnet10"]
-FusionName = Literal["concat", "sum", "film", "gated"]
 UnimodalLogits = Literal["heads", "decomposed"]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["step", "cosine", "constant"]
@@ -44,6 +44,9 @@ ScoreSource = Literal["pass", "online"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
+
+
+_ENCODERS = ("model/encoders", ("base", "residual"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,11 @@ def levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_l
     return field(default=levels, metadata={"range": _Range(low, high, open_low)})
 
 
+def named(default: str, package: str, without: tuple[str, ...]) -> Any:
+    """A setting that names a file of a package, except those in `without`, or a user's class."""
+    return field(default=default, metadata={"package": (package, without)})
+
+
 def share(default: float) -> Any:
     return bounded(default, 0, 1, open_low=True)
 
@@ -105,9 +113,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    encoder: EncoderName = "resnet18"
+    encoder: str = named("resnet18", *_ENCODERS)  # encoder of each modality that it accepts
+    encoders: Mapping[str, str] = field(  # {modality: encoder}, for single modalities
+        default_factory=dict, metadata={"package": _ENCODERS}
+    )
     width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
-    fusion: FusionName = "concat"
+    hidden: int = count(128, 16_384)  # width of the encoders mlp and temporal
+    fusion: str = named("concat", "model/fusions", ("base",))
     unimodal: UnimodalLogits = "heads"  # logits of a modality: from its own head, or its part of the fusion's
     audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts
     visual_weights: str = ""  # the same for the visual encoder
@@ -260,14 +272,15 @@ class Config:
         whole = self.with_methods(sorted(name for name in stated if _method_section(name)))
         sections: dict[str, dict[str, Any]] = {}
         known = whole.flat()
-        for key, value in changes.items():
+        for key, value in _gathered(changes, known).items():
             if key not in known:
                 known = whole.with_methods(_method_names()).flat()
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."
                 raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
             section, name = key.split(".")
-            sections.setdefault(section, {})[name] = _coerced(key, value, _types(section)[name], origin)
+            coerced = _coerced(key, value, _types(section)[name], origin)
+            sections.setdefault(section, {})[name] = _known_names(section, name, coerced, origin)
         methods, core = dict(whole.methods), {}
         for section, values in sections.items():
             if section in methods:
@@ -399,6 +412,45 @@ def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
     return flat
 
 
+def _gathered(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes with `section.key.name` gathered into the mapping that `section.key` holds."""
+    gathered = dict(changes)
+    for key, value in changes.items():
+        outer, _, name = key.rpartition(".")
+        if key not in known and isinstance(known.get(outer), Mapping):
+            del gathered[key]
+            before = gathered.get(outer, known[outer])
+            gathered[outer] = {**(before if isinstance(before, Mapping) else {}), name: value}
+    return gathered
+
+
+def _known_names(section: str, name: str, value: Any, origin: str) -> Any:
+    """Return a value that names files of a package, a user's own with an absolute path.
+
+    Raises UsageError for a name that the package does not have. Other settings' values return as they are.
+    """
+    settings = _method_section(section) or typing.get_type_hints(Config)[section]
+    metadata = next(f.metadata for f in dataclasses.fields(settings) if f.name == name)
+    if "package" not in metadata:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _known_name(f"{section}.{name}.{key}", v, metadata, origin) for key, v in value.items()}
+    return _known_name(f"{section}.{name}", value, metadata, origin)
+
+
+def _known_name(key: str, value: str, metadata: Mapping[str, Any], origin: str) -> str:
+    package, without = metadata["package"]
+    choices = stems([str(Path(__file__).parent / package)], without)
+    if is_plugin(value):
+        return absolute_spec(value)
+    if value not in choices:
+        expected = f"one of {', '.join(choices)}"
+        raise UsageError(
+            f"{origin}: {key} is {shown(value)}; expected {expected}, or your own as path/to/file.py:Name."
+        )
+    return value
+
+
 def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
     # Only names with the double underscore are settings: MGAP_DEBUG and the like are not.
     changes: dict[str, Any] = {}
@@ -430,6 +482,11 @@ def _coerced(key: str, value: Any, kind: Any, origin: str) -> Any:
         expected = f"one of {', '.join(map(str, options))}"
         raise UsageError(f"{origin}: {key} is {shown(value)}; expected {expected}.")
     assert not isinstance(kind, UnionType), "settings have one type each"
+    if typing.get_origin(kind) is Mapping:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise UsageError(f"{origin}: {key} is {shown(value)}; expected a mapping of names.")
+        inner = typing.get_args(kind)[1]
+        return {name: _coerced(f"{key}.{name}", v, inner, origin) for name, v in value.items()}
     if typing.get_origin(kind) is tuple:
         return _coerced_list(key, value, typing.get_args(kind)[0], origin)
     try:

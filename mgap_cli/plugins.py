@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -80,3 +82,30 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
             f"Define `class {plugin.name}({base.__name__})`, with {base.__name__} of {base.__module__}.",
         )
     return loaded
+
+
+def load_class(package: str, modules: Mapping[str, str], name: str, base: type[T], what: str) -> type[T]:
+    """Return the class called `name` of a package with one class per file, or of a user's own file.
+
+    modules: {name: module} of the package. what: the role of the class, for messages. Raises UsageError for
+    an unknown name, and for a file or class that cannot be loaded.
+    """
+    if is_plugin(name):
+        return load_plugin(name, base, what)
+    if name not in modules:
+        raise UsageError(
+            f"unknown {what} {name!r}.",
+            f"Choose one of: {', '.join(modules)}; or give your own as path/to/file.py:Name.",
+        )
+    module = importlib.import_module(f"{package}.{modules[name]}")
+    return next(
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, base) and getattr(kind, "name", "") == name
+    )
+
+
+def absolute_spec(spec: str) -> str:
+    """Return `path/to/file.py:Name` with an absolute path, so that it holds from any folder."""
+    stem, _, name = spec.rpartition(_SEPARATOR)
+    return f"{Path(f'{stem}.py').resolve()}:{name}"

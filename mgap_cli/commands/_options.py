@@ -19,6 +19,7 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.config import Config
+from mgap_cli.model import encoders, fusions
 
 CONFIGURATION = "Configuration"
 TRAINING = "Training"
@@ -168,14 +169,13 @@ RunFolder = Annotated[Path | None, _output("Run folder.", "mgap-runs/<store>-see
 NextRunFolder = Annotated[Path | None, _output("Run folder.", "the checkpoint's")]
 Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
 
+NAME_OR_FILE = "NAME|FILE.py:CLASS"
 METHOD_HELP = f"{', '.join(methods.names())}; or your own, as path/to/file.py:Name."
 
 
 def method(key: str) -> Any:
     """Return the annotation of `--method` for the stage whose method `key` names."""
-    return setting(
-        key, str, METHOD_HELP, "--method", metavar="NAME|FILE.py:CLASS", autocompletion=methods.names
-    )
+    return setting(key, str, METHOD_HELP, "--method", metavar=NAME_OR_FILE, autocompletion=methods.names)
 
 
 SEED = {"seed": setting("train.seed", int, "Random seed for initialisation, data order and augmentation.")}
@@ -193,8 +193,21 @@ OPTIMISATION: Group = {
     **SEED,
 }
 NETWORK: Group = {
-    "encoder": setting("model.encoder", configuration.EncoderName, "Encoder of every modality."),
-    "fusion": setting("model.fusion", configuration.FusionName, "Fusion layer."),
+    "encoder": setting(
+        "model.encoder",
+        str,
+        f"Encoder of each modality that it accepts: {', '.join(encoders.names())}; or your own, as "
+        "path/to/file.py:Name.",
+        metavar=NAME_OR_FILE,
+        autocompletion=encoders.names,
+    ),
+    "fusion": setting(
+        "model.fusion",
+        str,
+        f"Fusion layer: {', '.join(fusions.names())}; or your own, as path/to/file.py:Name.",
+        metavar=NAME_OR_FILE,
+        autocompletion=fusions.names,
+    ),
 }
 DEVICE: Group = {
     "device": setting("runtime.device", str, "auto, cpu, cuda, cuda:N or mps.", panel=RUNTIME),

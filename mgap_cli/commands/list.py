@@ -1,4 +1,4 @@
-"""`mgap list`: the methods, data sets, presets, settings and measures that exist."""
+"""`mgap list`: the methods, data sets, presets, settings, measures, encoders and fusions that exist."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.commands import _options as options
+from mgap_cli.model import encoders, fusions
 from mgap_cli.output import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Topic = Literal["methods", "datasets", "presets", "settings", "measures"]
+Topic = Literal["methods", "datasets", "presets", "settings", "measures", "encoders", "fusions"]
 
 
 def list_(
     topic: Annotated[
-        Topic, typer.Argument(help="methods, datasets, presets, settings or measures.", show_default=False)
+        Topic,
+        typer.Argument(
+            help="methods, datasets, presets, settings, measures, encoders or fusions.", show_default=False
+        ),
     ],
     json: options.Json = False,
 ) -> None:
-    """List methods, data sets, presets, settings or measures, one line each."""
+    """List methods, data sets, presets, settings, measures, encoders or fusions, one line each."""
     from mgap_cli.report.tables.choices import choices_table
 
     columns, rows = _TOPICS[topic]()
@@ -75,10 +79,28 @@ def _measures() -> Rows:
     return ("measures", "summary", "source"), rows
 
 
+def _encoders() -> Rows:
+    rows = [
+        (e.name, e.summary, e.constants["INPUTS"], e.constants.get("PAPER", "ours"))
+        for e in encoders.entries()
+    ]
+    return ("encoder", "summary", "inputs", "paper"), rows
+
+
+def _fusions() -> Rows:
+    rows = [
+        (e.name, e.summary, e.constants["MODALITIES"], e.constants.get("PAPER", ""))
+        for e in fusions.entries()
+    ]
+    return ("fusion", "summary", "modalities", "paper"), rows
+
+
 _TOPICS: dict[str, Callable[[], Rows]] = {
     "methods": _methods,
     "datasets": _datasets,
     "presets": _presets,
     "settings": _settings,
     "measures": _measures,
+    "encoders": _encoders,
+    "fusions": _fusions,
 }

@@ -29,7 +29,7 @@ def train(
         str,
         typer.Option(
             "--method",
-            metavar="NAME|FILE.py:CLASS",
+            metavar=options.NAME_OR_FILE,
             help=options.METHOD_HELP,
             show_default=False,
             rich_help_panel=options.TRAINING,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
-from mgap_cli.model.fusion import ADDITIVE
+from mgap_cli.model.fusions import additive_names, load_fusion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,11 +152,11 @@ class Method(nn.Module):
         self.config = config
         self.settings: Any = config.method_settings(self.name)
         self.heads: tuple[str, ...] = ()
-        if self.needs.contributions and config.model.fusion not in ADDITIVE:
+        if self.needs.contributions and not load_fusion(config.model.fusion).additive:
             raise UsageError(
                 f"method {self.name} reads each modality's contribution to the logits, and fusion "
                 f"{config.model.fusion} has none.",
-                f"Use --fusion {' or '.join(ADDITIVE)}.",
+                f"Use --fusion {' or '.join(additive_names())}.",
             )
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:

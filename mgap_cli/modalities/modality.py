@@ -1,11 +1,11 @@
-"""The record of one modality, and the built-in pair of audio and video."""
+"""The record of one modality."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-ModalityKind = Literal["spectrogram", "frames"]
+ModalityKind = Literal["spectrogram", "frames", "features", "sequence"]
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,10 @@ class Modality:
     """Facts about one modality.
 
     name: key in batches, outputs and scores. kind: what its arrays are, which decides how they are read,
-    augmented, encoded and corrupted. channels: input channels of its encoder.
+    augmented, encoded and corrupted: spectrogram (F, L), frames (T, H, W, 3), features (D,) or sequence
+    (T, D) for each sample. channels: input channels of its encoder; D for features and sequences.
     """
 
     name: str
     kind: ModalityKind
     channels: int
-
-
-AUDIO = Modality("audio", "spectrogram", 1)
-VISUAL = Modality("visual", "frames", 3)
-AUDIO_VISUAL = (AUDIO, VISUAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
-from mgap_cli.modalities.modality import AUDIO_VISUAL, Modality
-from mgap_cli.model.encoders import ResNet
-from mgap_cli.model.fusion import ADDITIVE, FUSIONS, Concat, Sum
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
+from mgap_cli.modalities.modality import Modality
+from mgap_cli.model.encoders import build_encoder
+from mgap_cli.model.encoders.residual import ResNet
+from mgap_cli.model.fusions import additive_names, load_fusion
 
 if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
@@ -61,30 +64,32 @@ class MultimodalNetwork(nn.Module):
         modalities: Sequence[Modality] = AUDIO_VISUAL,
     ) -> None:
         super().__init__()
-        if config.unimodal == "decomposed" and config.fusion not in ADDITIVE:
+        fusion = load_fusion(config.fusion)
+        if config.unimodal == "decomposed" and not fusion.additive:
             raise UsageError(
                 f"model.unimodal=decomposed needs an additive fusion, and model.fusion is {config.fusion}.",
-                f"Use --set model.unimodal=heads, or --fusion {' or '.join(ADDITIVE)}.",
+                f"Use --set model.unimodal=heads, or --fusion {' or '.join(additive_names())}.",
             )
         self.unimodal, self.probes = config.unimodal, probes
         self.kinds = {m.name: m.kind for m in modalities}
-        names = list(self.kinds)
-        encoders = {m.name: ResNet(config.encoder, m.channels, config.width) for m in modalities}
+        _check_names(config.encoders, self.kinds)
+        encoders = {m.name: build_encoder(m, config) for m in modalities}
         self.encoders = nn.ModuleDict(encoders)
-        features = encoders[names[0]].features
-        self.fusion = FUSIONS[config.fusion](names, features, classes)
+        sizes = {name: encoder.features for name, encoder in encoders.items()}
+        self.fusion = fusion(sizes, classes)
         self.heads = nn.ModuleDict()
         if config.unimodal == "heads":
-            self.heads.update({name: nn.Linear(features, classes) for name in names})
+            self.heads.update({name: nn.Linear(size, classes) for name, size in sizes.items()})
         self.apply(initialise)
         for name, weights in (("audio", config.audio_weights), ("visual", config.visual_weights)):
             if weights:
-                encoders[name].load_torchvision(weights)
+                _load_weights(encoders.get(name), name, weights)
 
     def encode(self, modality: str, inputs: Tensor) -> Tensor:
         """Return the features (B, D) of one modality.
 
-        inputs: spectrograms (B, 1, F, L), or frames (B, T, 3, S, S), whose features are averaged over T.
+        inputs: spectrograms (B, 1, F, L), features (B, D), sequences (B, T, D), or frames (B, T, 3, S, S),
+        whose features are averaged over T.
         """
         encoder = self.encoders[modality]
         if self.kinds[modality] != "frames":
@@ -101,7 +106,7 @@ class MultimodalNetwork(nn.Module):
         whole = len(features) == len(self.encoders)
         logits = {FUSED: self.fusion(features)} if whole else {}
         contributions = {}
-        if whole and isinstance(self.fusion, Concat | Sum):
+        if whole and self.fusion.additive:
             contributions = self.fusion.contributions(features)
         if self.unimodal == "decomposed":
             return Outputs({**logits, **contributions}, features, contributions)
@@ -115,9 +120,30 @@ class MultimodalNetwork(nn.Module):
         return (FUSED, *self.encoders)
 
 
+def _check_names(encoders: Collection[str], modalities: Collection[str]) -> None:
+    """Raise UsageError if `model.encoders` names a modality that the network does not have."""
+    for name in encoders:
+        if name not in modalities:
+            close = difflib.get_close_matches(name, modalities, n=1)
+            hint = f"Did you mean model.encoders.{close[0]}?" if close else ""
+            raise UsageError(
+                f"model.encoders.{name}: the store has no such modality ({', '.join(modalities)}).", hint
+            )
+
+
+def _load_weights(encoder: nn.Module | None, name: str, file: str) -> None:
+    """Load torchvision's weights into a residual encoder; UsageError if the modality has no such encoder."""
+    if not isinstance(encoder, ResNet):
+        raise UsageError(
+            f"model.{name}_weights is for a residual encoder of {name}, and this network has none.",
+            f"Remove it: --set model.{name}_weights=",
+        )
+    encoder.load_torchvision(file)
+
+
 def initialise(module: nn.Module) -> None:
     """Draw initial weights: He et al. (2015) for convolutions, Glorot and Bengio (2010) for linear layers."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     elif isinstance(module, nn.Linear):
         nn.init.xavier_normal_(module.weight)

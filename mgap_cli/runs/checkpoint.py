@@ -5,7 +5,8 @@ A checkpoint is a dict with these keys:
     format           layout.CHECKPOINT_FORMAT, and `version` of this layout
     stage            "train", "warmup" or "adapt", or what a method's recipe calls it
     method           its name, or path/to/file.py:Class; heads: those that it trains or probes
-    plugins          the user's own file behind `method`: {"method": {"path", "name", "sha256"}}
+    plugins          the user's own files: {"method", "fusion", "encoder" or "encoders.MODALITY": {"path",
+                     "name", "sha256"}}
     parent_digest    of the checkpoint that the stage started from; empty for new weights
     config           every setting, {section: {key: value}}
     classes          class names, in the order of the logits

@@ -25,6 +25,7 @@ from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
+from mgap_cli.model.own_files import network_plugins
 from mgap_cli.output import Sink, Ticker
 from mgap_cli.plugins import find_plugin, is_plugin
 from mgap_cli.runs.checkpoint import Checkpoint, TrainedStore, load_checkpoint, save_checkpoint
@@ -92,7 +93,9 @@ class Trainer:
             config.train.clip_norm,
         )
         self.heads = network.head_names
-        self.plugins = {"method": find_plugin(stage.method)} if is_plugin(stage.method) else {}
+        self.plugins = network_plugins(config.model)
+        if is_plugin(stage.method):
+            self.plugins["method"] = find_plugin(stage.method)
         self.epoch = self.step = 0
         self.saved = time.monotonic()
         # Samples and loss; then by head the samples that it saw, and those that it got right.

@@ -11,9 +11,16 @@ import torchvision
 from torch import nn
 
 from mgap_cli.config import ModelConfig
-from mgap_cli.errors import ExitCode, UnfitError
-from mgap_cli.model.encoders import ResNet
+from mgap_cli.errors import ExitCode, UnfitError, UsageError
+from mgap_cli.modalities.features import array_modality
+from mgap_cli.modalities.modality import Modality
+from mgap_cli.model.encoders import build_encoder, load_encoder
+from mgap_cli.model.encoders.residual import ResNet
 from mgap_cli.model.network import MultimodalNetwork
+
+
+def resnet(name: str, channels: int, width: int) -> ResNet:
+    return load_encoder(name)(Modality("made", "spectrogram", channels), ModelConfig(width=width))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,7 @@ def features(published: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def test_resnet18_of_width_64_is_torchvisions(published):
-    ours = ResNet("resnet18", 3, 64).eval()
+    ours = resnet("resnet18", 3, 64).eval()
     ours.load_state_dict({k: v for k, v in published.state_dict().items() if not k.startswith("fc.")})
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -55,7 +62,7 @@ def test_resnet18_of_width_64_is_torchvisions(published):
 
 
 def test_weight_file_with_three_channels(published, weights):
-    ours = ResNet("resnet18", 3, 64).eval()
+    ours = resnet("resnet18", 3, 64).eval()
     ours.load_torchvision(str(weights))
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -63,7 +70,7 @@ def test_weight_file_with_three_channels(published, weights):
 
 
 def test_weight_file_with_one_channel_sums_the_first_convolution(published, weights):
-    ours = ResNet("resnet18", 1, 64).eval()
+    ours = resnet("resnet18", 1, 64).eval()
     ours.load_torchvision(str(weights))
     grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -111,7 +118,7 @@ def test_a_bad_weight_file_is_unfit_and_named(write, weights, tmp_path):
     path = tmp_path / "bad.pth"
     write(path, weights)
     with pytest.raises(UnfitError, match=r"bad\.pth") as caught:
-        ResNet("resnet18", 3, 64).load_torchvision(str(path))
+        resnet("resnet18", 3, 64).load_torchvision(str(path))
     assert caught.value.exit_code == ExitCode.UNFIT
     assert "\n" not in caught.value.message
     assert caught.value.hint
@@ -120,13 +127,13 @@ def test_a_bad_weight_file_is_unfit_and_named(write, weights, tmp_path):
 @pytest.mark.parametrize(("name", "width"), [("resnet10", 64), ("resnet18", 16)])
 def test_weights_of_another_architecture_are_unfit(name, width, weights):
     with pytest.raises(UnfitError):
-        ResNet(name, 3, width).load_torchvision(str(weights))
+        resnet(name, 3, width).load_torchvision(str(weights))
 
 
 @pytest.mark.parametrize(("name", "convolutions"), [("resnet18", 20), ("resnet10", 12)])
 @pytest.mark.parametrize("size", [(32, 32), (65, 63), (17, 9)])
 def test_shapes(name, convolutions, size):
-    encoder = ResNet(name, 1, 4).eval()
+    encoder = resnet(name, 1, 4).eval()
     assert encoder(torch.zeros(2, 1, *size)).shape == (2, 32)
     assert sum(isinstance(m, nn.Conv2d) for m in encoder.modules()) == convolutions
 
@@ -142,3 +149,54 @@ def test_initial_weights_are_kaiming_and_xavier():
             spread = math.sqrt(2 / (module.in_features + module.out_features))
             assert module.weight.std().item() == pytest.approx(spread, rel=0.1)
             assert (module.bias == 0).all()
+
+
+def sequence(lengths: list[int], steps: int = 9, size: int = 4) -> torch.Tensor:
+    """Draw sequences (B, T, D), NaN from each one's length on."""
+    drawn = torch.randn(len(lengths), steps, size, generator=torch.Generator().manual_seed(3))
+    for row, length in enumerate(lengths):
+        drawn[row, length:] = torch.nan
+    return drawn
+
+
+@pytest.mark.parametrize("name", ["mlp", "temporal"])
+def test_padding_does_not_change_the_features_of_a_sequence(name):
+    torch.manual_seed(0)
+    encoder = build_encoder(array_modality("touch", (9, 4)), ModelConfig(encoders={"touch": name}, hidden=6))
+    given = sequence([9, 5, 2])
+    encoder.train()
+    encoder(given)  # running statistics of the steps that are there
+    assert all(value.isfinite().all() for value in encoder.state_dict().values())
+    encoder.eval()
+    alone = [encoder(given[i : i + 1, :length]) for i, length in enumerate((9, 5, 2))]
+    found = encoder(given)
+    assert found.shape == (3, 6) and encoder.features == 6
+    torch.testing.assert_close(found, torch.cat(alone))
+    assert encoder(torch.full((1, 9, 4), torch.nan)).isfinite().all()
+
+
+def test_temporal_depends_on_the_order_of_the_steps_and_mlp_does_not():
+    given = sequence([9, 9])
+    for name, depends in (("temporal", True), ("mlp", False)):
+        torch.manual_seed(0)
+        settings = ModelConfig(encoders={"touch": name}, hidden=6)
+        encoder = build_encoder(array_modality("touch", (9, 4)), settings).eval()
+        assert torch.allclose(encoder(given), encoder(given.flip(1)), atol=1e-6) != depends
+
+
+def test_the_encoder_of_a_modality():
+    spectrogram, text = Modality("audio", "spectrogram", 1), array_modality("text", (7,))
+    small = ModelConfig(encoder="resnet10", width=4)
+    assert build_encoder(spectrogram, small).name == "resnet10"
+    assert build_encoder(text, small).name == "mlp"
+    assert build_encoder(array_modality("motion", (5, 7)), small).name == "temporal"
+    assert build_encoder(array_modality("motion", (5, 7)), ModelConfig(encoder="mlp")).name == "mlp"
+    with pytest.raises(UsageError, match=r"temporal does not accept text.*features") as caught:
+        build_encoder(text, ModelConfig(encoders={"text": "temporal"}))
+    assert "model.encoders.text=mlp" in caught.value.hint
+
+
+def test_a_network_refuses_an_encoder_for_a_modality_that_it_does_not_have():
+    with pytest.raises(UsageError, match=r"model\.encoders\.visul") as caught:
+        MultimodalNetwork(ModelConfig(encoders={"visul": "resnet10"}), 3)
+    assert "model.encoders.visual" in caught.value.hint

@@ -15,7 +15,7 @@ import torch
 
 from mgap_cli.data.loading import augment
 from mgap_cli.data.loading.placement import Samples, send
-from mgap_cli.modalities.modality import AUDIO, VISUAL
+from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.processes import SMALLEST, shares
 
 if TYPE_CHECKING:

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from mgap_cli.errors import UnfitError
+from mgap_cli.modalities.modality import Modality
+from mgap_cli.model.encoders.base import Encoder
 
-BLOCKS = {"resnet18": 2, "resnet10": 1}  # BasicBlocks per stage
+if TYPE_CHECKING:
+    from mgap_cli.config import ModelConfig
 
 
-class ResNet(nn.Module):
-    """A ResNet of BasicBlocks without its classifier: (B, in_channels, H, W) to (B, features).
+class ResNet(Encoder):
+    """A ResNet of BasicBlocks without its classifier: (B, channels, H, W) to (B, features).
 
-    `width` channels in the first stage, doubled in each of the other three; 64 and two blocks per
-    stage is torchvision's resnet18, parameter names included.
+    blocks: BasicBlocks per stage. The first stage has `model.width` channels, and each of the other three
+    twice those of the one before; 64 and two blocks per stage is torchvision's resnet18, parameter names
+    included.
     """
 
-    def __init__(self, name: str, in_channels: int, width: int) -> None:
-        super().__init__()
+    kinds = ("spectrogram", "frames")
+    blocks: ClassVar[int]
+
+    def __init__(self, modality: Modality, config: ModelConfig) -> None:
+        super().__init__(modality, config)
+        width = config.width
         self.features = 8 * width
-        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(modality.channels, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        blocks = BLOCKS[name]
-        self.layer1 = _stage(width, width, 1, blocks)
-        self.layer2 = _stage(width, 2 * width, 2, blocks)
-        self.layer3 = _stage(2 * width, 4 * width, 2, blocks)
-        self.layer4 = _stage(4 * width, 8 * width, 2, blocks)
+        self.layer1 = _stage(width, width, 1, self.blocks)
+        self.layer2 = _stage(width, 2 * width, 2, self.blocks)
+        self.layer3 = _stage(2 * width, 4 * width, 2, self.blocks)
+        self.layer4 = _stage(4 * width, 8 * width, 2, self.blocks)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, x: Tensor) -> Tensor:

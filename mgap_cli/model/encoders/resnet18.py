@@ -1,0 +1,15 @@
+"""ResNet-18 without its classifier: two BasicBlocks in each of the four stages."""
+
+from __future__ import annotations
+
+from mgap_cli.model.encoders.residual import ResNet
+
+INPUTS = "spectrogram, frames"
+PAPER = "He et al., CVPR 2016"
+
+
+class ResNet18(ResNet):
+    """The residual encoder with two BasicBlocks per stage."""
+
+    name = "resnet18"
+    blocks = 2

@@ -1,0 +1,1 @@
+from helpers.program import store  # noqa: F401  (fixture)
