@@ -83,7 +83,7 @@ class Ticker(Protocol):
 
 
 @dataclass(frozen=True)
-class Sink:
+class Output:
     """Prints for one command. `json`: stdout gets one JSON document and nothing else."""
 
     json: bool = False
@@ -130,7 +130,7 @@ class Sink:
 
 
 class _Heartbeat:
-    def __init__(self, sink: Sink, title: str, total: int, unit: str, done: int) -> None:
+    def __init__(self, sink: Output, title: str, total: int, unit: str, done: int) -> None:
         self.sink, self.title, self.total, self.unit, self.first = sink, title, total, unit, done
         self.start = self.last = time.monotonic()
 

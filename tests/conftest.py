@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from mgap_cli.config import DataConfig
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 # Workers and tests share the machine: one thread each, and results that do not hang on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,8 +36,8 @@ def small_config() -> DataConfig:
 
 
 @pytest.fixture
-def sink() -> Sink:
-    return Sink()
+def sink() -> Output:
+    return Output()
 
 
 @pytest.fixture(scope="session")

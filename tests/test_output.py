@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgap_cli import output
-from mgap_cli.output import HEARTBEAT_SECONDS, Sink, printable, say
+from mgap_cli.output import HEARTBEAT_SECONDS, Output, printable, say
 
 DOCUMENT = {"schema": "test/1", "name": "zwölf", "value": 0.5}
 
@@ -31,12 +31,12 @@ def table() -> Table:
 
 def test_a_path_is_printed_bare(capsys):
     long = Path("/a folder") / ("x" * 300)
-    Sink().result(DOCUMENT, long)
+    Output().result(DOCUMENT, long)
     assert capsys.readouterr() == (f"{long}\n", "")
 
 
 def test_a_table_is_shown_without_colour_codes_off_a_terminal(capsys):
-    Sink().result(DOCUMENT, table())
+    Output().result(DOCUMENT, table())
     out, err = capsys.readouterr()
     assert "column" in out
     assert "cell" in out
@@ -45,7 +45,7 @@ def test_a_table_is_shown_without_colour_codes_off_a_terminal(capsys):
 
 
 def test_json_is_exactly_one_document(capsys):
-    sink = Sink(json=True)
+    sink = Output(json=True)
     sink.log("a log line")
     sink.warn("a warning")
     sink.result(DOCUMENT, table(), Path("x"))
@@ -57,12 +57,12 @@ def test_json_is_exactly_one_document(capsys):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_json_refuses_what_json_has_not(bad, capsys):
     with pytest.raises(ValueError, match="JSON"):
-        Sink(json=True).result({"a": bad})
+        Output(json=True).result({"a": bad})
     assert capsys.readouterr().out == ""
 
 
 def test_quiet_keeps_warnings_and_the_result(capsys):
-    sink = Sink(quiet=True)
+    sink = Output(quiet=True)
     sink.log("a log line")
     sink.warn("a warning")
     with sink.progress("train", 10, "steps") as tick:
@@ -86,7 +86,7 @@ def clock(monkeypatch) -> Clock:
 
 
 def test_off_a_terminal_a_line_every_thirty_seconds(clock, capsys):
-    with Sink().progress("warmup", 1000, "steps") as tick:
+    with Output().progress("warmup", 1000, "steps") as tick:
         for done in range(91):  # a step a second
             tick(done, "loss 0.5")
             clock.now += 1
@@ -98,14 +98,14 @@ def test_off_a_terminal_a_line_every_thirty_seconds(clock, capsys):
 
 
 def test_work_of_an_earlier_run_does_not_count_in_the_rate(clock, capsys):
-    with Sink().progress("warmup", 1000, "steps", done=900) as tick:
+    with Output().progress("warmup", 1000, "steps", done=900) as tick:
         clock.now += 40
         tick(920)
     assert capsys.readouterr().err == "warmup: 920/1000 steps, 0.5 steps/s, 2:40 left\n"
 
 
 def test_no_progress_is_no_division_by_zero(clock, capsys):
-    with Sink().progress("warmup", 10, "steps") as tick:
+    with Output().progress("warmup", 10, "steps") as tick:
         clock.now += 40
         tick(0)
     assert capsys.readouterr().err == "warmup: 0/10 steps, 0.0 steps/s\n"
@@ -118,7 +118,7 @@ def test_bars_are_for_terminals(variable, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     if variable:
         monkeypatch.setenv(variable, "1")
-    with Sink().progress("warmup", 10, "steps") as tick:
+    with Output().progress("warmup", 10, "steps") as tick:
         tick(5)
     out, err = capsys.readouterr()
     assert out == ""
@@ -144,7 +144,7 @@ def seen(text: str) -> str:
 
 
 def test_messages_are_one_line_without_control_characters(capsys):
-    sink = Sink()
+    sink = Output()
     sink.log(HOSTILE)
     sink.warn(HOSTILE)
     out, err = capsys.readouterr()
@@ -164,15 +164,15 @@ def test_no_table_prints_control_characters_or_reads_markup(make, capsys, monkey
     made = Table(title=HOSTILE)
     made.add_column(HOSTILE)
     made.add_row(make(HOSTILE), HOSTILE)
-    Sink().result(DOCUMENT, made, HOSTILE, make(HOSTILE))
+    Output().result(DOCUMENT, made, HOSTILE, make(HOSTILE))
     out = seen(capsys.readouterr().out)
     assert out.count("[/x]") >= 6 and out.count("[bold]:smile:") >= 6 and r"\x1b[31m" in out
 
 
 def test_a_path_is_one_line_and_json_has_it_exactly(capsys):
-    Sink().result(DOCUMENT, Path("a\nb\x1b[0m\udcff"))
+    Output().result(DOCUMENT, Path("a\nb\x1b[0m\udcff"))
     assert capsys.readouterr().out == "a\\nb\\x1b[0m\\udcff\n"
-    Sink(json=True).result({"path": "a\nb\x1b[0m\udcff\x7f"})
+    Output(json=True).result({"path": "a\nb\x1b[0m\udcff\x7f"})
     out = capsys.readouterr().out
     assert "\x7f" not in out and json.loads(out) == {"path": "a\nb\x1b[0m\udcff\x7f"}
 
@@ -181,7 +181,7 @@ def test_the_progress_bar_escapes_its_title_and_note(monkeypatch, capsys):
     for name in ("NO_COLOR", "CI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Sink().progress("train [/x]\x9b2J", 10, "steps") as tick:
+    with Output().progress("train [/x]\x9b2J", 10, "steps") as tick:
         tick(5, "note [/y]\x07")
     err = capsys.readouterr().err
     assert "[/x]" in err and "\x9b" not in err and "\x07" not in err

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgap_cli.config import Config
-from mgap_cli.output import Sink, printable
+from mgap_cli.output import Output, printable
 
 if TYPE_CHECKING:
     from mgap_cli.workflow.stages import Plan
@@ -17,7 +17,7 @@ def default_run(store: Path, config: Config) -> Path:
     return Path("mgap-runs") / f"{store.resolve().name}-seed{config.train.seed}"
 
 
-def run_stage(plan: Plan, sink: Sink, *, force: bool, dry_run: bool) -> None:
+def run_stage(plan: Plan, sink: Output, *, force: bool, dry_run: bool) -> None:
     """Execute a stage and print its checkpoint; with `dry_run`, print what it would do."""
     from mgap_cli.report.documents import path_document
     from mgap_cli.workflow.stages import execute
@@ -29,7 +29,7 @@ def run_stage(plan: Plan, sink: Sink, *, force: bool, dry_run: bool) -> None:
     sink.result(path_document(plan.stage.name, checkpoint, run=str(plan.run)), checkpoint)
 
 
-def print_plan(plan: Plan, sink: Sink) -> None:
+def print_plan(plan: Plan, sink: Output) -> None:
     """Print what a stage would do: device, precision, sample counts, steps and every setting."""
     from mgap_cli.training.device import choose_device, choose_float32
     from mgap_cli.training.precision import choose_precision

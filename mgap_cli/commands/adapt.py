@@ -8,7 +8,7 @@ from typing import Any
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import run_stage
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 def _coefficient(key: str, type_: Any, help: str, *names: str) -> Any:
@@ -77,7 +77,7 @@ def adapt(
     """
     from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     parent, opened = open_for_adapt(checkpoint, store)
     resolved = given.over(parent.config)
     plan = plan_adapt(checkpoint, parent, opened, resolved, output or checkpoint.parent)

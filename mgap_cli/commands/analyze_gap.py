@@ -10,7 +10,7 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.workflow.gap_views import Exported, Request
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def analyze_gap(
     from mgap_cli.workflow import movement
     from mgap_cli.workflow.gap_analysis import analyse_checkpoint, analyse_scores
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     paired = unimodal or []
     read = [path for path in (*inputs, human, given.file) if path is not None]
     request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired, read)

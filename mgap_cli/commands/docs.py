@@ -8,7 +8,7 @@ import typer
 
 from mgap_cli import docs as documentation
 from mgap_cli.commands import _options as options
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 def docs(
@@ -30,8 +30,8 @@ def docs(
     if topic is None:
         rows = [(page.topic, page.summary) for page in documentation.pages()]
         document["pages"] = [{"topic": name, "summary": summary} for name, summary in rows]
-        Sink(json).result(document, choices_table(("topic", "summary"), rows))
+        Output(json).result(document, choices_table(("topic", "summary"), rows))
     else:
         page = documentation.page(topic)
         document |= {"topic": topic, "text": page.text}
-        Sink(json).result(document, WholeMarkdown(page.terminal_text(), hyperlinks=False))
+        Output(json).result(document, WholeMarkdown(page.terminal_text(), hyperlinks=False))

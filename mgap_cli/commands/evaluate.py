@@ -9,7 +9,7 @@ import typer
 
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 @options.with_settings(options.DEVICE)
@@ -51,7 +51,7 @@ def evaluate(
     """
     from mgap_cli.workflow.evaluation import EvaluationRequest, evaluate_checkpoints
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     request = EvaluationRequest(split, tuple(by or ()), robustness, plot)
     resolved = given.over(configuration.Config())
     document, shown = evaluate_checkpoints(checkpoints, request, resolved, store, sink, given.file)

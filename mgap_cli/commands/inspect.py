@@ -9,7 +9,7 @@ import typer
 
 from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.processes import refuse_many
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def inspect(
     from mgap_cli.report.tables import store as tables
 
     refuse_many("inspect", "Run it without torchrun.")
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     if png is not None and (not plot or png.suffix.lower() != ".png"):
         raise UsageError(f"{png}: inspect takes one store, and with --plot the name of a .png file.")
     if plot:
@@ -67,7 +67,7 @@ def inspect(
     )
 
 
-def draw(store: Store, png: Path, sink: Sink) -> None:
+def draw(store: Store, png: Path, sink: Output) -> None:
     """Write the contact sheet of a store."""
     from mgap_cli.report.figures.contact_sheet import contact_sheet, sampled_rows
     from mgap_cli.report.figures.gap import write_png

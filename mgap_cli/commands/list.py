@@ -11,7 +11,7 @@ from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.commands import _options as options
 from mgap_cli.model import encoders, fusions
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def list_(
         "topic": topic,
         topic: [dict(zip(columns, row, strict=True)) for row in rows],
     }
-    Sink(json).result(document, choices_table(columns, rows))
+    Output(json).result(document, choices_table(columns, rows))
 
 
 Rows = tuple[tuple[str, ...], Sequence[tuple[str, ...]]]

@@ -10,7 +10,7 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.processes import refuse_many
 
 
@@ -51,7 +51,7 @@ def prepare(
     from mgap_cli.report.documents import path_document
 
     refuse_many("prepare", "Run it without torchrun.")
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     resolved = given.over(configuration.preset(dataset)).data
     loaded = load_dataset(
         dataset,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mgap_cli.commands import _options as options
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 def report(
@@ -28,7 +28,7 @@ def report(
     from mgap_cli.report.page.run_page import RunReport
     from mgap_cli.runs.reader import RunFolder
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     folder = RunFolder(run, store)
     path = output or run / "report.html"
     ensure_output_allowed(path, (file for file in run.iterdir() if file.suffix != ".html"))

@@ -11,7 +11,7 @@ from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import default_run
 from mgap_cli.commands.prepare import split_option
-from mgap_cli.output import Sink, printable
+from mgap_cli.output import Output, printable
 from mgap_cli.processes import refuse_many
 
 
@@ -48,7 +48,7 @@ def run(
     from mgap_cli.training.distributed import writing
     from mgap_cli.workflow.whole_run import train_and_evaluate
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
     resolved = given.over(configuration.preset(prepared.name if prepared else dataset))
     target = output or default_run(Path(dataset), resolved)

@@ -10,7 +10,7 @@ from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import default_run, print_plan
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 @options.with_settings(
@@ -54,7 +54,7 @@ def train(
     from mgap_cli.workflow.stages import first_plan
     from mgap_cli.workflow.stages import train as train_method
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     opened = open_store(store)
     load_method(method)  # its settings are known from here on
     resolved = given.over(configuration.preset(opened.name))

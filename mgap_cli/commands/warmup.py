@@ -5,7 +5,7 @@ from __future__ import annotations
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import default_run, run_stage
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 @options.with_settings(
@@ -34,7 +34,7 @@ def warmup(
     from mgap_cli.data.store import open_store
     from mgap_cli.workflow.stages import plan_warmup
 
-    sink = Sink(json, quiet)
+    sink = Output(json, quiet)
     opened = open_store(store)
     resolved = given.over(configuration.preset(opened.name))
     plan = plan_warmup(opened, resolved, output or default_run(store, resolved))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from mgap_cli.errors import MgapError
 from mgap_cli.files import MALFORMED, cannot_write, parsed_json, sweep_temporaries
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.processes import is_main
 from mgap_cli.runs.layout import LOCK_NAME
 
@@ -33,7 +33,7 @@ _held: set[Path] = set()  # folders whose lock this process holds
 
 
 @contextmanager
-def run_lock(run: Path, sink: Sink) -> Iterator[None]:
+def run_lock(run: Path, sink: Output) -> Iterator[None]:
     """Hold the lock of a run folder, and delete the temporary files that killed commands left in it.
 
     The folder is made if it does not exist, and removed again if it is still empty at the end. Within one

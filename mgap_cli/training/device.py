@@ -8,10 +8,10 @@ import torch
 
 from mgap_cli import processes
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
-def choose_device(wanted: str, sink: Sink) -> torch.device:
+def choose_device(wanted: str, sink: Output) -> torch.device:
     """Return the device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, logging the choice and its reason.
 
     Raises UsageError for a device that does not exist: an explicit request never falls back.
@@ -51,7 +51,7 @@ def _own(device: torch.device, wanted: str) -> torch.device:
     return torch.device("cuda", own)
 
 
-def choose_float32(wanted: str, precision: str, device: torch.device, sink: Sink) -> str:
+def choose_float32(wanted: str, precision: str, device: torch.device, sink: Output) -> str:
     """Set how float32 is multiplied on a GPU: tf32 or ieee; return the choice, logging it and its reason.
 
     `auto` keeps float32 exact where `precision` is fp32, and takes TF32 where training computes in a coarser
@@ -76,7 +76,7 @@ def choose_float32(wanted: str, precision: str, device: torch.device, sink: Sink
     return chosen
 
 
-def choose_scoring_device(wanted: str, sink: Sink) -> torch.device:
+def choose_scoring_device(wanted: str, sink: Output) -> torch.device:
     """Return the device as `choose_device` does; a GPU then scores in exact float32, however it trained."""
     device = choose_device(wanted, sink)
     if device.type == "cuda":
@@ -89,7 +89,7 @@ def _multiply_in(chosen: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = chosen  # type: ignore[attr-defined]
 
 
-def be_deterministic(device: torch.device, sink: Sink) -> None:
+def be_deterministic(device: torch.device, sink: Output) -> None:
     """Make PyTorch refuse operations whose results may differ between runs, and choose those that do not.
 
     Call it before the device computes anything: cuBLAS reads its setting once.

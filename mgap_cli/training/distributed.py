@@ -31,7 +31,7 @@ from mgap_cli.data.loading.loader import Loader
 from mgap_cli.errors import ExitCode, MgapError, UsageError
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.model.network import MultimodalNetwork
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.runs.lock import run_lock
 from mgap_cli.signals import ignore_signals
 from mgap_cli.stats.arrays import IntArray
@@ -149,7 +149,7 @@ def join(device: torch.device) -> World:
 
 
 @contextmanager
-def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
+def writing(run: Path, device: str, sink: Output) -> Iterator[None]:
     """Hold the lock of a run folder for a command that writes there; see `runs.lock.run_lock`.
 
     device: the setting `runtime.device`. Of several processes the main one takes the lock. If it cannot, it
@@ -157,7 +157,7 @@ def writing(run: Path, device: str, sink: Sink) -> Iterator[None]:
     """
     world = World()
     if processes.size() > 1:
-        world = join(choose_device(device, Sink(quiet=True)))
+        world = join(choose_device(device, Output(quiet=True)))
     with ExitStack() as stack:
         refused = None
         try:

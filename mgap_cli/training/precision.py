@@ -10,7 +10,7 @@ import torch
 from mgap_cli.config import Config
 from mgap_cli.data.media.audio import spectrogram_shape
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 # From which width of the first stage bfloat16 pays on a CPU that computes it natively. A step (forward,
 # backward, SGD, channels-last) on an AMD EPYC with avx512_bf16, against float32's: width 64 (ResNet-18, 224
@@ -39,7 +39,7 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose_precision(wanted: str, device: torch.device, config: Config, sink: Sink) -> Precision:
+def choose_precision(wanted: str, device: torch.device, config: Config, sink: Output) -> Precision:
     """Return the precision for `auto`, fp32, bf16 or fp16, logging the choice and its reason.
 
     `auto` on a CPU takes bf16 for wide networks alone, where it pays; training repeats itself to the bit in

@@ -16,7 +16,7 @@ from typing import Any
 
 from mgap_cli.config import Config
 from mgap_cli.errors import MgapError, UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 Figures = dict[str, float]
 History = list[dict[str, Any]]
@@ -29,7 +29,7 @@ class Logger:
     run: the run folder. stage: its name. history: the stage's finished epochs, of an earlier run.
     """
 
-    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
+    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         self.sink, self.well = sink, True
 
     def epoch(self, number: int, entry: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Logger:
 class TensorBoard(Logger):
     """Event files in RUN/tensorboard/STAGE. `purge_step` removes steps after the last save."""
 
-    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
+    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         super().__init__(run, stage, config, history, sink)
         folder = run / "tensorboard" / stage
         self.writer = package("tensorboard").SummaryWriter(str(folder), purge_step=len(history) + 1)
@@ -78,7 +78,7 @@ class TensorBoard(Logger):
 class Wandb(Logger):
     """One Weights & Biases run per stage, below RUN/wandb; a resumed one refuses steps that it has."""
 
-    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
+    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         super().__init__(run, stage, config, history, sink)
         wandb = package("wandb")
         run.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Trackio(Logger):
     It writes from a thread, a little later: what a kill cut off is written again from the history.
     """
 
-    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Sink) -> None:
+    def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         super().__init__(run, stage, config, history, sink)
         self.trackio = trackio = package("trackio")
         name = identity(run, stage)
@@ -145,7 +145,7 @@ def package(name: str) -> Any:
         ) from error
 
 
-def open_logger(name: str, run: Path, stage: str, config: Config, history: History, sink: Sink) -> Logger:
+def open_logger(name: str, run: Path, stage: str, config: Config, history: History, sink: Output) -> Logger:
     """Return the tracker called `name`, ready for the epoch after `history`.
 
     Raises UsageError if its package is missing, MgapError if it cannot start.

@@ -26,7 +26,7 @@ from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.own_files import network_plugins
-from mgap_cli.output import Sink, Ticker
+from mgap_cli.output import Output, Ticker
 from mgap_cli.plugins import find_plugin, is_plugin
 from mgap_cli.runs.checkpoint import Checkpoint, TrainedStore, load_checkpoint, save_checkpoint
 from mgap_cli.runs.layout import read_metrics, write_status
@@ -58,7 +58,7 @@ class Trainer:
         config: Config,
         store: Store,
         run: Path,
-        sink: Sink,
+        sink: Output,
         precision: Precision,
         samples: np.ndarray | None = None,
         initial: tuple[Path, Checkpoint] | None = None,

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,7 @@ def evaluate_checkpoints(
     request: EvaluationRequest,
     config: Config,
     store: Path | None,
-    sink: Sink,
+    sink: Output,
     settings_file: Path | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Evaluate checkpoint files under the lock of their run folders; return the document and the tables.
@@ -66,7 +66,7 @@ def judge(
     models: Iterable[TrainedModel],
     request: EvaluationRequest,
     config: Config,
-    sink: Sink,
+    sink: Output,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Evaluate models; leave evaluate.json beside the last, and return the document and the tables.
@@ -105,7 +105,7 @@ def judge(
     return document, shown
 
 
-def _chosen(checkpoints: Sequence[Path], sink: Sink) -> list[Path]:
+def _chosen(checkpoints: Sequence[Path], sink: Output) -> list[Path]:
     """Return the checkpoints without the working files of stages whose own checkpoint is among them.
 
     A shell's RUN/*.pt gives RUN/adapt-last.pt, from which training resumes, before RUN/adapt.pt.
@@ -156,7 +156,7 @@ def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
 
 
 def _draw(
-    judged: Sequence[Judgement], groups: Sequence[RunGroup], request: EvaluationRequest, sink: Sink
+    judged: Sequence[Judgement], groups: Sequence[RunGroup], request: EvaluationRequest, sink: Output
 ) -> None:
     from mgap_cli.report.figures import evaluation as plots
     from mgap_cli.report.figures.gap import write_png

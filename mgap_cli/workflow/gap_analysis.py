@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.workflow.gap_views import Request, overview, views
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def analyse_checkpoint(
-    checkpoint: Path, split: str, store: Path | None, config: Config, request: Request, sink: Sink
+    checkpoint: Path, split: str, store: Path | None, config: Config, request: Request, sink: Output
 ) -> None:
     """Run the network over its store's splits and show what the gaps of `split` say."""
     from mgap_cli.files import ensure_outputs_allowed
@@ -46,7 +46,7 @@ def analyse_and_keep(
     model: TrainedModel,
     split: str,
     config: Config,
-    sink: Sink,
+    sink: Output,
     csv: Path | None = None,
     plot: bool = False,
 ) -> dict[str, GapFit]:
@@ -73,7 +73,7 @@ def analyse_and_keep(
 
 
 def analyse_scores(
-    path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Sink
+    path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Output
 ) -> None:
     """Analyse the scores in a file, for every pair of modalities."""
     from mgap_cli.files import ensure_outputs_allowed, write_text

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +54,7 @@ class Request:
         return {*USUAL, *self.by, *(condition.partition("=")[0].strip() for condition in self.where)}
 
 
-def examined(fit: GapFit, where: str, config: Config, sink: Sink) -> GapFit:
+def examined(fit: GapFit, where: str, config: Config, sink: Output) -> GapFit:
     """Return the fit with its tests, and print its warnings."""
     from mgap_cli.gap.bimodality import examine
 
@@ -68,7 +68,7 @@ def examined(fit: GapFit, where: str, config: Config, sink: Sink) -> GapFit:
     return dataclasses.replace(fit, bimodality=tested, warnings=warnings)
 
 
-def write_gap_figure(fit: GapFit, where: str, path: Path, sink: Sink) -> None:
+def write_gap_figure(fit: GapFit, where: str, path: Path, sink: Output) -> None:
     """Write the histogram of the gaps with the mixture."""
     from mgap_cli.report.figures.gap import gap_figure, write_png
 
@@ -99,7 +99,7 @@ def views(
     config: Config,
     request: Request,
     human_png: Path,
-    sink: Sink,
+    sink: Output,
     split: str | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Return which samples each fit calls imbalanced, for the document and as tables.
@@ -147,7 +147,7 @@ def views(
 
 
 def _compared(
-    fit: GapFit, chosen: BoolArray, config: Config, request: Request, png: Path, sink: Sink
+    fit: GapFit, chosen: BoolArray, config: Config, request: Request, png: Path, sink: Output
 ) -> tuple[dict[str, Any], RenderableType]:
     from mgap_cli.analysis.listener_votes import read_votes
     from mgap_cli.analysis.listeners import compare_with_people
@@ -168,7 +168,7 @@ def _compared(
 
 
 def _export(
-    fits: Sequence[GapFit], chosen: BoolArray, request: Request, path: Path, sink: Sink
+    fits: Sequence[GapFit], chosen: BoolArray, request: Request, path: Path, sink: Output
 ) -> dict[str, Any]:
     """Write the samples that are balanced for every fit, or imbalanced for one; return what was written."""
     import numpy as np

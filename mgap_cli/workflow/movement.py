@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mgap_cli.config import Config
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
-def history(run: Path, *, plot: bool, sink: Sink) -> None:
+def history(run: Path, *, plot: bool, sink: Output) -> None:
     """Show each epoch's mixture and accuracies of a run folder, as a table and a plot.
 
     Raises UsageError unless it is a folder, UnfitError for a folder in which nothing was trained.
@@ -53,7 +53,7 @@ def movement(
     config: Config,
     top: int,
     plot: bool,
-    sink: Sink,
+    sink: Output,
     csv: Path | None = None,
     inputs: Sequence[Path] = (),
 ) -> None:

@@ -21,7 +21,7 @@ from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.methods import load_method
 from mgap_cli.methods.base import RecipeStage
 from mgap_cli.model.network import FUSED
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
 from mgap_cli.runs.layout import require_run_folder, write_environment, write_status
 from mgap_cli.training.device import be_deterministic, choose_device, choose_float32
@@ -130,7 +130,7 @@ def plan_next(
     return Plan(planned, config, store, run, (path, checkpoint))
 
 
-def train(method: str, store: Store, config: Config, run: Path, sink: Sink, force: bool = False) -> Path:
+def train(method: str, store: Store, config: Config, run: Path, sink: Output, force: bool = False) -> Path:
     """Train a method by its own recipe for the whole budget; return the last stage's checkpoint.
 
     Finished stages are skipped, and an interrupted one continues where it stopped.
@@ -161,7 +161,7 @@ def open_for_adapt(path: Path, store: Path | None) -> tuple[Checkpoint, Store]:
     return checkpoint, matching_store(checkpoint, path, store)
 
 
-def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
+def execute(plan: Plan, sink: Output, force: bool = False) -> Path:
     """Run a stage to its end and return its checkpoint; a finished one is returned at once.
 
     Raises UsageError, naming the keys, if the folder holds the stage under another configuration;
@@ -171,7 +171,7 @@ def execute(plan: Plan, sink: Sink, force: bool = False) -> Path:
         return _execute(plan, sink, force)
 
 
-def _execute(plan: Plan, sink: Sink, force: bool) -> Path:
+def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     check_selection(plan.config, plan.store)
     name, run = plan.stage.name, plan.run
     final, last, best = _checkpoints(run, name)
@@ -214,7 +214,7 @@ def _checkpoints(run: Path, stage: str) -> tuple[Path, Path, Path]:
     return run / f"{stage}.pt", run / f"{stage}-last.pt", run / f"{stage}-best.pt"
 
 
-def _subset(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray | None:
+def _subset(plan: Plan, precision: Precision, sink: Output) -> np.ndarray | None:
     """Return the positions of the training samples that `adapt.only` asks for; None for all."""
     if plan.config.adapt.only == "all":
         return None
@@ -226,7 +226,7 @@ def _subset(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray | None:
     return kept
 
 
-def _purified(plan: Plan, precision: Precision, sink: Sink) -> np.ndarray:
+def _purified(plan: Plan, precision: Precision, sink: Output) -> np.ndarray:
     """Return the positions of the training samples that the warm-up's mixture calls balanced."""
     assert plan.initial is not None
     model = open_trained(plan.initial[0], precision.device, plan.store.path)

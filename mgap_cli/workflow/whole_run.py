@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def train_and_evaluate(
-    store: Store, config: Config, folder: Path, sink: Sink, force: bool
+    store: Store, config: Config, folder: Path, sink: Output, force: bool
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Warm up, analyse, adapt and evaluate in one run folder; return the document and the tables."""
     from mgap_cli.report.documents import gap_summary

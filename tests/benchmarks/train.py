@@ -46,7 +46,7 @@ from mgap_cli.data.prepare.workers import usable_cores
 from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import Store, open_store
 from mgap_cli.model.network import MultimodalNetwork
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.stage import Stage
@@ -57,7 +57,7 @@ PICTURE = (360, 480)  # of CREMA-D's videos
 RATE = 22_050
 GROWTH = (1, 4, 16)
 STORED_ON_DISK = "runtime.memory_share=1e-9"  # nothing fits
-QUIET = Sink(quiet=True)
+QUIET = Output(quiet=True)
 
 
 def made_store(folder: Path, clips: int, config: DataConfig) -> Store:

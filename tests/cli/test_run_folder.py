@@ -15,7 +15,7 @@ from helpers.program import TINY, listing, mgap, sets, start, status
 
 from mgap_cli.errors import MgapError
 from mgap_cli.files import atomic_write, sweep_temporaries
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.runs.layout import LOCK_NAME
 from mgap_cli.runs.lock import run_lock
 
@@ -36,7 +36,7 @@ def test_a_second_writer_is_refused_at_once_and_told_who_writes(store, run):
         ("analyze-gap", run / "warmup.pt", run / "adapt.pt", *FAST),
         ("evaluate", run / "warmup.pt", *evaluation),
     ]
-    with run_lock(run, Sink()):
+    with run_lock(run, Output()):
         before = listing(run)
         for line in lines:
             other = mgap(*line)
@@ -69,10 +69,10 @@ def test_two_runs_in_one_folder_and_a_kill(store, tmp_path):
 
 def test_a_lock_is_taken_once_and_leaves_nothing(tmp_path):
     run = tmp_path / "a" / "b"
-    with run_lock(run, Sink()), run_lock(run, Sink()):
+    with run_lock(run, Output()), run_lock(run, Output()):
         assert [p.name for p in run.iterdir()] == [LOCK_NAME]
     assert not (tmp_path / "a").exists()
-    with pytest.raises(RuntimeError), run_lock(run, Sink()):
+    with pytest.raises(RuntimeError), run_lock(run, Output()):
         (run / "kept").touch()
         raise RuntimeError
     assert [p.name for p in run.iterdir()] == ["kept"]
@@ -84,7 +84,7 @@ def test_something_else_in_the_place_of_the_lock_is_left_alone(tmp_path, kind):
     mine.write_text("text")
     lock = tmp_path / LOCK_NAME
     lock.symlink_to(mine) if kind == "link" else lock.mkdir()
-    with pytest.raises(MgapError, match="cannot be written"), run_lock(tmp_path, Sink()):
+    with pytest.raises(MgapError, match="cannot be written"), run_lock(tmp_path, Output()):
         pass
     assert mine.read_text() == "text" and (lock.is_symlink() or lock.is_dir())
 

@@ -260,13 +260,13 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
 from test_build import media_dataset
 from mgap_cli.config import DataConfig
-from mgap_cli.console import Sink
+from mgap_cli.console import Output
 from mgap_cli.data.build import build_store
 
 if __name__ == "__main__":
     config = DataConfig(frames=2, frame_size=32, sample_rate=8000, seconds=0.5, n_fft=128, hop=64)
     folder = Path(sys.argv[3])
-    build_store(media_dataset(folder / "m", 24), config, folder / "s", Sink(), workers=1)
+    build_store(media_dataset(folder / "m", 24), config, folder / "s", Output(), workers=1)
 """
 
 

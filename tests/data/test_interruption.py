@@ -26,7 +26,7 @@ from mgap_cli.data.prepare.build import build_store
 from mgap_cli.data.prepare.workers import run_watched
 from mgap_cli.data.store import is_store, open_store, verify
 from mgap_cli.errors import MgapError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 FAST = sets(
     *("data.frames=2", "data.frame_size=48", "data.sample_rate=8000", "data.seconds=0.5"),
@@ -255,7 +255,7 @@ def test_a_disk_that_is_too_small_from_the_start(small_disk):
     reader = FillingReader()
     wanted = f"{(700 * ROW_BYTES + (1 << 20)) / 1e6:.1f} MB needed"
     with pytest.raises(MgapError, match=rf"{wanted}, 4\.2 MB available"):
-        build_store(numbers(700, reader), CONFIG, small_disk / "s", Sink())
+        build_store(numbers(700, reader), CONFIG, small_disk / "s", Output())
     assert reader.reads == 0 and not is_store(small_disk / "s")
     assert shutil.disk_usage(small_disk).used < 20_000, "nothing is left behind"
 
@@ -263,29 +263,29 @@ def test_a_disk_that_is_too_small_from_the_start(small_disk):
 def test_a_disk_that_fills_up_on_the_way(small_disk, tmp_path):
     junk = small_disk / "junk"
     with pytest.raises(MgapError, match=r"the disk is too small: 1\.0 MB needed, 0\.0 MB available"):
-        build_store(numbers(200, FillingReader(50, junk)), CONFIG, small_disk / "s", Sink())
+        build_store(numbers(200, FillingReader(50, junk)), CONFIG, small_disk / "s", Output())
     junk.unlink()
     reader = FillingReader()
-    assert verify(build_store(numbers(200, reader), CONFIG, small_disk / "s", Sink()))
+    assert verify(build_store(numbers(200, reader), CONFIG, small_disk / "s", Output()))
     assert reader.reads <= 150
-    build_store(numbers(200, FillingReader()), CONFIG, tmp_path / "whole", Sink())
+    build_store(numbers(200, FillingReader()), CONFIG, tmp_path / "whole", Output())
     assert listing(small_disk / "s") == listing(tmp_path / "whole")
 
 
 def test_no_room_for_the_copy_without_the_skipped_clips(small_disk):
     out = small_disk / "s"
     with pytest.raises(MgapError, match=r"the disk is too small: 3\.\d MB needed, 1\.\d MB available"):
-        build_store(numbers(350, FillingReader(broken=("7",))), CONFIG, out, Sink())
+        build_store(numbers(350, FillingReader(broken=("7",))), CONFIG, out, Output())
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     reader = FillingReader()
-    store = build_store(numbers(350, reader), CONFIG, out, Sink())
+    store = build_store(numbers(350, reader), CONFIG, out, Output())
     assert len(store) == 349 and reader.reads == 0, "what was decoded is not lost"
 
 
 def test_a_forced_build_without_room_leaves_the_old_store(small_disk):
-    build_store(numbers(300, FillingReader()), CONFIG, small_disk / "s", Sink())
+    build_store(numbers(300, FillingReader()), CONFIG, small_disk / "s", Output())
     with pytest.raises(MgapError, match="the disk is too small"):
-        build_store(numbers(310, FillingReader()), CONFIG, small_disk / "s", Sink(), force=True)
+        build_store(numbers(310, FillingReader()), CONFIG, small_disk / "s", Output(), force=True)
     assert verify(open_store(small_disk / "s"))
 
 

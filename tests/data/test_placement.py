@@ -15,7 +15,7 @@ from mgap_cli.data.loading import placement
 from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.loading.placement import AHEAD, Samples, available_memory, place_samples
 from mgap_cli.data.store import Store
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 CPU = torch.device("cpu")
 N = 23
@@ -102,7 +102,7 @@ def test_memory_is_taken_within_its_share(store, monkeypatch, capsys, free, proc
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     config = RuntimeConfig(memory_share=0.5)
-    assert place_samples(store, CPU, config, Sink()).kind == kind
+    assert place_samples(store, CPU, config, Output()).kind == kind
     told = " ".join(capsys.readouterr().err.split())
     assert {"memory": "within 50%", "map": "over 50%"}[kind] in told
 

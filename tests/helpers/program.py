@@ -307,12 +307,12 @@ def _build_tiny_store(folder: Path, seed: int) -> None:
     from mgap_cli.config import DataConfig
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
-    from mgap_cli.output import Sink
+    from mgap_cli.output import Output
 
     config = DataConfig(**TINY_DATA, val_share=0.2, seed=seed)
     dataset = load_dataset("digits", None, config)
     dataset = dataclasses.replace(dataset, clips=dataset.clips[:CLIPS])
-    build_store(dataset, config, folder, Sink(quiet=True), workers=1)
+    build_store(dataset, config, folder, Output(quiet=True), workers=1)
 
 
 @pytest.fixture(scope="session")

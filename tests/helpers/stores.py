@@ -11,7 +11,7 @@ from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip, Dataset, Undecodable
 from mgap_cli.data.prepare.build import build_store
 from mgap_cli.data.sources import load_dataset
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 PROTOCOL = DataConfig(frames=2, frame_size=16, sample_rate=8000, seconds=0.5, n_fft=128, hop=64, val_share=0)
 CLASSES = ("Bark", "Male speech, man speaking", "[red]$x$[/red]")
@@ -51,7 +51,7 @@ def ave_store(folder: Path, *, keep_leaks: bool) -> Path:
 
 def made(dataset: Dataset, folder: Path, config: DataConfig = PROTOCOL) -> Path:
     """Build a store without a word, skipped clips allowed."""
-    return build_store(dataset, config, folder, Sink(quiet=True), allow_skips=True).path
+    return build_store(dataset, config, folder, Output(quiet=True), allow_skips=True).path
 
 
 def many(clips: int, classes: int, groups: int) -> Dataset:

@@ -24,7 +24,7 @@ from mgap_cli.config import AugmentConfig
 from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.processes import SMALLEST, shares
 from mgap_cli.runs.lock import run_lock
 from mgap_cli.training.distributed import World, share_batch_norm
@@ -254,7 +254,7 @@ def test_only_one_process_speaks(together):
 def test_a_run_folder_that_another_process_writes_in(store, tmp_path):
     """The main process holds the lock for all; where it is refused, all end and one of them says why."""
     run = tmp_path / "run"
-    with run_lock(run, Sink()):
+    with run_lock(run, Output()):
         refused = Launched(tmp_path / "refused", *line(store, run))
         assert refused.wait() != 0
         (message,) = refused.messages()

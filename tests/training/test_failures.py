@@ -35,7 +35,7 @@ from mgap_cli.data.loading.loader import Batch
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
 from mgap_cli.methods.base import cross_entropy, unimodal_cross_entropy
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.training.device import be_deterministic, choose_float32
 from mgap_cli.training.precision import Precision
 from mgap_cli.training.step_guard import Place, StepGuard, explained
@@ -367,7 +367,7 @@ def plan(store: Path, run: Path, *words: str) -> Trainer:
     config = resolve(Config(), sets=[*TINY, *words], environment={})
     planned = plan_warmup(open_store(store), config, run)
     return Trainer(
-        planned.stage, planned.config, planned.store, run, Sink(quiet=True), Precision("fp32", CPU)
+        planned.stage, planned.config, planned.store, run, Output(quiet=True), Precision("fp32", CPU)
     )
 
 
@@ -388,7 +388,7 @@ def test_an_operation_that_is_not_deterministic_is_named(store, tmp_path, defaul
         return loss(outputs, batch)
 
     trainer.task.method.loss = with_put
-    be_deterministic(CPU, Sink(quiet=True))
+    be_deterministic(CPU, Output(quiet=True))
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"]
     with pytest.raises(UsageError, match="--deterministic: put_ has no deterministic form on cpu"):
         trainer.fit()
@@ -420,7 +420,7 @@ def test_how_float32_is_multiplied(monkeypatch, capsys, wanted, precision, capab
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = matmul.fp32_precision, conv.fp32_precision
     try:
-        assert choose_float32(wanted, precision, torch.device("cuda"), Sink()) == chosen
+        assert choose_float32(wanted, precision, torch.device("cuda"), Output()) == chosen
         assert matmul.fp32_precision == conv.fp32_precision == chosen
     finally:
         matmul.fp32_precision, conv.fp32_precision = before

@@ -11,7 +11,7 @@ from helpers.program import TINY, assert_same_checkpoint, tensors
 from mgap_cli.config import Config, resolve
 from mgap_cli.data.store import open_store
 from mgap_cli.errors import MgapError, UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.training import precision
 from mgap_cli.training.compiling import compiled, compiler_errors
 from mgap_cli.training.precision import CPU_WIDTH, Precision, choose_precision
@@ -19,7 +19,7 @@ from mgap_cli.training.trainer import Trainer
 from mgap_cli.workflow.stages import plan_warmup
 
 CPU = torch.device("cpu")
-QUIET = Sink(quiet=True)
+QUIET = Output(quiet=True)
 # Larger than CPU_TOO_SMALL.
 LARGER = ("augment.image_size=32", "model.width=8", "model.encoder=resnet10", "train.select=last")
 
@@ -37,7 +37,7 @@ LARGER = ("augment.image_size=32", "model.width=8", "model.encoder=resnet10", "t
 def test_the_choice_and_its_reason(monkeypatch, capsys, wanted, native, width, name, why):
     monkeypatch.setattr(precision, "computes_bf16", lambda: native)
     config = Config().updated({"model.width": width}, "test")
-    assert choose_precision(wanted, CPU, config, Sink()).name == name
+    assert choose_precision(wanted, CPU, config, Output()).name == name
     told = capsys.readouterr().err
     assert f"precision: {name}" in told and why in told
 
@@ -50,7 +50,7 @@ def test_fp16_needs_cuda():
 def test_bf16_on_a_cpu_keeps_away_from_inputs_that_become_one_pixel(monkeypatch, capsys):
     monkeypatch.setattr(precision, "computes_bf16", lambda: True)
     config = Config().updated({"augment.image_size": precision.CPU_TOO_SMALL}, "test")
-    assert choose_precision("auto", CPU, config, Sink()).name == "fp32"
+    assert choose_precision("auto", CPU, config, Output()).name == "fp32"
     assert "16 pixels are too small" in capsys.readouterr().err
     with pytest.raises(UsageError, match="too small"):
         choose_precision("bf16", CPU, config, QUIET)

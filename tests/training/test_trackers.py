@@ -16,7 +16,7 @@ from helpers.program import HANG, ROOT, TINY, assert_same_checkpoint, metrics, m
 
 from mgap_cli.config import Config
 from mgap_cli.errors import UsageError
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.training import trackers
 from mgap_cli.training.trackers import Logger, flat, identity, open_logger, package
 
@@ -90,7 +90,7 @@ def test_tensorboard_after_a_stop(store, tmp_path, number):
 def test_tensorboard_takes_back_an_epoch_that_was_told_but_not_saved(store, tmp_path):
     """As a kill between the two leaves it, which a test cannot time."""
     pytest.importorskip("tensorboard")
-    sink, entry = Sink(quiet=True), {"stage": "warmup", "lr": 0.5}
+    sink, entry = Output(quiet=True), {"stage": "warmup", "lr": 0.5}
     first = open_logger("tensorboard", tmp_path, "warmup", Config(), [], sink)
     for epoch in (1, 2, 3):
         first.epoch(epoch, {**entry, "epoch": epoch})
@@ -219,7 +219,7 @@ def test_a_tracker_that_fails_is_left_out_and_training_goes_on(store, tmp_path, 
         def write(self, number, figures):
             raise ConnectionError("no\nroute")
 
-    broken = Broken(tmp_path, "warmup", Config(), [], Sink())
+    broken = Broken(tmp_path, "warmup", Config(), [], Output())
     for epoch in (1, 2):
         broken.epoch(epoch, {"epoch": epoch})
     broken.close()

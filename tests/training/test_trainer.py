@@ -15,7 +15,7 @@ from helpers.program import TINY, assert_same_checkpoint, metrics, mgap, sets, s
 from helpers.stores import made, many
 
 from mgap_cli.data.store import open_store
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 
 def losing_no_sample(evaluation: dict, store, split: str) -> bool:
@@ -161,7 +161,7 @@ def test_only_balanced_trains_on_exactly_the_balanced_samples(run, tmp_path, mon
     parent, store = open_for_adapt(run / "warmup.pt", None)
     flags = {"adapt.only": "balanced", "adapt.epochs": 2, "adapt.method": method}
     config = resolve(parent.config, flags=flags)
-    execute(plan_adapt(run / "warmup.pt", parent, store, config, tmp_path / "pure"), Sink(quiet=True))
+    execute(plan_adapt(run / "warmup.pt", parent, store, config, tmp_path / "pure"), Output(quiet=True))
     assert sorted(trained) == sorted(2 * [i for i, name in enumerate(store.ids) if name in balanced])
 
 

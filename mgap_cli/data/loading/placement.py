@@ -23,7 +23,7 @@ from mgap_cli.stats.arrays import IntArray
 if TYPE_CHECKING:
     from mgap_cli.config import RuntimeConfig
     from mgap_cli.data.store import Store
-    from mgap_cli.output import Sink
+    from mgap_cli.output import Output
 
 Kind = Literal["device", "memory", "map"]
 
@@ -97,7 +97,7 @@ class Samples:
         return Raw(*(part.to(self.device, non_blocking=self.device.type == "cuda") for part in parts))
 
 
-def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sink: Sink) -> Samples:
+def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sink: Output) -> Samples:
     """Choose where the store's samples lie, and put them there, logging the choice and its reason.
 
     On the GPU if they take at most `gpu_share` of its free memory; else in memory if all processes of this

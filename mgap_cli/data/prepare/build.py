@@ -59,7 +59,7 @@ from mgap_cli.data.store import (
 )
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.files import write_json, write_text
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 
 SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
 CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
@@ -73,7 +73,7 @@ def build_store(
     dataset: Dataset,
     config: DataConfig,
     out: Path,
-    sink: Sink,
+    sink: Output,
     *,
     workers: int | None = None,
     force: bool = False,
@@ -109,7 +109,7 @@ class _Build:
     dataset: Dataset
     config: DataConfig
     out: Path
-    sink: Sink
+    sink: Output
     seconds: dict[int, float] = field(default_factory=dict)  # row: duration of a clip that is done
     skips: dict[int, str] = field(default_factory=dict)  # row: reason
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgap_cli.files import atomic_write
-from mgap_cli.output import Sink
+from mgap_cli.output import Output
 from mgap_cli.report.palette import GREY, INK, POSTERIOR, ROLE_COLOURS, ROLE_DASHES
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def write_png(figure: Figure, path: Path, sink: Sink) -> None:
+def write_png(figure: Figure, path: Path, sink: Output) -> None:
     """Write the figure, and say so."""
     with atomic_write(path) as file:
         file.write(png_bytes(figure))
