@@ -67,12 +67,17 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """{section.key: value} of config.yaml; a value is a scalar or a list of scalars."""
+        """{section.key: value} of config.yaml; a value is a scalar or a list of scalars.
+
+        A mapping such as model.encoders gives one entry per name, {section.key.name: value}.
+        """
         try:
             tree = yaml.safe_load(self.config_text) or {}
             flat = {
                 f"{section}.{key}": value for section, keys in tree.items() for key, value in keys.items()
             }
+            for key in [key for key, value in flat.items() if isinstance(value, dict)]:
+                flat |= {f"{key}.{name}": value for name, value in flat.pop(key).items()}
             for key, value in flat.items():
                 if any(isinstance(v, list | dict) for v in (value if isinstance(value, list) else [value])):
                     raise ValueError(f"{key[:40]} is not a value or a list of values")
