@@ -9,7 +9,7 @@ from mgap_cli.report.page.html import Section, blocks_of, figure_html, page, tex
 from mgap_cli.report.tables.gap import component_table, posterior_table
 
 EVIL = "<script>alert(1)</script>[red]&\"'"
-ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;[red]&amp;&quot;&#x27;"
+ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;[red]&amp;&#34;&#39;"
 
 
 def test_tables_become_tables():

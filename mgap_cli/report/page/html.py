@@ -9,54 +9,33 @@ import base64
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cache
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from mgap_cli.report.layout import Cropped, printable
 
-# What the page may load is images from itself: a browser refuses the rest.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --dim: #555; --line: #c8c8c8; --back: #fff;
-  --band: #f4f6f8; --mark: #0059a3; --warn: #8a4b00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --dim: #b0b0b0; --line: #4a4a4a;
-  --back: #16181b; --band: #202429; --mark: #7cc0ff; --warn: #ffb866; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--back); color: var(--ink);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.5rem 0; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 0.5rem; border-bottom: 2px solid var(--line); }
-a { color: var(--mark); }
-nav ul { display: flex; flex-wrap: wrap; gap: 0 1.2rem; padding: 0; list-style: none; }
-.verdict { background: var(--band); border-left: 4px solid var(--mark); padding: 0.5rem 1rem; }
-.verdict p { margin: 0.4rem 0; }
-.note { color: var(--dim); font-size: 0.88rem; margin: 0.2rem 0; }
-.missing { color: var(--warn); }
-.scroll { overflow-x: auto; margin-top: 1.2rem; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
-  overflow-wrap: break-word; }
-caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
-th, td { padding: 0.2rem 0.7rem 0.2rem 0; text-align: left; vertical-align: top; }
-thead th { border-bottom: 1px solid var(--line); vertical-align: bottom; }
-tbody tr:nth-child(even) { background: var(--band); }
-tbody th { font-weight: 400; }
-td:not(.number, .blank) { min-width: 5.5rem; }
-.pairs td { overflow-wrap: anywhere; }
-.number { text-align: right; white-space: nowrap; }
-figure { margin: 1.2rem 0; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; display: block; }
-figcaption { font-size: 0.88rem; color: var(--dim); }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-.clips figure { margin: 0; }
-pre { background: var(--band); padding: 0.8rem; white-space: pre-wrap; font-size: 0.85rem; }
-code { font-size: 0.92em; }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; color: #000; background: #fff; }
-  nav { display: none; } figure, tr { break-inside: avoid; } h2, caption { break-after: avoid; }
-  .scroll { overflow: visible; } table { font-size: 8pt; } }
-"""
+
+@cache
+def _templates() -> Environment:
+    """Return the templates; they escape every value that is not markup already."""
+    templates = Environment(
+        loader=PackageLoader(__name__.rpartition(".")[0]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    templates.filters |= {"printable": printable, "text": text_html, "lines": _lines}
+    return templates
+
+
+def fragment(name: str, *values: object) -> Markup:
+    """Return one part of the page: the macro `name` of templates/parts.html."""
+    return Markup(getattr(_templates().get_template("parts.html").module, name)(*values))
 
 
 @dataclass
@@ -73,52 +52,35 @@ class Section:
 
     def say(self, text: str, *, missing: bool = False) -> None:
         """Add a paragraph; `missing`: one that says what is not there, and which command makes it."""
-        kind = ' class="missing"' if missing else ""
-        self.blocks.append(f"<p{kind}>{text_html(text)}</p>")
+        self.blocks.append(fragment("paragraph", text, missing))
 
     def picture(self, png: bytes, alt: str, caption: str = "") -> None:
         """Add a PNG. alt: what it shows, in words."""
-        self.blocks.append(figure_html(png, alt, text_html(caption) if caption else ""))
+        self.blocks.append(figure_html(png, alt, text_html(caption)))
 
 
-def page(title: str, subtitle: str, verdict: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return the whole document; `verdict` are its sentences, as text."""
-    links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
-    said = "".join(f"<p>{text_html(sentence)}</p>" for sentence in verdict)
-    body = "".join(
-        f'<section aria-labelledby="{s.key}"><h2 id="{s.key}">{escape(s.title)}</h2>\n'
-        f"{''.join(s.blocks)}</section>\n"
-        for s in sections
-    )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(printable(title))}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<header><h1>{text_html(title)}</h1>\n"
-        f'<p class="note">{text_html(subtitle)}</p></header>\n'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n<main>\n'
-        f'<section class="verdict" aria-label="Verdict">{said}</section>\n{body}</main>\n</body>\n</html>\n'
-    )
+def page(
+    title: str, subtitle: str, verdict: Sequence[str], sections: Sequence[Section], figure: str = ""
+) -> str:
+    """Return the whole document; `verdict` are its sentences, as text, and `figure` the HTML below them."""
+    template = _templates().get_template("page.html")
+    return template.render(title=title, subtitle=subtitle, verdict=verdict, sections=sections, figure=figure)
 
 
-def text_html(text: str) -> str:
+def text_html(text: str) -> Markup:
     """Return text as HTML; text between backquotes is code."""
-    parts = escape(printable(text)).split("`")
-    if len(parts) % 2 == 0:  # a backquote that is nobody's
+    parts = printable(text).split("`")
+    if len(parts) % 2 == 0:  # a backquote without its partner
         return escape(printable(text))
-    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
-
-
-def figure_html(png: bytes, alt: str, caption: str) -> str:
-    """Return a figure with the image inside; `caption` is HTML."""
-    width, height = struct.unpack(">II", png[16:24])  # of the header, so that nothing jumps as it loads
-    data = base64.b64encode(png).decode()
-    image = (
-        f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{escape(printable(alt))}">'
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts)
     )
-    return f"<figure>{image}{f'<figcaption>{caption}</figcaption>' if caption else ''}</figure>"
+
+
+def figure_html(png: bytes, alt: str, caption: str) -> Markup:
+    """Return a figure with the image inside; a `caption` that is not Markup is escaped."""
+    width, height = struct.unpack(">II", png[16:24])  # of the header, so that nothing jumps as it loads
+    return fragment("figure", base64.b64encode(png).decode(), width, height, alt, caption)
 
 
 def blocks_of(item: RenderableType) -> Iterator[str]:
@@ -130,58 +92,30 @@ def blocks_of(item: RenderableType) -> Iterator[str]:
             title = ""
         elif isinstance(part, Text) and "bold" in str(part.style):
             if title:
-                yield f"<p><strong>{escape(title)}</strong></p>"
+                yield fragment("heading", title)
             title = part.plain
         else:
             text = part.plain if isinstance(part, Text) else str(part)
             if title:  # a title without a table
-                yield f"<p><strong>{escape(title)}</strong></p>"
+                yield fragment("heading", title)
                 title = ""
             if text:
-                yield f'<p class="note">{escape(text)}</p>'
+                yield fragment("note", text)
     if title:
-        yield f"<p><strong>{escape(title)}</strong></p>"
+        yield fragment("heading", title)
 
 
-def table_html(table: Table, caption: str) -> str:
-    """Return a rich table as table markup: the first column names its row."""
-    columns = table.columns
-    kinds = [' class="number"' if column.justify == "right" else "" for column in columns]
-    head = ""
-    if table.show_header:
-        cells = "".join(
-            f'<th scope="col"{kind}>{_cell(column.header)}</th>'
-            if _cell(column.header)
-            else '<td class="blank"></td>'
-            for column, kind in zip(columns, kinds, strict=True)
-        )
-        head = f"<thead><tr>{cells}</tr></thead>"
-    rows = []
-    for cells_of_row in zip(*(column.cells for column in columns), strict=True):
-        texts = [_cell(cell) for cell in cells_of_row]
-        if not any(texts):
-            continue  # an empty line of the terminal
-        named = "" if kinds[0] else f'<th scope="row">{texts[0]}</th>'
-        rest = list(zip(texts, kinds, strict=True))[1 if named else 0 :]
-        rows.append(f"<tr>{named}{''.join(f'<td{kind}>{text}</td>' for text, kind in rest)}</tr>")
-    label = escape(caption)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
-        f"<caption>{label}</caption>{head}<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def table_html(table: Table, caption: str) -> Markup:
+    """Return a rich table as table markup: the first column names its row, unless it is a number."""
+    numbers = [column.justify == "right" for column in table.columns]
+    header = [_cell_text(column.header) for column in table.columns] if table.show_header else []
+    rows = [[*map(_cell_text, cells)] for cells in zip(*(c.cells for c in table.columns), strict=True)]
+    return fragment("table", caption, numbers, header, [row for row in rows if any(row)])
 
 
-def pairs_html(caption: str, pairs: Mapping[str, object]) -> str:
+def pairs_html(caption: str, pairs: Mapping[str, object]) -> Markup:
     """Return names and values as a table."""
-    rows = "".join(
-        f'<tr><th scope="row">{text_html(name)}</th><td>{text_html(str(value))}</td></tr>'
-        for name, value in pairs.items()
-    )
-    label = escape(caption)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table class="pairs">'
-        f"<caption>{label}</caption><tbody>{rows}</tbody></table></div>"
-    )
+    return fragment("pairs", caption, pairs)
 
 
 def _flat(item: RenderableType) -> Iterator[RenderableType]:
@@ -192,12 +126,12 @@ def _flat(item: RenderableType) -> Iterator[RenderableType]:
         yield item
 
 
-def _cell(cell: object) -> str:
-    """Return a cell's text as HTML; each of its lines is a line."""
+def _cell_text(cell: object) -> str:
     if isinstance(cell, Cropped):
-        text = cell.text
-    elif isinstance(cell, Text):
-        text = cell.plain
-    else:
-        text = str(cell)
-    return "<br>".join(escape(printable(line)) for line in text.split("\n"))
+        return cell.text
+    return cell.plain if isinstance(cell, Text) else str(cell)
+
+
+def _lines(text: str) -> Markup:
+    """Return text as HTML in which each of its lines is a line."""
+    return Markup("<br>").join(map(printable, text.split("\n")))

@@ -7,7 +7,6 @@ import shlex
 import struct
 from collections.abc import Callable
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from mgap_cli.report.figures.contact_sheet import CLIPS, clip_figures
 from mgap_cli.report.figures.gap import gap_figure, png_bytes
 from mgap_cli.report.figures.history import history_figure
 from mgap_cli.report.layout import p_value, printable
-from mgap_cli.report.page.html import Section, figure_html, page, pairs_html, text_html
+from mgap_cli.report.page.html import Section, figure_html, fragment, page, pairs_html
 from mgap_cli.report.tables import gap as tables
 from mgap_cli.report.tables import gap_analysis as gap_tables
 from mgap_cli.report.tables import run as run_tables
@@ -45,11 +44,15 @@ PLOTS = {  # the endings of the PNG files that evaluate writes: what they show
 
 
 class RunReport:
-    """Builds the page of a run. verdict: its sentences; missing: what is not there, and why."""
+    """Builds the page of a run. verdict: its sentences; figure: the one below them.
+
+    missing: the sections that lack something.
+    """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.verdict: list[str] = []
+        self.figure = ""
         self.missing: list[str] = []
         self.store: Store | None = None
         self.fit: GapFit | None = None
@@ -79,7 +82,7 @@ class RunReport:
         subtitle = "; ".join(filter(None, [f"by mgap {__version__}", str(self.run.path.resolve()), state]))
         if state and status.get("state") != "done":
             self.verdict.append(f"The run is not finished: {state}, epoch {status.get('epoch')}.")
-        return page(f"mgap report: {self.run.name}", subtitle, self.verdict, sections)
+        return page(f"mgap report: {self.run.name}", subtitle, self.verdict, sections, self.figure)
 
     def _built(self, key: str, title: str, build: Callable[[Section], None], file: str) -> Section:
         section = Section(key, title)
@@ -164,11 +167,15 @@ class RunReport:
             self.verdict.append(f"Gaps of {checkpoint} on {split}: {fit.bimodality.sentence.rstrip('.')}.")
             section.add(gap_tables.verdict_table(fit, split))
         shares = f"{fit.balanced_share:.1%} of {len(fit.scores)} samples balanced"
-        section.picture(
+        figure = figure_html(
             png_bytes(gap_figure(fit, split)),
             f"Histogram of the modality gaps, the mixture's components and the posterior curve: {shares}.",
-            f"Histogram of the gaps, the mixture over it, and the posterior of imbalance; {shares}.",
+            f"Gaps of {checkpoint} on {split}: histogram, mixture and posterior of imbalance; {shares}.",
         )
+        if self.figure:
+            section.blocks.append(figure)
+        else:
+            self.figure = figure
         section.add(tables.component_table(fit, split), run_tables.split_table(document))
         analysis = self._analysis_config(fit)
         section.add(tables.diagnostics_table(fit, split), tables.lead_table(fit, analysis.confidence, split))
@@ -295,13 +302,13 @@ class RunReport:
             id_, label = fit.scores.ids[i], fit.scores.classes[fit.scores.labels[i]]
             p, q = fit.scores.p_audio[i], fit.scores.p_visual[i]
             leads = first if p > q else second
-            caption = (
-                f"<strong>{text_html(label)}</strong>, {text_html(id_)}<br>p {text_html(first)} {p:.3f}, "
-                f"p {text_html(second)} {q:.3f}, gap {p - q:+.3f}, posterior {fit.posterior[i]:.3f}"
+            numbers = (
+                f"p {first} {p:.3f}, p {second} {q:.3f}, gap {p - q:+.3f}, posterior {fit.posterior[i]:.3f}"
             )
+            caption = fragment("clip_caption", label, id_, numbers)
             alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {p - q:+.2f}."
             cells.append(figure_html(png_bytes(figure), alt, caption))
-        section.blocks.append(f'<div class="clips">{"".join(cells)}</div>')
+        section.blocks.append(fragment("clips", cells))
         return section
 
     def _data(self, unavailable: str) -> Section:
@@ -333,9 +340,7 @@ class RunReport:
         }
         section.blocks.append(pairs_html("Settings that differ from the defaults", changed))
         lines = "\n".join(printable(line) for line in self.run.config_text.splitlines())
-        section.blocks.append(
-            f"<p>All of them, valid for <code>--config</code>:</p><pre>{escape(lines)}</pre>"
-        )
+        section.blocks.append(fragment("settings_file", lines))
 
     def _environment(self, section: Section) -> None:
         environment = self.run.environment
