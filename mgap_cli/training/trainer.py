@@ -8,6 +8,7 @@ an uninterrupted run, bit for bit on a CPU. Two rules give it that: every random
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -244,7 +245,8 @@ class Trainer:
             save_checkpoint(self.best_path, self._checkpoint())
         self._save()
         self._write_status("running")
-        self.sink.log(_epoch_line(entry, self.stage.epochs, rate))
+        for line in _epoch_lines(entry, self.stage.epochs, rate):
+            self.sink.log(line)
 
     def _validation_splits(self) -> list[str]:
         splits = [s for s in ("val",) if (self.store.splits == s).any()]
@@ -401,7 +403,8 @@ def check_selection(config: Config, store: Store) -> None:
         raise UsageError(f"--select {select}: {store.path} has no {select} split.", "Use --select last.")
 
 
-def _epoch_line(entry: dict[str, Any], epochs: int, rate: float) -> str:
+def _epoch_lines(entry: dict[str, Any], epochs: int, rate: float) -> list[str]:
+    """Return an epoch's figures in lines of at most 80 characters, broken between words."""
     parts = [f"{entry['stage']} epoch {entry['epoch']}/{epochs}"]
     if "train" in entry:
         parts.append(f"loss {entry['train']['loss']:.3f}")
@@ -409,4 +412,5 @@ def _epoch_line(entry: dict[str, Any], epochs: int, rate: float) -> str:
         if split in entry:
             accuracies = ", ".join(f"{h} {v:.1%}" for h, v in entry[split].items() if h != "loss")
             parts.append(f"{split} {accuracies}")
-    return "; ".join([*parts, f"lr {entry['lr']:.2g}", f"{rate:.0f} samples/s"])
+    text = "; ".join([*parts, f"lr {entry['lr']:.2g}", f"{rate:.0f} samples/s"])
+    return textwrap.wrap(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

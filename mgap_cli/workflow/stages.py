@@ -197,6 +197,10 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     precision = choose_precision(plan.config.runtime.precision, device, plan.config, sink)
     float32 = choose_float32(plan.config.runtime.float32, precision.name, device, sink)
     samples = _subset(plan, precision, sink) if plan.initial else None
+    before = plan.initial[1].method if plan.initial else plan.stage.method
+    if before != plan.stage.method:
+        sink.log(f"{name}: the loss of {plan.stage.method} has another formula than that of {before};")
+        sink.log("  do not compare their values")
     trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, plan.initial)
     write_text(run / "config.yaml", plan.config.to_yaml())
     chosen = {

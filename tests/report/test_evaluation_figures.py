@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from helpers.judgements import HEADS, judgement
+from matplotlib.container import BarContainer
 
 from mgap_cli.report.figures import evaluation as plots
 from mgap_cli.report.figures.gap import png_bytes
@@ -60,6 +61,32 @@ def test_robustness_has_a_curve_a_head_or_a_contender():
     assert len(figure.axes[0].lines) == 8 + 1
     assert "the first 8; 4 more are in the table" in figure.get_suptitle()
     assert png_bytes(figure) and png_bytes(alone)
+
+
+def test_bars_of_a_missing_modality_have_their_intervals():
+    """The error bar of one model is its interval; of several seeds it is one sd to each side."""
+    one, two = judgement(), judgement(20)
+    missing = set(plots.MISSING.values())
+    measured = [m for m in one.robustness if m.condition.corruption in missing]
+    others = [m for m in two.robustness if m.condition.corruption in missing]
+    alone = plots.robustness_figure([Contender("one", (one,))]).axes[-1]
+    seeds = plots.robustness_figure([Contender("seeds", (one, two)), Contender("b", (two, one))]).axes[-1]
+    for axes, expected in (
+        (alone, [m.interval["fused"].to_list() for m in measured]),
+        (
+            seeds,
+            [
+                (np.mean(pair) - np.std(pair, ddof=1), np.mean(pair) + np.std(pair, ddof=1))
+                for pair in (
+                    (m.accuracy["fused"], o.accuracy["fused"]) for m, o in zip(measured, others, strict=True)
+                )
+            ],
+        ),
+    ):
+        bars = next(c for c in axes.containers if isinstance(c, BarContainer))
+        (lines,) = bars.errorbar.lines[2]
+        drawn = [segment[:, 1] for segment in lines.get_segments()]
+        np.testing.assert_allclose(drawn, expected, atol=1e-9)
 
 
 def test_a_single_head_is_drawn_too():

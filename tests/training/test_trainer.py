@@ -230,3 +230,30 @@ def test_a_unimodal_run_is_evaluated_on_its_own_head(store, tmp_path, modality):
     assert mgap(*line).code == 0
     evaluation = mgap("evaluate", tmp_path / "warmup.pt", "--json").json()["evaluations"][0]
     assert list(evaluation["heads"]) == [modality]
+
+
+@pytest.mark.parametrize("heads", [("fused",), ("fused", "audio", "visual"), tuple("abcdefghij")])
+def test_epoch_lines_fit_a_terminal(heads):
+    from mgap_cli.training.trainer import _epoch_lines
+
+    accuracies = dict.fromkeys(heads, 1.0)
+    entry = {
+        "stage": "warmup", "epoch": 100, "lr": 1.2e-5, "train": {"loss": 12.3456},
+        "val": accuracies, "test": accuracies,
+    }  # fmt: skip
+    lines = _epoch_lines(entry, 100, 12345.6)
+    assert max(map(len, lines)) <= 80
+    text = " ".join(line.strip() for line in lines)
+    listed = ", ".join(f"{head} 100.0%" for head in heads)
+    assert text == (
+        f"warmup epoch 100/100; loss 12.346; val {listed}; test {listed}; lr 1.2e-05; 12346 samples/s"
+    )
+
+
+def test_adapt_says_that_its_loss_has_another_formula(store, tmp_path):
+    small = sets(*TINY)
+    first = mgap("warmup", store, "-o", tmp_path, *small, "--epochs", 1)
+    assert first.code == 0 and "another formula" not in first.err
+    then = mgap("adapt", tmp_path / "warmup.pt", *small, "--epochs", 1)
+    assert then.code == 0, then.err
+    assert "the loss of adaptive has another formula than that of joint-heads" in then.err

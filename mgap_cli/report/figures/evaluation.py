@@ -280,14 +280,31 @@ def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
 
 
 def _missing(axes: Any, lines: Sequence[Line]) -> None:
-    """Draw one bar per line for each modality that is missing, and what takes its place."""
+    """Draw one bar per line for each modality that is missing, and what takes its place.
+
+    Its error bar is one sd over seeds or, for a single model, the interval.
+    """
     width = 0.84 / len(lines)
     ticks: list[str] = []
-    for place, line in enumerate(lines):
-        found = [row for name in MISSING.values() for row in _accuracies(line, name)]
-        x = np.arange(len(found)) + (place - (len(lines) - 1) / 2) * width
-        heights = [statistics.fmean(values) for _, values in found]
-        axes.bar(x, heights, width, color=line.style[0], edgecolor="white")
-        ticks = [f"{c.modality}\nby {c.fill}" for c, _ in found]
+    for index, line in enumerate(lines):
+        accuracies = [row for name in MISSING.values() for row in _accuracies(line, name)]
+        x = np.arange(len(accuracies)) + (index - (len(lines) - 1) / 2) * width
+        heights = np.array([statistics.fmean(values) for _, values in accuracies])
+        members = line.contender.members
+        if len(members) > 1:
+            sds = [statistics.stdev(values) for _, values in accuracies]
+            lengths = np.array([sds, sds])
+        else:
+            bounds = np.array(
+                [
+                    m.interval[line.head].to_list()
+                    for name in MISSING.values()
+                    for m in members[0].robustness
+                    if m.condition.corruption == name
+                ]
+            ).reshape(-1, 2)
+            lengths = np.maximum(np.stack([heights - bounds[:, 0], bounds[:, 1] - heights]), 0)
+        axes.bar(x, heights, width, color=line.style[0], edgecolor="white", yerr=lengths, capsize=3)
+        ticks = [f"{c.modality}\nby {c.fill}" for c, _ in accuracies]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_title("A modality missing, replaced", fontsize=14, loc="left")
