@@ -276,6 +276,10 @@ Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.",
 AllowSkips = Annotated[
     bool, _source("Continue if more than 5 % of the clips cannot be read.", "--allow-skips")
 ]
+Modalities = Annotated[
+    str | None,
+    _source("features: the arrays to take, such as audio,text; default: all of (N, D) or (N, T, D)."),
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Number of processes that decode clips.", show_default="all cores")
 ]

@@ -23,12 +23,17 @@ from mgap_cli.processes import refuse_many
 )
 def prepare(
     dataset: Annotated[
-        str, typer.Argument(help="digits, manifest, cremad, ave or kinetics-sounds.", show_default=False)
+        str,
+        typer.Argument(
+            help="digits, manifest, features, cremad, ave or kinetics-sounds.", show_default=False
+        ),
     ],
     given: options.Given,
     root: Annotated[
         Path | None,
-        typer.Argument(help="Its folder (manifest: the CSV file); digits needs none.", show_default=False),
+        typer.Argument(
+            help="Its folder (manifest, features: the file); digits needs none.", show_default=False
+        ),
     ] = None,
     output: options.StoreFolder = None,
     label: options.Label = None,
@@ -37,6 +42,7 @@ def prepare(
     keep_leaks: options.KeepLeaks = False,
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
+    modalities: options.Modalities = None,
     workers: options.Workers = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -62,6 +68,7 @@ def prepare(
         segment=segment,
         keep_leaks=keep_leaks,
         strict=strict,
+        modalities=[name.strip() for name in (modalities or "").split(",") if name.strip()],
     )
     folder = output or Path("mgap-data") / dataset
     store = build_store(loaded, resolved, folder, sink, workers=workers, force=force, allow_skips=allow_skips)

@@ -59,6 +59,7 @@ class Dataset:
     root: Path | None = None  # paths are recorded relative to it
     inputs: tuple[Path, ...] = ()  # the tables and lists that the clips were read from; never overwritten
     reader: Reader | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # samples by modality, instead of media
 
     def recorded(self, path: Path | None) -> str:
         """Return `path` as clips.csv has it: relative to the root where it lies inside."""
@@ -86,7 +87,11 @@ class Dataset:
         """Return a hash of the clips and classes: two data sets with one digest make one store."""
         rows = [list(self.row(clip).items()) for clip in self.clips]
         text = json.dumps([self.name, self.classes, rows], ensure_ascii=False)
-        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
+        for name, array in self.arrays.items():
+            digest.update(f"{name} {array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def _seconds(value: float | None) -> str:

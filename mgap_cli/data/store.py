@@ -5,6 +5,7 @@
       frames.npy     (N, T, H, W, 3) uint8
       audio.npy      (N, F, L) float16, log-spectrograms
       skipped.csv    id, split, label, reason: only if clips were skipped
+      NAME.npy       (N, D) or (N, T, D), float: in place of frames and audio, one file per listed modality
       store.json     written last: schema, classes, protocol, counts, hashes of the files, fingerprint
       .lock          held while a `prepare` writes here; its text says that the folder is mgap's
 
@@ -23,6 +24,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -36,13 +38,18 @@ from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS
 from mgap_cli.data.media.audio import spectrogram_shape
 from mgap_cli.errors import UnfitError
 from mgap_cli.files import require_regular_file
+from mgap_cli.modalities.audio_visual import AUDIO, AUDIO_VISUAL, VISUAL
+from mgap_cli.modalities.features import array_modality
+from mgap_cli.modalities.modality import Modality
 
 SCHEMA_FAMILY = "mgap-store/"
+LISTED_SCHEMA = f"{SCHEMA_FAMILY}3"  # `modalities` lists what the store has, instead of the built-in pair
 SCHEMA = f"{SCHEMA_FAMILY}2"  # 2: sound is resampled by soxr and follows the video's clock; see CHANGELOG
 ARRAYS = ("frames.npy", "audio.npy")
 CONTENT = (*ARRAYS, "clips.csv")  # what the fingerprint covers beside store.json
 PARTS = (*CONTENT, "skipped.csv", "store.json")
 SKIPPED_COLUMNS = ("id", "split", "label", "reason")
+MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")  # it names a file, and columns of tables
 _CHUNK = 1 << 22  # bytes
 _TEXTS = ("name", "clips", "fingerprint", "version")
 
@@ -58,14 +65,25 @@ class Store:
     labels: np.ndarray  # (N,) int64, index into classes
     splits: np.ndarray  # (N,) str
     columns: dict[str, list[str]]  # clips.csv as text
-    frames: np.ndarray  # (N, T, H, W, 3) uint8
-    audio: np.ndarray  # (N, F, L) float16
+    arrays: dict[str, np.ndarray]  # by modality: audio (N, F, L) float16, visual (N, T, H, W, 3) uint8 ...
     fingerprint: str
     data_config: DataConfig
     meta: dict[str, Any]  # store.json
 
+    modalities: tuple[Modality, ...] = AUDIO_VISUAL
+
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """The frames (N, T, H, W, 3) uint8 of a store of the built-in pair."""
+        return self.arrays[VISUAL.name]
+
+    @property
+    def audio(self) -> np.ndarray:
+        """The log-spectrograms (N, F, L) float16 of a store of the built-in pair."""
+        return self.arrays[AUDIO.name]
 
     def indices(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of a split's samples, ascending; UnfitError if there are none."""
@@ -95,12 +113,22 @@ def open_store(path: Path) -> Store:
         position = {label: i for i, label in enumerate(classes)}
         labels = np.array([position[label] for label in columns["label"]], np.int64)
         ids, splits = columns["id"], np.array(columns["split"], dtype=np.str_)
-        frames = _open_array(path / ARRAYS[0], (len(ids), *frame_shape(config)), "u1")
-        audio = _open_array(path / ARRAYS[1], (len(ids), *spectrogram_shape(config)), "<f2")
+        modalities: tuple[Modality, ...] = AUDIO_VISUAL
+        arrays: dict[str, np.ndarray] = {}
+        if meta["schema"] == LISTED_SCHEMA:
+            modalities = tuple(array_modality(m["name"], tuple(m["shape"])) for m in meta["modalities"])
+            for m in meta["modalities"]:
+                shape = (len(ids), *m["shape"])
+                arrays[m["name"]] = _open_array(path / f"{m['name']}.npy", shape, m["dtype"])
+        else:
+            arrays[AUDIO.name] = _open_array(path / ARRAYS[1], (len(ids), *spectrogram_shape(config)), "<f2")
+            arrays[VISUAL.name] = _open_array(path / ARRAYS[0], (len(ids), *frame_shape(config)), "u1")
     except Exception as error:  # whatever a damaged file can raise, MemoryError and RecursionError included
         raise damaged(path, _detail(error)) from error
     name, fingerprint = meta["name"], meta["fingerprint"]
-    return Store(path, name, classes, ids, labels, splits, columns, frames, audio, fingerprint, config, meta)
+    return Store(
+        path, name, classes, ids, labels, splits, columns, arrays, fingerprint, config, meta, modalities
+    )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -123,11 +151,12 @@ def read_meta(path: Path) -> dict[str, Any]:
     except Exception as error:  # RecursionError and MemoryError included
         raise damaged(path, f"store.json cannot be read: {_detail(error)}") from error
     schema = meta.get("schema") if isinstance(meta, dict) else None
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, LISTED_SCHEMA):
         known = isinstance(schema, str) and schema.startswith(SCHEMA_FAMILY)
         reason = "made by another version of mgap" if known else "not a store of mgap"
         raise UnfitError(
-            f"{file}: {reason} (schema {str(schema)[:40]!r}; this version reads {SCHEMA!r}).",
+            f"{file}: {reason} (schema {str(schema)[:40]!r}; this version reads {SCHEMA!r} and "
+            f"{LISTED_SCHEMA!r}).",
             f"Prepare the data set again: mgap prepare ... -o {path} --force" if known else "",
         )
     if defect := meta_defect(meta):
@@ -145,7 +174,13 @@ def meta_defect(meta: Mapping[str, Any]) -> str:
         return "'classes' is not a list of different names"
     if not isinstance(protocol, dict) or protocol.keys() != {f.name for f in dataclasses.fields(DataConfig)}:
         return "'protocol' does not have exactly the settings of the section data"
-    if not isinstance(contents, dict) or contents.keys() != {*CONTENT} or not _is_texts([*contents.values()]):
+    if meta["schema"] == LISTED_SCHEMA and not _are_modalities(meta.get("modalities")):
+        return "'modalities' is not a list of name, kind, shape and dtype"
+    if (
+        not isinstance(contents, dict)
+        or contents.keys() != {*content_files(meta)}
+        or not _is_texts([*contents.values()])
+    ):
         return "'contents' is not a hash for each file"
     source, counts, skipped = (meta.get(name) for name in ("source", "counts", "skipped"))
     if not isinstance(source, dict) or not isinstance(source.get("root"), str):
@@ -158,9 +193,16 @@ def meta_defect(meta: Mapping[str, Any]) -> str:
         return f"'skipped' is not a list of {', '.join(SKIPPED_COLUMNS)}"
     if not _is_texts(meta.get("notes")):
         return "'notes' is not a list of texts"
-    if fingerprint_of(classes, protocol, contents) != meta["fingerprint"]:
+    if fingerprint_of(classes, protocol, contents, meta.get("modalities")) != meta["fingerprint"]:
         return "classes, protocol or hashes were edited (the fingerprint differs)"
     return ""
+
+
+def content_files(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the files that a store's fingerprint covers beside store.json."""
+    if meta["schema"] == LISTED_SCHEMA:
+        return (*(f"{m['name']}.npy" for m in meta["modalities"]), "clips.csv")
+    return CONTENT
 
 
 def frame_shape(config: DataConfig) -> tuple[int, int, int, int]:
@@ -182,9 +224,20 @@ def content_hashes(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: _file_hash(path) for name, path in files.items()}
 
 
-def fingerprint_of(classes: Sequence[str], protocol: Mapping[str, Any], contents: Mapping[str, str]) -> str:
-    """Return the fingerprint (SHA-256, hexadecimal) for these classes, protocol and file hashes."""
-    document = {"schema": SCHEMA, "classes": list(classes), "protocol": protocol, "contents": contents}
+def fingerprint_of(
+    classes: Sequence[str],
+    protocol: Mapping[str, Any],
+    contents: Mapping[str, str],
+    modalities: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Return the fingerprint (SHA-256, hexadecimal) for these classes, protocol and file hashes.
+
+    modalities: those that a store lists; None for the built-in pair.
+    """
+    document: dict[str, Any] = {"schema": SCHEMA if modalities is None else LISTED_SCHEMA}
+    document |= {"classes": list(classes), "protocol": protocol, "contents": contents}
+    if modalities is not None:
+        document["modalities"] = modalities
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -194,10 +247,10 @@ def changed_files(store: Store) -> list[str]:
     UnfitError if a file cannot be read.
     """
     try:
-        found = content_hashes({name: store.path / name for name in CONTENT})
+        found = content_hashes({name: store.path / name for name in content_files(store.meta)})
     except OSError as error:
         raise damaged(store.path, _detail(error)) from error
-    return [name for name in CONTENT if found[name] != store.meta["contents"][name]]
+    return [name for name in content_files(store.meta) if found[name] != store.meta["contents"][name]]
 
 
 def verify(store: Store) -> bool:
@@ -255,6 +308,22 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _are_modalities(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(map(_is_modality, value))
+
+
+def _is_modality(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"name", "kind", "shape", "dtype"}
+        and isinstance(value["name"], str)
+        and MODALITY_NAME.fullmatch(value["name"]) is not None
+        and isinstance(value["shape"], list)
+        and all(type(size) is int and size > 0 for size in value["shape"])
+        and value["dtype"] in ("<f2", "<f4")
+    )
 
 
 def _is_skip(row: Any) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mgap_cli.data.clips import SPLITS
-from mgap_cli.data.store import PARTS, Store, damaged
+from mgap_cli.data.store import Store, content_files, damaged
+from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 
 Counts = dict[str, int]  # clips by split, in the order of SPLITS; a split without any is left out
 
@@ -46,8 +47,7 @@ class Summary:
     fingerprint: str
     source: dict[str, Any]  # root, and the options that prepare was given
     protocol: dict[str, Any]
-    frames: tuple[int, ...]  # (N, T, H, W, 3)
-    audio: tuple[int, ...]  # (N, F, L)
+    shapes: dict[str, tuple[int, ...]]  # of the arrays, by modality
     splits: Counts
     classes: dict[str, Counts]  # in the classes' order
     groups: dict[str, Counts]  # by name; clips without a group are left out
@@ -61,6 +61,8 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, durations as total, shortest, median and longest."""
         document = dataclasses.asdict(self)
+        if AUDIO.name in self.shapes and VISUAL.name in self.shapes:
+            document["frames"], document["audio"] = self.shapes[VISUAL.name], self.shapes[AUDIO.name]
         document["seconds"] = {split: spread(values) for split, values in self.seconds.items()}
         document["skipped_by_reason"] = dict(Counter(skip.reason for skip in self.skipped).most_common())
         return document
@@ -76,6 +78,7 @@ def summarise(store: Store) -> Summary:
     try:
         columns, source = store.columns, dict(store.meta["source"])
         splits = columns["split"]
+        files = (*content_files(store.meta), "skipped.csv", "store.json")
         kept = source["options"].get("keep_leaks")
         return Summary(
             path=str(store.path),
@@ -84,8 +87,7 @@ def summarise(store: Store) -> Summary:
             fingerprint=store.fingerprint,
             source=source,
             protocol=dataclasses.asdict(store.data_config),
-            frames=store.frames.shape,
-            audio=store.audio.shape,
+            shapes={name: array.shape for name, array in store.arrays.items()},
             splits=_in_order(Counter(splits)),
             classes={name: {} for name in store.classes}
             | _counted(zip(columns["label"], splits, strict=True)),
@@ -96,7 +98,7 @@ def summarise(store: Store) -> Summary:
             skipped=[Skip(**row) for row in store.meta["skipped"]],
             notes=[str(note) for note in store.meta["notes"]],
             bytes={
-                file: (store.path / file).stat().st_size for file in PARTS if (store.path / file).exists()
+                file: (store.path / file).stat().st_size for file in files if (store.path / file).exists()
             },
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

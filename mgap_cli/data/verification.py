@@ -37,11 +37,12 @@ def _defects(store: Store) -> Iterator[str]:
     repeated = [pair for pair, n in Counter(zip(splits, store.ids, strict=True)).items() if n > 1]
     if repeated:
         yield f"{len(repeated)} ids are duplicated within a split, first {repeated[0][1]!r}"
-    if not_finite := list(_not_finite(store)):
-        yield f"{len(not_finite)} clips have audio that is not finite, first {not_finite[0]!r}"
+    for modality in store.modalities:
+        if modality.kind == "spectrogram" and (bad := list(_not_finite(store, modality.name))):
+            yield f"{len(bad)} clips have {modality.name} that is not finite, first {bad[0]!r}"
 
 
-def _not_finite(store: Store) -> Iterator[str]:
+def _not_finite(store: Store, name: str) -> Iterator[str]:
     for start in range(0, len(store), CHUNK):
-        finite = np.isfinite(store.audio[start : start + CHUNK]).all(axis=(1, 2))
+        finite = np.isfinite(store.arrays[name][start : start + CHUNK]).all(axis=(1, 2))
         yield from (store.ids[start + i] for i in np.flatnonzero(~finite))

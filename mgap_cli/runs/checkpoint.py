@@ -10,6 +10,7 @@ A checkpoint is a dict with these keys:
     parent_digest    of the checkpoint that the stage started from; empty for new weights
     config           every setting, {section: {key: value}}
     classes          class names, in the order of the logits
+    modalities       [{"name", "kind", "channels"}] of the network; absent: audio and video
     store            {"path", "name", "fingerprint"} of the data it was trained on
     model            the task's state dict: the network and what its method remembers
     epoch, step      finished epochs, and finished steps of the epoch after them
@@ -30,7 +31,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -40,6 +41,8 @@ from mgap_cli.data.store import Store, is_store, open_store
 from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.files import MALFORMED, atomic_write
 from mgap_cli.methods import load_method
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
+from mgap_cli.modalities.modality import Modality, ModalityKind
 from mgap_cli.plugins import Plugin
 from mgap_cli.runs.layout import CHECKPOINT_FORMAT
 
@@ -89,6 +92,7 @@ class Checkpoint:
     history: list[dict[str, Any]]
     selected: dict[str, Any]
     loop: dict[str, Any]
+    modalities: tuple[Modality, ...] = AUDIO_VISUAL
 
     def network_state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the network, by their names in it."""
@@ -105,6 +109,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "config": checkpoint.config.to_dict(),
         "classes": list(checkpoint.classes),
         "store": dataclasses.asdict(checkpoint.store),
+        "modalities": [dataclasses.asdict(modality) for modality in checkpoint.modalities],
     }
     content = {key: value if key == "model" else _interned(value) for key, value in content.items()}
     try:
@@ -192,6 +197,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         history=content["history"],
         selected=content["selected"],
         loop=content["loop"],
+        modalities=_modalities_of(content, path),
     )
 
 
@@ -267,6 +273,26 @@ def _required_plugins(content: dict[str, Any], path: Path) -> dict[str, Plugin]:
             f"{path}: its method cannot be loaded ({reason_of(error)}).",
             "It was written by another version of mgap, or changed.",
         ) from error
+
+
+def _modalities_of(content: dict[str, Any], path: Path) -> tuple[Modality, ...]:
+    """Return the modalities of a checkpoint's network; UnfitError if they are not records of modalities."""
+    if "modalities" not in content:
+        return AUDIO_VISUAL
+    try:
+        modalities = tuple(Modality(**record) for record in content["modalities"])
+        valid = len(modalities) > 1 and all(
+            _is_text(m.name)
+            and m.kind in get_args(ModalityKind)
+            and type(m.channels) is int
+            and m.channels > 0
+            for m in modalities
+        )
+    except MALFORMED:
+        valid = False
+    if not valid:
+        raise UnfitError(f"{path}: modalities missing or of the wrong kind.", "Take an intact copy.")
+    return modalities
 
 
 def _is_text(value: object) -> bool:

@@ -98,15 +98,15 @@ def network_from(checkpoint: Checkpoint, path: Path) -> MultimodalNetwork:
     """
     # Pretrained weights were where training started: the checkpoint's own replace them.
     model = dataclasses.replace(checkpoint.config.model, audio_weights="", visual_weights="")
-    classes, state = len(checkpoint.classes), checkpoint.network_state()
+    classes, state, modalities = len(checkpoint.classes), checkpoint.network_state(), checkpoint.modalities
     try:
         with torch.device("meta"):
-            wanted = MultimodalNetwork(model, classes).state_dict()
+            wanted = MultimodalNetwork(model, classes, modalities=modalities).state_dict()
         if {k: (v.shape, v.dtype) for k, v in wanted.items()} != {
             k: (v.shape, v.dtype) for k, v in state.items()
         }:
             raise ValueError("other names, shapes or types")
-        network = MultimodalNetwork(model, classes)
+        network = MultimodalNetwork(model, classes, modalities=modalities)
         network.load_state_dict(state)
     except (RuntimeError, UsageError, *MALFORMED) as error:
         raise UnfitError(f"{path}: its tensors do not fit its own configuration.") from error

@@ -305,7 +305,7 @@ class Trainer:
 
     def _initial_task(self, initial: Checkpoint | None) -> Task:
         classes, samples = len(self.store.classes), len(self.store.ids)
-        task = build_task(self.config, self.stage.method, classes, samples)
+        task = build_task(self.config, self.stage.method, classes, samples, self.store.modalities)
         if initial is not None:
             task.network.load_state_dict(initial.network_state())
         if self.config.runtime.sync_bn:
@@ -328,6 +328,7 @@ class Trainer:
             spent=self.stage.start_epoch + self.epoch,
             history=self.history,
             selected=self.best,
+            modalities=self.store.modalities,
             loop={
                 "optimizers": self.optimizers.state_dict(),
                 "scaler": self.scaler.state_dict(),

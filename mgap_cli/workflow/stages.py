@@ -267,7 +267,7 @@ def _checked(method: str, config: Config, store: Store) -> Config:
     # The settings of both stages travel with every checkpoint: `adapt` finds its own in the warm-up's.
     stages = (method, config.warmup.method, config.adapt.method)
     config = config.with_methods(load_method(name).name for name in stages)
-    build_task(config, method, len(store.classes), len(store.ids))
+    build_task(config, method, len(store.classes), len(store.ids), store.modalities)
     if config.runtime.report_to != "none":
         package(config.runtime.report_to)
     batch, count = config.train.batch_size, processes.size()

@@ -31,7 +31,17 @@ def store(tmp_path) -> Store:
     labels = generator.integers(0, 3, N)
     ids, splits = [str(i) for i in range(N)], np.full(N, "train")
     return Store(
-        tmp_path, "made", ("a", "b", "c"), ids, labels, splits, {}, frames, audio, "", DataConfig(), {}
+        tmp_path,
+        "made",
+        ("a", "b", "c"),
+        ids,
+        labels,
+        splits,
+        {},
+        {"audio": audio, "visual": frames},
+        "",
+        DataConfig(),
+        {},
     )
 
 
@@ -56,9 +66,9 @@ def test_gathered_samples_are_the_stores(store):
     chosen = np.array([5, 0, 22])
     for kind in ("map", "memory", "device"):
         (raw,) = Samples(store, CPU, kind).gather([chosen])
-        np.testing.assert_array_equal(raw.frames, store.frames[chosen])
-        np.testing.assert_array_equal(raw.audio, store.audio[chosen])
-        assert (raw.frames.dtype, raw.audio.dtype) == (torch.uint8, torch.float16)
+        np.testing.assert_array_equal(raw["visual"], store.frames[chosen])
+        np.testing.assert_array_equal(raw["audio"], store.audio[chosen])
+        assert (raw["visual"].dtype, raw["audio"].dtype) == (torch.uint8, torch.float16)
 
 
 def test_the_next_batches_are_gathered_meanwhile_and_no_more(store, monkeypatch):
@@ -116,5 +126,5 @@ def test_available_memory_is_what_the_system_says():
 def test_on_a_gpu_batches_are_the_stores(store, kind):
     chosen = [np.arange(i, i + 4) for i in range(19)]
     for some, raw in zip(chosen, Samples(store, torch.device("cuda"), kind).gather(chosen), strict=True):
-        np.testing.assert_array_equal(raw.frames.cpu(), store.frames[some])
-        np.testing.assert_array_equal(raw.audio.cpu(), store.audio[some])
+        np.testing.assert_array_equal(raw["visual"].cpu(), store.frames[some])
+        np.testing.assert_array_equal(raw["audio"].cpu(), store.audio[some])

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mgap_cli.data.loading import augment
+from mgap_cli.data.loading.inputs import plain_inputs, training_inputs
 from mgap_cli.data.loading.placement import Samples, send
-from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.processes import SMALLEST, shares
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 class Batch:
     """index: (B,) positions in the store; labels: (B,).
 
-    inputs, by modality: audio (B, 1, F, L), visual (B, T, 3, S, S). Where several processes share a batch,
+    inputs, by modality: spectrograms (B, 1, F, L), frames (B, T, 3, S, S), features (B, D), sequences
+    (B, T, D) with NaN for missing steps. Where several processes share a batch,
     index and labels are those of the whole batch, and inputs are this process's share.
     """
 
@@ -95,11 +95,9 @@ class Loader:
         with closing(self.samples.gather(shares_of)) as raws:
             for step, some, own, raw in zip(steps, chosen, rows, raws, strict=True):
                 generator = generator_for(seed, epoch, step)
-                frames = augment.augment(raw.frames, self.config, generator, len(some), own)
-                audio = raw.audio.float().unsqueeze(1)
-                if self.config.audio_mask:
-                    audio = augment.mask(audio, self.config.audio_mask, generator, len(some), own)
-                yield self._batch(some, frames, audio)
+                modalities = self.store.modalities
+                inputs = training_inputs(modalities, raw, self.config, generator, len(some), own)
+                yield self._batch(some, inputs)
 
     def ordered(self) -> Iterator[Batch]:
         """Yield every sample once, in the order of `indices`, without augmentation."""
@@ -107,16 +105,15 @@ class Loader:
         chosen = [self.indices[start : start + self.batch_size] for start in starts]
         with closing(self.samples.gather(chosen)) as raws:
             for some, raw in zip(chosen, raws, strict=True):
-                frames = augment.resize(augment.to_float(raw.frames), self.config.image_size)
-                yield self._batch(some, frames, raw.audio.float().unsqueeze(1))
+                yield self._batch(some, plain_inputs(self.store.modalities, raw, self.config))
 
     def _rows(self, total: int) -> slice:
         """Return this process's rows of a batch of `total`."""
         rows = shares(total, self.ranks)[self.rank]
         return rows if rows.start < rows.stop else slice(0, SMALLEST)
 
-    def _batch(self, chosen: np.ndarray, frames: Tensor, audio: Tensor) -> Batch:
+    def _batch(self, chosen: np.ndarray, inputs: dict[str, Tensor]) -> Batch:
         index, labels = (
             send(torch.from_numpy(array), self.device) for array in (chosen, self.store.labels[chosen])
         )
-        return Batch(index, labels, {AUDIO.name: audio, VISUAL.name: frames})
+        return Batch(index, labels, inputs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,23 +27,19 @@ if TYPE_CHECKING:
 Kind = Literal["device", "memory", "map"]
 
 AHEAD = 2  # batches gathered before they are asked for
+_DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
 _CHUNK = 1 << 26  # bytes copied to the GPU at a time
 
 
-@dataclass(frozen=True)
-class Raw:
-    """A batch as the store has it, on the device: frames (B, T, H, W, 3) uint8, audio (B, F, L) float16."""
-
-    frames: Tensor
-    audio: Tensor
+Raw = dict[str, Tensor]  # a batch by modality as the store has it, on the device
 
 
 class Samples:
     """The samples of a store, to be gathered by their positions."""
 
     def __init__(self, store: Store, device: torch.device, kind: Kind = "map") -> None:
-        self.device, self.kind = device, kind
-        self.arrays: tuple[np.ndarray, ...] = (store.frames, store.audio)
+        self.device, self.kind, self.names = device, kind, tuple(store.arrays)
+        self.arrays: tuple[np.ndarray, ...] = tuple(store.arrays.values())
         self.tensors: tuple[Tensor, ...] = ()
         if kind == "device":
             self.tensors = tuple(_on_device(array, device) for array in self.arrays)
@@ -60,7 +55,7 @@ class Samples:
         if self.kind == "device":
             for chosen in batches:
                 index = send(torch.from_numpy(chosen), self.device)
-                yield Raw(*(tensor.index_select(0, index) for tensor in self.tensors))
+                yield self._named([tensor.index_select(0, index) for tensor in self.tensors])
         elif self.kind == "memory" and self.device.type == "cpu":
             for chosen in batches:
                 yield self._sent(self._gathered(chosen))
@@ -86,7 +81,7 @@ class Samples:
         """Return copies in host memory; pinned, if a GPU will fetch them."""
         parts = []
         for array in self.arrays:
-            dtype = torch.uint8 if array.dtype == np.uint8 else torch.float16
+            dtype = _DTYPES[array.dtype.name]
             shape = (len(chosen), *array.shape[1:])
             part = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
             np.take(array, chosen, axis=0, out=part.numpy(), mode="clip")  # `raise` would copy twice
@@ -94,7 +89,10 @@ class Samples:
         return parts
 
     def _sent(self, parts: list[Tensor]) -> Raw:
-        return Raw(*(part.to(self.device, non_blocking=self.device.type == "cuda") for part in parts))
+        return self._named([part.to(self.device, non_blocking=self.device.type == "cuda") for part in parts])
+
+    def _named(self, parts: list[Tensor]) -> Raw:
+        return dict(zip(self.names, parts, strict=True))
 
 
 def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sink: Output) -> Samples:
@@ -103,7 +101,7 @@ def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sin
     On the GPU if they take at most `gpu_share` of its free memory; else in memory if all processes of this
     machine together take at most `memory_share` of what is available; else they stay on disk.
     """
-    size = store.frames.nbytes + store.audio.nbytes
+    size = sum(array.nbytes for array in store.arrays.values())
     kind: Kind = "map"
     why = []
     if device.type == "cuda":
@@ -149,7 +147,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def _on_device(array: np.ndarray, device: torch.device) -> Tensor:
     """Copy piece by piece, so that the host never holds all of it."""
-    dtype = torch.uint8 if array.dtype == np.uint8 else torch.float16
+    dtype = _DTYPES[array.dtype.name]
     whole = torch.empty(array.shape, dtype=dtype, device=device)
     rows = max(1, _CHUNK // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):

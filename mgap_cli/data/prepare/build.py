@@ -36,6 +36,7 @@ from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
 from mgap_cli.data.media import decode
 from mgap_cli.data.media.audio import log_spectrogram, spectrogram_shape
+from mgap_cli.data.prepare.arrays import write_array_store
 from mgap_cli.data.prepare.row_file import RowFile
 from mgap_cli.data.prepare.stop import leave_on_signal
 from mgap_cli.data.prepare.workers import Job, Results, Task, run_watched, usable_cores
@@ -100,7 +101,11 @@ def build_store(
             shutil.rmtree(build.staging, ignore_errors=True)
             sink.log(f"{out}: finished already, left as it is.")
             return open_store(out)
-        build.run(workers or usable_cores(), allow_skips, clip_seconds)
+        if dataset.arrays:
+            write_array_store(dataset, config, out, build.staging)
+            sink.log(f"{out}: {len(dataset.clips)} samples of {', '.join(dataset.arrays)}.")
+        else:
+            build.run(workers or usable_cores(), allow_skips, clip_seconds)
     return open_store(out)
 
 

@@ -32,6 +32,8 @@ class SourceOptions:
     keep_leaks: bool = False  # ave: keep training clips whose video is in val or test
     strict: bool = False  # kinetics-sounds: a missing clip is an error
 
+    modalities: tuple[str, ...] = ()  # features: the arrays to take, all by default
+
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as plain values."""
         fields = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
@@ -68,6 +70,7 @@ def load_dataset(
     segment: Literal["clip", "event"] | None = None,
     keep_leaks: bool = False,
     strict: bool = False,
+    modalities: Sequence[str] = (),
 ) -> Dataset:
     """Return the clips of the data set `name` under `root`, nothing decoded yet.
 
@@ -75,7 +78,7 @@ def load_dataset(
     are missing or malformed.
     """
     module = source_module(name)
-    options = SourceOptions(label, tuple(split_files), split, segment, keep_leaks, strict)
+    options = SourceOptions(label, tuple(split_files), split, segment, keep_leaks, strict, tuple(modalities))
     for option in options.given():
         if option not in module.OPTIONS:
             raise UsageError(f"{name} has no {flag(option)}.")

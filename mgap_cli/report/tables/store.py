@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mgap_cli.data.clips import SPLITS
 from mgap_cli.data.summary import Counts, Summary, spread
+from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.report.layout import (
     add_numbers,
     cropped,
@@ -32,8 +33,6 @@ EXAMPLES = 3  # of each kind of leak
 def overview_table(summary: Summary, verified: bool) -> RenderableType:
     """What the store is: origin, shapes, size on disk, fingerprint."""
     protocol = summary.protocol
-    _, frames, height, width, _ = summary.frames
-    _, bins, columns = summary.audio
     asked = [
         f"{name.replace('_', ' ')} {_option(value)}" for name, value in summary.source["options"].items()
     ]
@@ -41,9 +40,7 @@ def overview_table(summary: Summary, verified: bool) -> RenderableType:
     rows = {
         "data set": "; ".join([summary.name, *asked]),
         "from": str(summary.source["root"]) or "no files",
-        "frames": f"{frames} of {height} x {width} pixels",
-        "audio": f"log-spectrogram, {bins} bins x {columns} columns: {protocol['seconds']:g} s at "
-        f"{protocol['sample_rate']} Hz, n_fft {protocol['n_fft']}, hop {protocol['hop']}",
+        **_shape_rows(summary),
         "size": f"{size(sum(summary.bytes.values()))} ({files})",
         "made by": f"mgap {summary.version}, data.seed {protocol['seed']}, "
         f"data.val_share {protocol['val_share']:g}",
@@ -57,6 +54,23 @@ def overview_table(summary: Summary, verified: bool) -> RenderableType:
         table.add_row(name, verbatim(printable(value)))
     n = sum(summary.splits.values())
     return titled(f"Store {printable(summary.path)}, n = {n}", table)
+
+
+def _shape_rows(summary: Summary) -> dict[str, str]:
+    """Return one sample's shape in words, by modality."""
+    protocol, rows = summary.protocol, {}
+    for name, (_, *shape) in summary.shapes.items():
+        if len(shape) == 4:
+            rows["frames"] = f"{shape[0]} of {shape[1]} x {shape[2]} pixels"
+        elif name == AUDIO.name and VISUAL.name in summary.shapes and len(summary.shapes[VISUAL.name]) == 5:
+            rows[name] = (
+                f"log-spectrogram, {shape[0]} bins x {shape[1]} columns: {protocol['seconds']:g} s at "
+                f"{protocol['sample_rate']} Hz, n_fft {protocol['n_fft']}, hop {protocol['hop']}"
+            )
+        else:
+            steps = f"up to {shape[0]} steps of " if len(shape) == 2 else ""
+            rows[name] = f"{steps}{shape[-1]} features"
+    return dict(sorted(rows.items(), key=lambda row: row[0] != "frames"))
 
 
 def split_table(summary: Summary) -> RenderableType:

@@ -1,0 +1,60 @@
+"""What each kind of modality goes through between the store and the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mgap_cli.data.loading import augment
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mgap_cli.config import AugmentConfig
+    from mgap_cli.modalities.modality import Modality
+
+_DRAWING_ORDER = ("frames", "spectrogram", "features", "sequence")  # which kind draws random numbers first
+
+
+def training_inputs(
+    modalities: tuple[Modality, ...],
+    raw: dict[str, Tensor],
+    config: AugmentConfig,
+    generator: torch.Generator,
+    total: int,
+    rows: slice,
+) -> dict[str, Tensor]:
+    """Return augmented inputs by modality; features and sequences are not augmented.
+
+    generator, total and rows are as for `augment.augment`.
+    """
+    inputs = {}
+    for modality in sorted(modalities, key=lambda m: _DRAWING_ORDER.index(m.kind)):
+        values = raw[modality.name]
+        if modality.kind == "frames":
+            values = augment.augment(values, config, generator, total, rows)
+        elif modality.kind == "spectrogram":
+            values = values.float().unsqueeze(1)
+            if config.audio_mask:
+                values = augment.mask(values, config.audio_mask, generator, total, rows)
+        else:
+            values = values.float()
+        inputs[modality.name] = values
+    return {m.name: inputs[m.name] for m in modalities}
+
+
+def plain_inputs(
+    modalities: tuple[Modality, ...], raw: dict[str, Tensor], config: AugmentConfig
+) -> dict[str, Tensor]:
+    """Return inputs by modality without augmentation."""
+    inputs = {}
+    for modality in modalities:
+        values = raw[modality.name]
+        if modality.kind == "frames":
+            values = augment.resize(augment.to_float(values), config.image_size)
+        elif modality.kind == "spectrogram":
+            values = values.float().unsqueeze(1)
+        else:
+            values = values.float()
+        inputs[modality.name] = values
+    return inputs

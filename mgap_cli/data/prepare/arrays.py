@@ -1,0 +1,81 @@
+"""A store of arrays that are given whole: written to a folder of its own, then moved into place."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mgap_cli import __version__
+from mgap_cli.config import DataConfig
+from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Dataset
+from mgap_cli.data.store import (
+    CONTENT,
+    LISTED_SCHEMA,
+    content_hashes,
+    fingerprint_of,
+    table_text,
+)
+from mgap_cli.errors import MgapError
+from mgap_cli.files import write_json, write_text
+from mgap_cli.modalities.features import array_modality
+
+
+def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: Path) -> None:
+    """Write the store of a data set of arrays to `out`; MgapError if the disk is full or refuses."""
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir()
+        modalities = [_write_array(staging, name, array) for name, array in dataset.arrays.items()]
+        rows = [dataset.row(clip) for clip in dataset.clips]
+        columns = dict.fromkeys((*MEDIA_COLUMNS, *(name for row in rows for name in row)))
+        write_text(staging / "clips.csv", table_text(rows, columns))
+        files = [*(f"{name}.npy" for name in dataset.arrays), "clips.csv"]
+        document = _document(dataset, config, modalities, {name: staging / name for name in files})
+        (out / "store.json").unlink(missing_ok=True)
+        for name in {*CONTENT, "skipped.csv"} - {*files}:
+            (out / name).unlink(missing_ok=True)  # of a store of media that this one replaces
+        for name in files:
+            (staging / name).replace(out / name)
+        write_json(out / "store.json", document)
+        shutil.rmtree(staging)
+    except OSError as error:
+        raise MgapError(
+            f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o, or free space."
+        ) from error
+
+
+def _write_array(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
+    """Write an array in the format that stores have; return its record in store.json."""
+    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    with (folder / f"{name}.npy").open("wb") as file:
+        np.lib.format.write_array(file, values, version=(1, 0), allow_pickle=False)
+    shape = values.shape[1:]
+    kind = array_modality(name, shape).kind
+    return {"name": name, "kind": kind, "shape": list(shape), "dtype": f"<f{values.dtype.itemsize}"}
+
+
+def _document(
+    data: Dataset, config: DataConfig, modalities: list[dict[str, Any]], files: dict[str, Path]
+) -> dict[str, Any]:
+    counts = Counter(clip.split for clip in data.clips)
+    protocol, contents = dataclasses.asdict(config), content_hashes(files)
+    return {
+        "schema": LISTED_SCHEMA,
+        "name": data.name,
+        "classes": list(data.classes),
+        "modalities": modalities,
+        "protocol": protocol,
+        "source": {"root": str(data.root or ""), "options": dict(data.options)},
+        "counts": {split: counts[split] for split in SPLITS if counts[split]},
+        "skipped": [],
+        "notes": list(data.notes),
+        "clips": data.digest(),
+        "contents": contents,
+        "fingerprint": fingerprint_of(data.classes, protocol, contents, modalities),
+        "version": __version__,
+    }
