@@ -13,7 +13,7 @@ TRAINING = (
     "--batch-size --lr --optimizer --schedule --clip-norm --select --seed --device --precision --sync-bn "
     "--tf32 --no-tf32 --deterministic --compile --report-to --config --set --force --json --quiet"
 )
-SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --workers"
+SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --modalities --workers"
 PUBLIC = {
     "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet",
     "inspect": "--plot --verify --json --quiet",
