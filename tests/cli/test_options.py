@@ -13,9 +13,9 @@ TRAINING = (
     "--batch-size --lr --optimizer --schedule --clip-norm --select --seed --device --precision --sync-bn "
     "--tf32 --no-tf32 --deterministic --compile --report-to --config --set --force --json --quiet"
 )
-SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --modalities --workers"
+SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --workers"
 PUBLIC = {
-    "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet",
+    "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet --modalities",
     "inspect": "--plot --verify --json --quiet",
     "train": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
