@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
 from mgap_cli.model.fusions import additive_names, load_fusion
+from mgap_cli.model.network import full_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,8 +197,8 @@ class Method(nn.Module):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the batch's mean cross-entropy, in float32 whatever precision the logits came in."""
-    return F.cross_entropy(logits.float(), labels)
+    """Return the batch's mean cross-entropy, in full precision whatever precision the logits came in."""
+    return F.cross_entropy(full_precision(logits), labels)
 
 
 def unimodal_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:

@@ -151,6 +151,11 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def full_precision(values: Tensor) -> Tensor:
+    """Return values in float32, whatever half precision they came in; float64 stays as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def probabilities(logits: Tensor) -> Tensor:
-    """Return softmax over classes in float32, whatever precision the logits came in."""
-    return torch.softmax(logits.float(), dim=1)
+    """Return softmax over classes in full precision, whatever precision the logits came in."""
+    return torch.softmax(full_precision(logits), dim=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mgap_cli.model.network import MultimodalNetwork, Outputs
+from mgap_cli.model.network import MultimodalNetwork, Outputs, full_precision
 from mgap_cli.training.compiling import compiler_errors
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TrainingStep:
         only: Sequence[str] | None = None,
         network: MultimodalNetwork | None = None,
     ) -> Outputs:
-        """Run a network in the training's precision; return float32 outputs of the whole batch.
+        """Run a network in the training's precision; return outputs of the whole batch in full precision.
 
         With several processes each runs the network on its share, and the method sees all: its statistics
         over a batch are those of one process, and a smaller last share needs no weighting (ours).
@@ -140,14 +140,14 @@ class TrainingStep:
         self._unscaled = True
 
     def _whole(self, outputs: Outputs) -> Outputs:
-        """Return the outputs of the whole batch in float32, the precision that losses are computed in."""
+        """Return the outputs of the whole batch in full precision, in which losses are computed."""
         world, needs = self.engine.world, self.engine.task.method.needs
         parts = (
             outputs.logits,
             outputs.features if needs.features else {},
             outputs.contributions if needs.contributions else {},
         )
-        tensors = [tensor.float() for part in parts for tensor in part.values()]
+        tensors = [full_precision(tensor) for part in parts for tensor in part.values()]
         if world.size > 1:  # one exchange for all of them: they differ in their width alone
             rows = world.join_rows(torch.cat(tensors, dim=1), len(self.batch.labels))
             tensors = list(torch.split(rows, [tensor.shape[1] for tensor in tensors], dim=1))

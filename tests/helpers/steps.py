@@ -1,0 +1,105 @@
+"""One real training step in float64 on a tiny network, for comparison with a formula."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgap_cli.config import Config
+from mgap_cli.data.loading.loader import Batch
+from mgap_cli.methods.base import BudgetEpoch, Method
+from mgap_cli.modalities.modality import Modality
+from mgap_cli.model.network import MultimodalNetwork
+from mgap_cli.training.distributed import World
+from mgap_cli.training.optimizers import Optimizers
+from mgap_cli.training.precision import Precision
+from mgap_cli.training.stage import Stage
+from mgap_cli.training.step import Engine, TrainingStep
+from mgap_cli.training.step_guard import StepGuard
+from mgap_cli.training.task import build_task
+
+CLASSES, ROWS, SAMPLES, BUDGET = 4, 6, 20, 10
+TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Exercise:
+    """A method on a tiny network in float64, trained with plain SGD (no momentum, no weight decay).
+
+    before: a copy of the network as it was before the first step, for a reference to compute with.
+    """
+
+    method: Method
+    network: MultimodalNetwork
+    before: MultimodalNetwork
+    engine: Engine
+    batch: Batch
+    lr: float
+
+    def step(self, epoch: int = 0, batch: Batch | None = None) -> TrainingStep:
+        """Take one step in epoch `epoch` of a budget of BUDGET epochs, and return it."""
+        generator = torch.Generator().manual_seed(epoch)
+        taken = TrainingStep(self.engine, batch or self.batch, generator, BudgetEpoch(epoch, BUDGET))
+        self.method.training_step(taken)
+        return taken
+
+    def assert_gradients(self, expected: Mapping[str, Tensor]) -> None:
+        """Assert the last step's gradients by name; a parameter that is absent has none, or zeros."""
+        named = dict(self.network.named_parameters())
+        assert expected.keys() <= named.keys()
+        for name, parameter in named.items():
+            found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            wanted = expected.get(name, torch.zeros_like(parameter))
+            torch.testing.assert_close(found, wanted, **TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
+
+    def assert_updated(self, gradients: Mapping[str, Tensor]) -> None:
+        """Assert that each parameter is that of `before` minus the learning rate times its gradient."""
+        old = dict(self.before.named_parameters())
+        for name, parameter in self.network.named_parameters():
+            wanted = old[name] - self.lr * gradients.get(name, torch.zeros_like(parameter))
+            torch.testing.assert_close(
+                parameter.detach(), wanted.detach(), **TOLERANCE, msg=lambda m, name=name: f"{name}: {m}"
+            )
+
+
+def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> Exercise:
+    """Return a method on features of `modalities` modalities; `section__key` may stand for `section.key`."""
+    own = {"model.encoder": "mlp", "model.hidden": 5, "train.momentum": 0, "train.weight_decay": 0}
+    own |= {"train.lr": 0.1, **{key.replace("__", "."): value for key, value in settings.items()}}
+    config = Config().updated(own, "test")
+    kinds = [Modality(f"m{i}", "features", 3 + i) for i in range(modalities)]
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {m.name: torch.randn(ROWS, m.channels, generator=generator).double() for m in kinds}
+    labels = torch.randint(CLASSES, (ROWS,), generator=generator)
+    batch = Batch(torch.randperm(SAMPLES, generator=generator)[:ROWS], labels, inputs)
+    return _exercise(name, config, kinds, batch)
+
+
+def _exercise(name: str, config: Config, modalities: list[Modality], batch: Batch) -> Exercise:
+    task = build_task(config, name, CLASSES, SAMPLES, modalities).double().train()
+    optimizers = Optimizers(task, config, Stage("train", name, BUDGET, BUDGET), CPU)
+    engine = Engine(
+        task,
+        task.network,
+        optimizers,
+        StepGuard(task, 3),
+        Precision("fp32", CPU),
+        torch.amp.GradScaler("cpu", enabled=False),
+        World(),
+        0.0,
+    )
+    before = copy.deepcopy(task.network)
+    return Exercise(task.method, task.network, before, engine, batch, config.train.lr)
+
+
+def gradients_of(loss: Tensor, network: MultimodalNetwork) -> dict[str, Tensor]:
+    """Return the gradient of a loss by parameter name; a parameter that it does not depend on is absent."""
+    named = dict(network.named_parameters())
+    values = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
+    return {name: g for name, g in zip(named, values, strict=True) if g is not None}

@@ -1,0 +1,176 @@
+"""What every method that ships must show: it learns, resumes bit for bit, and trains the same on two processes.
+
+A method joins these tests by its file alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.launched import Launched, script
+from helpers.program import assert_same_checkpoint, here, sets, tensors
+
+from mgap_cli.config import Config, DataConfig, resolve
+from mgap_cli.data.loading.loader import Batch
+from mgap_cli.data.prepare.build import build_store
+from mgap_cli.data.sources import load_dataset
+from mgap_cli.data.store import open_store
+from mgap_cli.methods import load_method, names
+from mgap_cli.output import Output
+from mgap_cli.training.trained_model import open_trained
+from mgap_cli.training.trainer import Trainer
+from mgap_cli.workflow.stages import train
+
+TINY = [
+    *("model.encoder=mlp", "model.hidden=8", "augment.image_size=8", "train.batch_size=16"),
+    *("evaluate.bootstrap=50", "gap.n_init=1"),
+]
+ROWS, CLASSES = 121, 4  # an odd number, so that the shares of two processes differ
+EPOCHS = 4  # of the whole budget, half of them a warm-up where the method has one
+BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epochs=0"]
+# AdamW divides by small gradients, and their rounding would show.
+TWICE = ["train.epochs=2", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
+
+
+def own_settings(name: str) -> list[str]:
+    """Return the settings without which a method cannot run: the modality that it trains, if it asks."""
+    fields = {field.name: field.default for field in dataclasses.fields(load_method(name).Settings)}
+    return [f"{name}.modality=audio"] if fields.get("modality") == "" else []
+
+
+def settings_of(name: str, *words: str) -> list[str]:
+    return [*TINY, *words, *own_settings(name)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """A store of features in which each class has a place of its own, in `visual` clearer than in `audio`."""
+    folder = tmp_path_factory.mktemp("features")
+    draw = np.random.default_rng(0)
+    label = np.arange(ROWS) % CLASSES
+    content = {
+        "label": label,
+        "classes": np.array([f"c{i}" for i in range(CLASSES)]),
+        "audio": draw.normal(size=(ROWS, 5)) + draw.normal(size=(CLASSES, 5))[label],
+        "visual": draw.normal(size=(ROWS, 6)) + 2 * draw.normal(size=(CLASSES, 6))[label],
+    }
+    np.savez(folder / "features.npz", **content)
+    config = DataConfig(val_share=0.2)
+    dataset = load_dataset("features", folder / "features.npz", config)
+    return build_store(dataset, config, folder / "store", Output(quiet=True)).path
+
+
+class Killed(Exception):
+    """What ends a training in the middle of an epoch."""
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory) -> Any:
+    """Return the run folder of a method's uninterrupted training, made when it is first asked for."""
+    root = tmp_path_factory.mktemp("whole")
+
+    def run(name: str) -> Path:
+        folder = root / name
+        if not folder.exists():
+            train(name, open_store(store), config_of(name), folder, Output(quiet=True))
+        return Path(folder)
+
+    return run
+
+
+def config_of(name: str) -> Config:
+    words = settings_of(name, *BUDGET, "train.lr=0.01", "train.optimizer=adamw", "runtime.save_every=1e-9")
+    return resolve(Config(), sets=words, environment={})
+
+
+@pytest.mark.parametrize("name", names())
+def test_it_learns(name, whole):
+    """Its first head knows twice as many training samples after a few epochs as by naming one class."""
+    stage = load_method(name).recipe(config_of(name))[-1].name
+    model = open_trained(whole(name) / f"{stage}.pt", torch.device("cpu"))
+    found = model.predict("train")
+    chosen = found.probabilities[model.heads[0]].argmax(1)
+    share = float((chosen == found.labels).mean())
+    most = np.bincount(found.labels).max() / len(found.labels)
+    assert share > 2 * most, (share, most)
+
+
+@pytest.mark.parametrize("name", names())
+def test_it_resumes_bit_for_bit_in_the_middle_of_every_stage(name, store, whole, tmp_path, monkeypatch):
+    """Each stage ends once within its second epoch; what it leaves is read again from the checkpoint."""
+    killed: list[str] = []
+    plain = Trainer._train_step
+
+    def train_step(trainer: Trainer, batch: Batch) -> None:
+        if trainer.stage.name not in killed and (trainer.epoch, trainer.step) == (1, 3):
+            killed.append(trainer.stage.name)
+            raise Killed
+        plain(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "_train_step", train_step)
+    stages = [stage.name for stage in load_method(name).recipe(config_of(name))]
+    for _ in stages:
+        with pytest.raises(Killed):
+            train(name, open_store(store), config_of(name), tmp_path, Output(quiet=True))
+    train(name, open_store(store), config_of(name), tmp_path, Output(quiet=True))
+    assert killed == stages
+    for stage in stages:
+        for file in (f"{stage}.pt", f"{stage}-last.pt"):
+            for part in (".model", ".loop.optimizers", ".history", ".selected"):
+                assert_same_checkpoint(whole(name) / file, tmp_path / file, part)
+
+
+def lines(store: Path, folder: Path) -> list[list[object]]:
+    """Return the commands that train every method into folders of their names."""
+    return [
+        ["train", store, "-o", folder / name, "--method", name, *sets(*settings_of(name, *TWICE))]
+        for name in names()
+    ]
+
+
+@pytest.fixture(scope="module")
+def together(store, tmp_path_factory) -> Path:
+    """What two processes leave, with batch norm's statistics frozen."""
+    folder = tmp_path_factory.mktemp("together")
+    program, plan = script(folder, lines(store, folder))
+    launched = Launched(folder, plan, program=(program,))
+    assert launched.wait() == 0, launched.err.read_text()[-3000:]
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(store, tmp_path_factory) -> Path:
+    """What one process leaves, with batch norm's statistics frozen."""
+    from mgap_cli.training.task import Task
+
+    folder = tmp_path_factory.mktemp("alone")
+    plain = Task.train
+
+    def train_frozen(self: Task, mode: bool = True) -> Task:
+        plain(self, mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.eval()
+        return self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Task, "train", train_frozen)
+        for line in lines(store, folder):
+            done = here(*line)
+            assert done.code == 0, done.err
+    return Path(folder)
+
+
+@pytest.mark.parametrize("name", names())
+def test_two_processes_train_the_same_as_one(name, alone, together):
+    for stage in load_method(name).recipe(config_of(name)):
+        one, two = (tensors(folder / name / f"{stage.name}.pt") for folder in (alone, together))
+        compared = [key for key in one if key.startswith(".model.")]
+        assert compared and compared == [key for key in two if key.startswith(".model.")]
+        for key in compared:
+            torch.testing.assert_close(two[key], one[key], rtol=2e-4, atol=2e-5, equal_nan=True, msg=key)
