@@ -18,7 +18,7 @@ from mgap_cli.registry import Entry, describe, stems
 if TYPE_CHECKING:
     from mgap_cli.methods.base import Method
 
-_NO_METHODS = ("base",)
+_NO_METHODS = ("attribution", "base")
 _plugins: dict[str, type[Method]] = {}  # of users' own files, once loaded, by the method's name
 
 

@@ -75,7 +75,7 @@ class Adaptive(Method):
 
     name = "adaptive"
     Settings = Settings
-    needs = Needs(trained_start=True)
+    needs = Needs(trained_start=True, pair=True)
     posterior: Tensor
     online_gap: Tensor
     balanced_mean: Tensor

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mgap_cli.errors import UsageError
-from mgap_cli.model.fusions import additive_names, load_fusion
 from mgap_cli.model.network import full_precision
 
 if TYPE_CHECKING:
@@ -39,14 +38,15 @@ class NoSettings:
 class Needs:
     """What a method requires.
 
-    contributions: the parts of an additive fusion's logits. features: the encoders' features in `loss`,
-    joined over all processes. trained_start: a network that is already trained, so that the method cannot
-    be the first stage.
+    contributions: the parts of an additive fusion's logits; empty for any other fusion. features: the
+    encoders' features in `loss`, joined over all processes. trained_start: a network that is already trained,
+    so that the method cannot be the first stage. pair: exactly two modalities.
     """
 
     contributions: bool = False
     features: bool = False
     trained_start: bool = False
+    pair: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,15 +153,18 @@ class Method(nn.Module):
         self.config = config
         self.settings: Any = config.method_settings(self.name)
         self.heads: tuple[str, ...] = ()
-        if self.needs.contributions and not load_fusion(config.model.fusion).additive:
-            raise UsageError(
-                f"method {self.name} reads each modality's contribution to the logits, and fusion "
-                f"{config.model.fusion} has none.",
-                f"Use --fusion {' or '.join(additive_names())}.",
-            )
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:
-        """Complete the method for a network and a store of `samples` rows: buffers, heads, teachers."""
+        """Complete the method for a network and a store of `samples` rows: buffers, heads, teachers.
+
+        Raises UsageError if the method is for two modalities and the network has another number.
+        """
+        if self.needs.pair and len(network.encoders) != 2:
+            raise UsageError(
+                f"method {self.name} compares two modalities, and this store has {len(network.encoders)} "
+                f"({', '.join(network.encoders)}).",
+                "Use another --method, or prepare a store with two of them.",
+            )
         self.heads = network.head_names
 
     def parameter_groups(self, network: MultimodalNetwork) -> dict[str, Iterable[nn.Parameter]]:

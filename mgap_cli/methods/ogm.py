@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mgap_cli.config import bounded
 from mgap_cli.errors import UsageError
+from mgap_cli.methods.attribution import zero_input_contributions
 from mgap_cli.methods.base import BudgetEpoch, Needs
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import probabilities
@@ -41,9 +42,11 @@ class Settings:
 class Ogm(Joint):
     """Joint training that slows down the encoder of the leading modality.
 
-    With p_m,i = softmax(W_m f_m + b/2)[y_i] and rho_a = sum_i p_a,i / sum_i p_v,i over the batch
+    With p_m,i = softmax(phi_m,i)[y_i] and rho_a = sum_i p_a,i / sum_i p_v,i over the batch
     (rho_v = 1 / rho_a), the convolution gradients of an encoder with rho > 1 are multiplied by
-    1 - tanh(alpha rho).
+    1 - tanh(alpha rho). phi_m is the modality's contribution to the fused logits: W_m f_m + b/2 in an
+    additive fusion, as published. In any other fusion (ours) it is found by two more passes with one input of
+    zero, as in AGM (see `attribution`).
 
     Gradients are modulated only in a window of the epoch budget. With epochs counted from 0 over all
     stages, epoch e of a budget of E epochs is in the window if start <= e / E <= end; nothing is rounded.
@@ -54,7 +57,7 @@ class Ogm(Joint):
 
     name = "ogm"
     Settings = Settings
-    needs = Needs(contributions=True)
+    needs = Needs(contributions=True, pair=True)
     noise: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
@@ -67,13 +70,24 @@ class Ogm(Joint):
                 f"Set {self.name}.start to at most {self.name}.end, or train with --method joint.",
             )
 
+    def training_step(self, step: Step) -> None:
+        outputs = step.forward()
+        if not outputs.contributions and self._modulates(step.epoch):
+            with torch.no_grad():
+                parts = zero_input_contributions(step, outputs.fused)
+            outputs = replace(outputs, contributions=parts)
+        step.backward(self.loss(outputs, step.batch))
+        self.edit_gradients(step)
+        step.update()
+
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            first, second = (
-                probabilities(part).gather(1, batch.labels[:, None]).sum()
-                for part in outputs.contributions.values()
-            )
-            self._ratio = first / second
+        if outputs.contributions:
+            with torch.no_grad():
+                first, second = (
+                    probabilities(part).gather(1, batch.labels[:, None]).sum()
+                    for part in outputs.contributions.values()
+                )
+                self._ratio = first / second
         return super().loss(outputs, batch)
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class MultimodalNetwork(nn.Module):
     config.unimodal: "heads" gives each modality its own linear classifier; "decomposed" reads the
     additive fusion's contributions instead (UsageError for any other fusion).
     probes: the unimodal heads read the features without sending gradients back: they measure the
-    encoders and do not train them.
+    encoders and do not train them. classes: C, the number of logits of each head.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MultimodalNetwork(nn.Module):
                 f"model.unimodal=decomposed needs an additive fusion, and model.fusion is {config.fusion}.",
                 f"Use --set model.unimodal=heads, or --fusion {' or '.join(additive_names())}.",
             )
-        self.unimodal, self.probes = config.unimodal, probes
+        self.unimodal, self.probes, self.classes = config.unimodal, probes, classes
         self.kinds = {m.name: m.kind for m in modalities}
         _check_names(config.encoders, self.kinds)
         encoders = {m.name: build_encoder(m, config) for m in modalities}

@@ -13,6 +13,7 @@ from torch import Tensor
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.methods.base import BudgetEpoch, Method
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.modalities.modality import Modality
 from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.training.distributed import World
@@ -79,6 +80,18 @@ def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> 
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
     batch = Batch(torch.randperm(SAMPLES, generator=generator)[:ROWS], labels, inputs)
     return _exercise(name, config, kinds, batch)
+
+
+def image_exercise(name: str, **settings: Any) -> Exercise:
+    """Return a method on tiny spectrograms and frames, with convolutions; the rest as in `exercise`."""
+    own = {"model.encoder": "resnet10", "model.width": 2, "train.momentum": 0, "train.weight_decay": 0}
+    own |= {"train.lr": 0.1, **{key.replace("__", "."): value for key, value in settings.items()}}
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.randn(ROWS, 1, 17, 20, generator=generator).double()
+    visual = torch.randn(ROWS, 1, 3, 16, 16, generator=generator).double()
+    labels = torch.randint(CLASSES, (ROWS,), generator=generator)
+    batch = Batch(torch.arange(ROWS), labels, {"audio": audio, "visual": visual})
+    return _exercise(name, Config().updated(own, "test"), list(AUDIO_VISUAL), batch)
 
 
 def _exercise(name: str, config: Config, modalities: list[Modality], batch: Batch) -> Exercise:

@@ -1,4 +1,4 @@
-"""What every method that ships must show: it learns, resumes bit for bit, and trains the same on two processes.
+"""Every method that ships learns, resumes bit for bit, and trains the same on two processes.
 
 A method joins these tests by its file alone.
 """

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.methods import GradientStep, batch_of, built, configured, network_for
+from helpers.steps import TOLERANCE, exercise, gradients_of, image_exercise
 from torch import Tensor, nn
 
 from mgap_cli.config import Config
@@ -166,8 +167,46 @@ def test_ogm_modulates_in_its_window_of_the_budget_and_nowhere_else(name, window
 
 @pytest.mark.parametrize("fusion", ["film", "gated"])
 @pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
-def test_ogm_refuses_a_fusion_without_contributions(name, fusion):
-    with pytest.raises(UsageError, match=fusion) as caught:
-        built(name, configured(model__fusion=fusion), BATCH)
+def test_ogm_modulates_in_a_fusion_without_parts_by_zero_inputs(name, fusion):
+    """rho is the ratio of the contributions (z - z_0v + z_a0) / 2 and (z - z_a0 + z_0v) / 2."""
+    ex = image_exercise(name, model__fusion=fusion)
+    network, inputs, labels = ex.before.train(), ex.batch.inputs, ex.batch.labels
+    outputs = network(inputs)
+    loss = sum(F.cross_entropy(z, labels) for z in (outputs.fused, *probed(network, outputs).values()))
+    plain = gradients_of(loss, network)
+    network.eval()
+    z_a, z_v = (network({m: x if m == kept else 0 * x for m, x in inputs.items()}).fused for kept in inputs)
+    phi = (outputs.fused - z_v + z_a) / 2, (outputs.fused - z_a + z_v) / 2
+    first, second = (torch.softmax(part, 1)[range(len(labels)), labels].sum() for part in phi)
+    rhos = {"audio": first / second, "visual": second / first}
+    ex.step()
+    slowed = 0
+    for key, parameter in ex.network.named_parameters():
+        modality = key.split(".")[1]
+        if key.startswith("encoders.") and parameter.dim() == 4 and rhos[modality] > 1:
+            slowed += 1
+            if name == "ogm":
+                expected = plain[key] * (1 - torch.tanh(ex.method.settings.alpha * rhos[modality]))
+                torch.testing.assert_close(parameter.grad, expected, **TOLERANCE)
+        elif name == "ogm" or parameter.dim() != 4:
+            torch.testing.assert_close(parameter.grad, plain[key], **TOLERANCE)
+    assert slowed == 12
+
+
+def test_outside_the_window_ogm_in_such_a_fusion_is_joint_training():
+    ex, joint = (image_exercise(name, model__fusion="film") for name in ("ogm", "joint"))
+    ex.step(9)
+    joint.step(9)
+    for key, parameter in joint.network.named_parameters():
+        assert torch.equal(dict(ex.network.named_parameters())[key].grad, parameter.grad), key
+
+
+@pytest.mark.parametrize("name", ["ogm", "ogm-ge"])
+def test_ogm_refuses_three_modalities(name):
+    with pytest.raises(UsageError, match="compares two modalities, and this store has 3") as caught:
+        exercise(name, 3)
     assert caught.value.exit_code == ExitCode.USAGE
-    assert "concat" in caught.value.hint
+
+
+def probed(network: MultimodalNetwork, outputs: Outputs) -> dict[str, Tensor]:
+    return {m: network.heads[m](f.detach()) for m, f in outputs.features.items()}
