@@ -31,7 +31,7 @@ from mgap_cli.config.values import check_ranges, coerced, gathered, known_names
 from mgap_cli.errors import UsageError
 from mgap_cli.yaml_reader import shown
 
-UnimodalLogits = Literal["heads", "decomposed"]
+UnimodalLogits = Literal["heads", "shared", "decomposed"]
 OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
@@ -71,7 +71,7 @@ class ModelConfig:
     width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
     hidden: int = count(128, 16_384)  # width of the encoders mlp and temporal
     fusion: str = named("concat", "model/fusions", ("base",))
-    unimodal: UnimodalLogits = "heads"  # logits of a modality: from its own head, or its part of the fusion's
+    unimodal: UnimodalLogits = "heads"  # source of unimodal logits: own heads, one shared, or the fusion
     audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts
     visual_weights: str = ""  # the same for the visual encoder
 

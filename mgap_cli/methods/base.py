@@ -74,13 +74,15 @@ class Step(Protocol):
     """One training step, as `Method.training_step` sees it. Implemented by the trainer.
 
     batch: labels and index of the whole batch, inputs of this process's share. generator: a CPU generator
-    of this step alone, the same on every device and every process.
+    of this step alone, the same on every device and every process. progress: i / N for step i, from 0, of the
+    N steps of the epoch.
     """
 
     batch: Batch
     network: MultimodalNetwork
     generator: torch.Generator
     epoch: BudgetEpoch
+    progress: float
 
     def forward(
         self,
@@ -172,6 +174,15 @@ class Method(nn.Module):
         return {EVERYTHING: [*network.parameters(), *self.parameters()]}
 
     @classmethod
+    def model(cls, config: Config) -> dict[str, Any]:
+        """Return the model settings that the method requires, `{"model.fusion": ...}`. Default: none.
+
+        A decision rule of the method's own is a fusion: training, validation and every command that opens
+        the checkpoint then use it, and the checkpoint's settings alone describe it.
+        """
+        return {}
+
+    @classmethod
     def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
         """Return the stages of a whole training. Default: one stage, `train`, for the whole budget."""
         return (RecipeStage("train", config.train.epochs),)
@@ -197,6 +208,22 @@ class Method(nn.Module):
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
         """Return plain values to keep for the epoch that ends; a resumed epoch must return the same."""
         return {}
+
+
+def with_required_model(method: type[Method], config: Config) -> Config:
+    """Return the settings with the model settings that a method requires.
+
+    Raises UsageError if one of them was set to another value than the default and the required one.
+    """
+    required = method.model(config)
+    set_now, defaults = config.flat(), type(config)().flat()
+    for key, value in required.items():
+        if set_now[key] not in (value, defaults[key]):
+            raise UsageError(
+                f"method {method.name} needs {key}={value}, and it is {set_now[key]}.",
+                f"Leave {key} out, or train with another --method.",
+            )
+    return config.updated(required, f"method {method.name}")
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
 
 FUSED = "fused"
+SHARED = "shared"  # the key of the one head of all modalities
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,12 @@ class Outputs:
 class MultimodalNetwork(nn.Module):
     """One encoder per modality, a fusion layer, and the unimodal logits.
 
-    config.unimodal: "heads" gives each modality its own linear classifier; "decomposed" reads the
-    additive fusion's contributions instead (UsageError for any other fusion).
+    config.unimodal: "heads" gives each modality its own linear classifier; "shared" has one for all
+    (UsageError if their features differ in size); "decomposed" reads the additive fusion's contributions
+    instead (UsageError for any other fusion). A late fusion joins the logits of the heads.
     probes: the unimodal heads read the features without sending gradients back: they measure the
-    encoders and do not train them. classes: C, the number of logits of each head.
+    encoders and do not train them. A late fusion needs their gradients: there it has no effect.
+    classes: C, the number of logits of each head.
     """
 
     def __init__(
@@ -70,7 +73,8 @@ class MultimodalNetwork(nn.Module):
                 f"model.unimodal=decomposed needs an additive fusion, and model.fusion is {config.fusion}.",
                 f"Use --set model.unimodal=heads, or --fusion {' or '.join(additive_names())}.",
             )
-        self.unimodal, self.probes, self.classes = config.unimodal, probes, classes
+        self.unimodal, self.classes = config.unimodal, classes
+        self.probes = probes and not fusion.late
         self.kinds = {m.name: m.kind for m in modalities}
         _check_names(config.encoders, self.kinds)
         encoders = {m.name: build_encoder(m, config) for m in modalities}
@@ -80,6 +84,8 @@ class MultimodalNetwork(nn.Module):
         self.heads = nn.ModuleDict()
         if config.unimodal == "heads":
             self.heads.update({name: nn.Linear(size, classes) for name, size in sizes.items()})
+        elif config.unimodal == "shared":
+            self.heads[SHARED] = nn.Linear(_one_size(sizes), classes)
         self.apply(initialise)
         for name, weights in (("audio", config.audio_weights), ("visual", config.visual_weights)):
             if weights:
@@ -104,15 +110,19 @@ class MultimodalNetwork(nn.Module):
         wanted = [m for m in self.encoders if only is None or m in only]
         features = {m: self.encode(m, inputs[m]) for m in wanted}
         whole = len(features) == len(self.encoders)
-        logits = {FUSED: self.fusion(features)} if whole else {}
         contributions = {}
         if whole and self.fusion.additive:
             contributions = self.fusion.contributions(features)
         if self.unimodal == "decomposed":
-            return Outputs({**logits, **contributions}, features, contributions)
-        for modality, f in features.items():
-            logits[modality] = self.heads[modality](f.detach() if self.probes else f)
-        return Outputs(logits, features, contributions)
+            unimodal = contributions
+        else:
+            unimodal = {m: self.head(m)(f.detach() if self.probes else f) for m, f in features.items()}
+        fused = {FUSED: self.fusion(unimodal if self.fusion.late else features)} if whole else {}
+        return Outputs({**fused, **unimodal}, features, contributions)
+
+    def head(self, modality: str) -> nn.Module:
+        """Return the linear classifier of a modality, which may be that of all. Not for decomposed logits."""
+        return self.heads[SHARED if self.unimodal == "shared" else modality]
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -129,6 +139,17 @@ def _check_names(encoders: Collection[str], modalities: Collection[str]) -> None
             raise UsageError(
                 f"model.encoders.{name}: the store has no such modality ({', '.join(modalities)}).", hint
             )
+
+
+def _one_size(sizes: Mapping[str, int]) -> int:
+    """Return the size of all modalities' features; UsageError if they differ."""
+    if len({*sizes.values()}) > 1:
+        each = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UsageError(
+            f"model.unimodal=shared needs features of one size for all modalities, and they have {each}.",
+            "Choose encoders with the same width for all modalities.",
+        )
+    return next(iter(sizes.values()))
 
 
 def _load_weights(encoder: nn.Module | None, name: str, file: str) -> None:

@@ -46,8 +46,16 @@ class TrainingStep:
     of every head on the batch as it is; good, whether every update was made (a boolean on the device).
     """
 
-    def __init__(self, engine: Engine, batch: Batch, generator: torch.Generator, epoch: BudgetEpoch) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        batch: Batch,
+        generator: torch.Generator,
+        epoch: BudgetEpoch,
+        progress: float = 0.0,
+    ) -> None:
         self.engine, self.batch, self.generator, self.epoch = engine, batch, generator, epoch
+        self.progress = progress
         self.network: MultimodalNetwork = engine.task.network
         self.logits: dict[str, Tensor] = {}
         self.loss = torch.zeros((), device=batch.labels.device)

@@ -190,7 +190,8 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         generator = generator_for(self.config.train.seed, self.epoch, self.step, 1)
-        step = TrainingStep(self.engine, batch, generator, self._budget_epoch())
+        progress = self.step / self.loader.steps
+        step = TrainingStep(self.engine, batch, generator, self._budget_epoch(), progress)
         self.task.method.training_step(step)
         if self.device.type == "cpu" or (self.step + 1) % self.guard.limit == 0:
             self.guard.check(self._place(self.step + 1))

@@ -19,7 +19,7 @@ from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import same_file, write_text
 from mgap_cli.gap.mixture import fit_mixture
 from mgap_cli.methods import load_method
-from mgap_cli.methods.base import RecipeStage
+from mgap_cli.methods.base import RecipeStage, with_required_model
 from mgap_cli.model.network import FUSED
 from mgap_cli.output import Output
 from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
@@ -100,6 +100,7 @@ def plan_next(
     files; UnfitError if the checkpoint's method trained a single branch.
     """
     require_run_folder(run)
+    config = with_required_model(load_method(stage.method), config)
     if any(same_file(path, own) for own in _checkpoints(run, stage.name)):
         raise UsageError(
             f"{path}: {stage.name} would replace the checkpoint that it starts from.",
@@ -267,6 +268,7 @@ def _checked(method: str, config: Config, store: Store) -> Config:
     # The settings of both stages travel with every checkpoint: `adapt` finds its own in the warm-up's.
     stages = (method, config.warmup.method, config.adapt.method)
     config = config.with_methods(load_method(name).name for name in stages)
+    config = with_required_model(load_method(method), config)
     build_task(config, method, len(store.classes), len(store.ids), store.modalities)
     if config.runtime.report_to != "none":
         package(config.runtime.report_to)

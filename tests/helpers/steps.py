@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
-from mgap_cli.methods.base import BudgetEpoch, Method
+from mgap_cli.methods import load_method
+from mgap_cli.methods.base import BudgetEpoch, Method, with_required_model
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.modalities.modality import Modality
 from mgap_cli.model.network import MultimodalNetwork
@@ -43,10 +44,11 @@ class Exercise:
     batch: Batch
     lr: float
 
-    def step(self, epoch: int = 0, batch: Batch | None = None) -> TrainingStep:
+    def step(self, epoch: int = 0, batch: Batch | None = None, progress: float = 0.0) -> TrainingStep:
         """Take one step in epoch `epoch` of a budget of BUDGET epochs, and return it."""
         generator = torch.Generator().manual_seed(epoch)
-        taken = TrainingStep(self.engine, batch or self.batch, generator, BudgetEpoch(epoch, BUDGET))
+        place = BudgetEpoch(epoch, BUDGET)
+        taken = TrainingStep(self.engine, batch or self.batch, generator, place, progress)
         self.method.training_step(taken)
         return taken
 
@@ -95,6 +97,7 @@ def image_exercise(name: str, **settings: Any) -> Exercise:
 
 
 def _exercise(name: str, config: Config, modalities: list[Modality], batch: Batch) -> Exercise:
+    config = with_required_model(load_method(name), config)
     task = build_task(config, name, CLASSES, SAMPLES, modalities).double().train()
     optimizers = Optimizers(task, config, Stage("train", name, BUDGET, BUDGET), CPU)
     engine = Engine(

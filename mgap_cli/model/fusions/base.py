@@ -1,4 +1,4 @@
-"""The protocol of a fusion: one set of logits out of one feature vector per modality.
+"""The protocol of a fusion: one set of logits out of one feature vector, or unimodal logits, per modality.
 
 To add a fusion, write one file here with a subclass of `Fusion` whose `name` is the file's name (with `-`
 for `_`).
@@ -20,12 +20,14 @@ class Fusion(nn.Module):
     """Base class of every fusion: features {modality: (B, D_m)} to fused logits (B, C).
 
     name: as on the command line. additive: the fused logits are a sum with one part per modality, which
-    `contributions` returns. pair_only: the fusion joins exactly two modalities.
+    `contributions` returns. pair_only: the fusion joins exactly two modalities. late: it joins the logits
+    (B, C) of the unimodal heads, not features; whatever trains it trains the heads.
     """
 
     name: ClassVar[str] = ""
     additive: ClassVar[bool] = False
     pair_only: ClassVar[bool] = False
+    late: ClassVar[bool] = False
 
     def __init__(self, sizes: Mapping[str, int], classes: int) -> None:
         """Build it for features of these sizes, {modality: D_m}, in the order of the modalities.
