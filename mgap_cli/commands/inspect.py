@@ -38,6 +38,7 @@ def inspect(
     from mgap_cli.data.summary import summarise
     from mgap_cli.data.verification import require_intact
     from mgap_cli.files import ensure_output_allowed
+    from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
     from mgap_cli.report.documents import store_document
     from mgap_cli.report.layout import size
     from mgap_cli.report.tables import store as tables
@@ -50,6 +51,8 @@ def inspect(
         png = png or Path(f"{store.resolve().name}-clips.png")
         ensure_output_allowed(png)
     opened = open_store(store)
+    if plot and opened.modalities != AUDIO_VISUAL:
+        raise UsageError(f"{store}: --plot draws frames and spectrograms, and this store has neither.")
     summary = summarise(opened)
     if verify:
         sink.log(f"reading {size(sum(summary.bytes.values()))} ...")

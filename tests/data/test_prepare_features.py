@@ -67,6 +67,7 @@ def test_the_same_file_again_is_the_same_store_and_another_is_refused(tmp_path):
     assert mgap(*line, "--modalities", "touch,text", "--force").code == 0
     assert open_store(tmp_path / "s").fingerprint != before
     assert mgap("inspect", tmp_path / "s", "--verify").code == 0
+    mgap("inspect", tmp_path / "s", "--plot").fails(2, "this store has neither")
     (tmp_path / "s" / "text.npy").write_bytes(b"x")
     mgap("inspect", tmp_path / "s").fails(3, "damaged store")
 
