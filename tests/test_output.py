@@ -261,7 +261,7 @@ def test_a_terminal_that_lacks_a_character_shows_its_escape(tmp_path):
     [
         (["warmup"], "Missing argument 'store'."),
         (["warmup", "x", "--nope"], "No such option: --nope"),
-        (["warmup", "x", "--fusion", "\x1b[31m\n"], "--fusion"),
+        (["warmup", "x", "--precision", "\x1b[31m\n"], "--precision"),
         (["wrmup\x1b"], "No such command"),
         (["analyze-gap", "x.csv", "--csv", ""], "--csv: the value is empty."),
         (["analyze-gap", "x.csv", "--csv="], "--csv: the value is empty."),

@@ -34,7 +34,7 @@ def splits_of(dataset) -> Counter:
 
 
 def test_every_source_is_found_by_name():
-    assert source_names() == ["ave", "cremad", "digits", "kinetics-sounds", "manifest"]
+    assert source_names() == ["ave", "cremad", "digits", "features", "kinetics-sounds", "manifest"]
     with pytest.raises(UsageError) as caught:
         load_dataset("cremed", None, CONFIG)
     assert "cremad" in caught.value.hint
