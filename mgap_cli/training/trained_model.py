@@ -15,7 +15,7 @@ from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import MALFORMED, file_digest
-from mgap_cli.gap.scores import Scores, scores_of
+from mgap_cli.gap.scores import MODALITIES, Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
@@ -62,9 +62,17 @@ class TrainedModel:
     def scores(self, split: str) -> Scores:
         """Return the per-sample table of a split.
 
-        Raises UsageError if a modality was not trained, whose scores would mean nothing.
+        Raises UsageError if the modalities are not audio and visual, or if one was not trained: its scores
+        would mean nothing.
         """
-        untrained = {"audio", "visual"} - set(self.heads)
+        names = list(self.network.encoders)
+        if set(names) != set(MODALITIES):
+            raise UsageError(
+                f"{self.path}: its modalities are {', '.join(names)}; "
+                "the gap of a checkpoint takes audio and visual.",
+                "mgap evaluate shows each head. mgap analyze-gap takes a file of scores of any modalities.",
+            )
+        untrained = set(MODALITIES) - set(self.heads)
         if untrained:
             raise UsageError(
                 f"{self.path}: trained with {self.checkpoint.method}, which leaves the "
