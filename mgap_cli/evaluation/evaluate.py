@@ -52,12 +52,14 @@ def evaluate(
 
     The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
     both modalities, so that the shares compare. by: columns to break accuracy down by. tick: called
-    after each pass over the split. Raises UsageError if the models differ in their data.
+    after each pass over the split. Raises UsageError if the models differ in their
+    data or have modalities other than audio and visual.
     """
     mixture: Mixture | None = None
     first: tuple[Path, Store] | None = None
     judged = []
     for model in models:
+        model.require_audio_and_visual()
         first = first or (model.path, model.store)
         _check_same_data(*first, model)
         found = model.predict(split)

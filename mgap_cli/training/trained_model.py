@@ -59,19 +59,22 @@ class TrainedModel:
         with explained(self.device, "--set runtime.eval_batch_size=", min(size, len(indices))):
             return predict_together(self.network, load, indices, join(self.device))
 
+    def require_audio_and_visual(self) -> None:
+        """Raise UsageError if the modalities are others than audio and visual, which the gap is made of."""
+        names = list(self.network.encoders)
+        if set(names) != set(MODALITIES):
+            raise UsageError(
+                f"{self.path}: its modalities are {', '.join(names)}; analyze-gap and evaluate take audio and visual.",
+                "metrics.jsonl has each head's accuracy. analyze-gap takes a file of scores of any modalities.",
+            )
+
     def scores(self, split: str) -> Scores:
         """Return the per-sample table of a split.
 
         Raises UsageError if the modalities are not audio and visual, or if one was not trained: its scores
         would mean nothing.
         """
-        names = list(self.network.encoders)
-        if set(names) != set(MODALITIES):
-            raise UsageError(
-                f"{self.path}: its modalities are {', '.join(names)}; "
-                "the gap of a checkpoint takes audio and visual.",
-                "mgap evaluate shows each head. mgap analyze-gap takes a file of scores of any modalities.",
-            )
+        self.require_audio_and_visual()
         untrained = set(MODALITIES) - set(self.heads)
         if untrained:
             raise UsageError(
