@@ -64,8 +64,8 @@ class TrainedModel:
         names = list(self.network.encoders)
         if set(names) != set(MODALITIES):
             raise UsageError(
-                f"{self.path}: its modalities are {', '.join(names)}; analyze-gap and evaluate take audio and visual.",
-                "metrics.jsonl has each head's accuracy. analyze-gap takes a file of scores of any modalities.",
+                f"{self.path}: its modalities are {', '.join(names)}; this command takes audio and visual.",
+                "metrics.jsonl has each head's accuracy. analyze-gap takes scores of any modalities.",
             )
 
     def scores(self, split: str) -> Scores:
