@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,13 +122,14 @@ def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) ->
 
 def spreads(group: RunGroup, evaluations: Sequence[Evaluation]) -> dict[str, Spread]:
     """Return every figure of a group over its seeds, {name: spread}; those that all of its members have."""
-    figures = [_figures(evaluations[i]) for i in group.members.values()]
+    figures = [figures_of(evaluations[i]) for i in group.members.values()]
     return {
         name: Spread.of([f[name] for f in figures]) for name in figures[0] if all(name in f for f in figures)
     }
 
 
-def _figures(e: Evaluation) -> Mapping[str, float]:
+def figures_of(e: Evaluation) -> dict[str, float]:
+    """Return the figures of an evaluation by name, such as `fused.accuracy`; those that it has."""
     figures: dict[str, float | None] = {}
     for head, m in e.heads.items():
         figures[f"{head}.accuracy"] = m.accuracy

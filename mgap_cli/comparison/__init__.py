@@ -1,0 +1,1 @@
+"""Methods compared on stores: the plan, its execution in processes, and the statistics of what they found."""
