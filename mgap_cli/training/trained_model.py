@@ -59,12 +59,17 @@ class TrainedModel:
         with explained(self.device, "--set runtime.eval_batch_size=", min(size, len(indices))):
             return predict_together(self.network, load, indices, join(self.device))
 
+    @property
+    def scores_every_modality(self) -> bool:
+        """Whether the unimodal heads of all modalities were trained, so that there is a gap."""
+        return set(self.heads) >= set(self.network.encoders)
+
     def scores(self, split: str) -> Scores:
         """Return the per-sample table of a split.
 
         Raises UsageError if a modality was not trained, whose scores would mean nothing.
         """
-        untrained = {"audio", "visual"} - set(self.heads)
+        untrained = set(self.network.encoders) - set(self.heads)
         if untrained:
             raise UsageError(
                 f"{self.path}: trained with {self.checkpoint.method}, which leaves the "

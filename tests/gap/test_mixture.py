@@ -47,8 +47,7 @@ def scored(gap: np.ndarray) -> Scores:
         ids=[str(i) for i in range(n)],
         classes=("only",),
         labels=np.zeros(n, dtype=np.int64),
-        p_audio=np.maximum(gap, 0.0),
-        p_visual=np.maximum(-gap, 0.0),
+        p={"audio": np.maximum(gap, 0.0), "visual": np.maximum(-gap, 0.0)},
     )
 
 

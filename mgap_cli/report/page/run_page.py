@@ -297,16 +297,14 @@ class RunReport:
             "of a shorter clip starts again."
         )
         cells = []
-        first, second = fit.scores.modalities
         for i, figure in zip(order, clip_figures(store, rows), strict=True):
             id_, label = fit.scores.ids[i], fit.scores.classes[fit.scores.labels[i]]
-            p, q = fit.scores.p_audio[i], fit.scores.p_visual[i]
-            leads = first if p > q else second
-            numbers = (
-                f"p {first} {p:.3f}, p {second} {q:.3f}, gap {p - q:+.3f}, posterior {fit.posterior[i]:.3f}"
-            )
+            p, gap = {name: float(values[i]) for name, values in fit.scores.p.items()}, fit.scores.gap[i]
+            leads = max(p, key=lambda name: p[name])
+            each = ", ".join(f"p {name} {value:.3f}" for name, value in p.items())
+            numbers = f"{each}, gap {gap:+.3f}, posterior {fit.posterior[i]:.3f}"
             caption = fragment("clip_caption", label, id_, numbers)
-            alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {p - q:+.2f}."
+            alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {gap:+.2f}."
             cells.append(figure_html(png_bytes(figure), alt, caption))
         section.blocks.append(fragment("clips", cells))
         return section
