@@ -13,8 +13,8 @@ gradient), u_i the absolute gap of the sample, and w_i = 1 + alpha (1 - r_i), sc
 With signed gaps, which take two modalities, g_i takes the place of u_i in the shift term.
 
 d_i is the sum over the pairs of modalities (a, v) of the gap in nats, |log p_a,i - log p_v,i|, or of
-|p_a,i - p_v,i| (`gap_scale = probability`). u_i is the mean over the pairs of |p_a,i - p_v,i|, which the mixture
-is over (`gap.scores`). For two modalities sum and mean are that of their one pair. The gradient of
+|p_a,i - p_v,i| (`gap_scale = probability`). u_i is the mean over the pairs of |p_a,i - p_v,i|: the mixture is
+over u_i (`gap.scores`). For two modalities sum and mean are that of their one pair. The gradient of
 u_i in a logit has the factor p (1 - p) of the lagging modality: it vanishes where that modality is
 confidently wrong, which is where the gap is widest. In nats it does not. With `stop_gradient = leading` the
 term is the lagging modality's cross-entropy, up to a constant.

@@ -36,7 +36,6 @@ def made() -> GapFit:
     }
     ids = [f"{1001 + i % 40}_{i // 40:03}_{('ANG', 'HAP', 'SAD', 'NEU')[i % 4]}_XX" for i in range(N)]
     p_audio, p_visual = np.clip(np.maximum(gap, 0), 0, 1), np.clip(np.maximum(-gap, 0), 0, 1)
-    p = {"audio": p_audio, "visual": p_visual}
     scores = Scores(
         ids,
         ("ANG", "HAP", "SAD", "NEU", "DIS"),
