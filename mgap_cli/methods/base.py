@@ -7,9 +7,10 @@ for `_`). Its settings, its default values and its help text live in the same fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +19,6 @@ from mgap_cli.model.fusions import additive_names, load_fusion
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
@@ -52,13 +52,19 @@ class Needs:
 class RecipeStage:
     """One stage of a method's recipe.
 
-    name: the stem of its files in the run folder. epochs: a later stage with 0 has the rest of the budget
-    after the epoch that its checkpoint holds. method: what trains it; empty for the recipe's own method.
+    name: the stem of its files in the run folder. epochs: a later stage with 0 has the rest of the budget:
+    after the epoch that its checkpoint holds, or of the whole budget if it is `fresh`. method: what trains
+    it; empty for the recipe's own method. settings: values of that method's settings for this stage alone.
+    fresh: it starts from new weights, with a learning-rate schedule of its own, and not from the stage
+    before it. takes: earlier stages whose networks `Method.on_stage_start` receives; only if it is `fresh`.
     """
 
     name: str
     epochs: int
     method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False
+    takes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,10 +118,11 @@ class Step(Protocol):
 class EpochContext(Protocol):
     """What a method may do before an epoch. Every process calls the same functions in the same order.
 
-    epoch: the stage's finished epochs.
+    epoch: the stage's finished epochs. budget_epoch: the place of the epoch in the budget of all stages.
     """
 
     epoch: int
+    budget_epoch: BudgetEpoch
 
     @property
     def network(self) -> MultimodalNetwork:
@@ -168,9 +175,16 @@ class Method(nn.Module):
         return {EVERYTHING: [*network.parameters(), *self.parameters()]}
 
     @classmethod
-    def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
+    def recipe(cls, config: Config, modalities: Sequence[str]) -> tuple[RecipeStage, ...]:
         """Return the stages of a whole training. Default: one stage, `train`, for the whole budget."""
         return (RecipeStage("train", config.train.epochs),)
+
+    def on_stage_start(self, earlier: Mapping[str, MultimodalNetwork]) -> None:
+        """Take what the stage needs from the networks of the earlier stages that its recipe names.
+
+        earlier: those networks by stage, on the CPU. What is kept goes into buffers, parameters or modules
+        that `build` made: a resumed stage reads them from its checkpoint.
+        """
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Prepare for the next epoch; return lines for the log."""
@@ -196,8 +210,8 @@ class Method(nn.Module):
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the batch's mean cross-entropy, in float32 whatever precision the logits came in."""
-    return F.cross_entropy(logits.float(), labels)
+    """Return the batch's mean cross-entropy, in float32 at least, whatever precision the logits came in."""
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
 
 
 def unimodal_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:

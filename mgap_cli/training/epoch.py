@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mgap_cli.gap.scores import Scores
+    from mgap_cli.methods.base import BudgetEpoch
     from mgap_cli.model.inference import Predictions
     from mgap_cli.training.optimizers import Optimizers
     from mgap_cli.training.task import Task
@@ -31,6 +32,7 @@ class TrainingEpoch:
     """
 
     epoch: int
+    budget_epoch: BudgetEpoch
     seed: int
     task: Task
     optimizers: Optimizers

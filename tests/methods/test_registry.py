@@ -20,7 +20,7 @@ from mgap_cli.errors import ExitCode, UsageError
 from mgap_cli.methods import load_method
 from mgap_cli.methods.base import Method
 
-NAMES = {"joint", "joint-heads", "unimodal", "ogm", "ogm-ge", "adaptive"}
+NAMES = {"joint", "joint-heads", "unimodal", "ogm", "ogm-ge", "adaptive", "detached", "freeze", "umt"}
 PACKAGE = Path(mgap_cli.__file__).parent
 OUTSIDE = sorted(m for m in PACKAGE.rglob("*.py") if PACKAGE / "methods" not in m.parents)
 
