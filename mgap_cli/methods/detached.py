@@ -55,7 +55,8 @@ class Detached(Method):
         network.fusion.register_forward_pre_hook(_detach_features)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        unimodal = self.settings.alpha * unimodal_cross_entropy(outputs, batch.labels)
+        alpha: float = self.settings.alpha
+        unimodal = alpha * unimodal_cross_entropy(outputs, batch.labels)
         return cross_entropy(outputs.fused, batch.labels) + unimodal
 
 

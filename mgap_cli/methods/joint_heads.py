@@ -29,5 +29,6 @@ class JointHeads(Method):
     Settings = Settings
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        unimodal = self.settings.weight * unimodal_cross_entropy(outputs, batch.labels)
+        weight: float = self.settings.weight
+        unimodal = weight * unimodal_cross_entropy(outputs, batch.labels)
         return cross_entropy(outputs.fused, batch.labels) + unimodal

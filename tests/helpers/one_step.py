@@ -15,6 +15,7 @@ from mgap_cli.methods.base import BudgetEpoch, Method
 from mgap_cli.model.network import MultimodalNetwork, Outputs
 
 LABELS = torch.tensor([0, 3, 1, 4, 2, 0])
+FIRST = BudgetEpoch(0, 10)
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 
 
@@ -28,7 +29,7 @@ class PlainStep:
     network: MultimodalNetwork
     method: Method
     batch: Batch
-    epoch: BudgetEpoch = BudgetEpoch(0, 10)
+    epoch: BudgetEpoch = FIRST
     generator: torch.Generator = field(default_factory=torch.Generator)
     losses: list[Tensor] = field(default_factory=list)
     updates: list[str | None] = field(default_factory=list)
@@ -55,7 +56,7 @@ class PlainStep:
         return {n: p.grad.clone() for n, p in self.network.named_parameters() if p.grad is not None}
 
 
-def tiny_step(name: str, epoch: BudgetEpoch = BudgetEpoch(0, 10), **settings: object) -> PlainStep:
+def tiny_step(name: str, epoch: BudgetEpoch = FIRST, **settings: object) -> PlainStep:
     """Return a step of a method on a small network and a batch of six, in float64."""
     torch.manual_seed(3)
     config = configured(**settings)
