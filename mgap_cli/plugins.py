@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from mgap_cli.errors import UnfitError, UsageError, reason_of
 from mgap_cli.files import file_digest, require_regular_file
+from mgap_cli.registry import Choices
 
 T = TypeVar("T")
 _SEPARATOR = ".py:"
@@ -84,25 +83,22 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
     return loaded
 
 
-def load_class(package: str, modules: Mapping[str, str], name: str, base: type[T], what: str) -> type[T]:
-    """Return the class called `name` of a package with one class per file, or of a user's own file.
+def load_class(choices: Choices, name: str, base: type[T], what: str) -> type[T]:
+    """Return the class called `name`, of a package with one class per file or of a user's own file.
 
-    modules: {name: module} of the package. what: the role of the class, for messages. Raises UsageError for
-    an unknown name, and for a file or class that cannot be loaded.
+    what: the role of the class, for messages. Raises UsageError for an unknown name, and for a file or class
+    that cannot be loaded.
     """
     if is_plugin(name):
         return load_plugin(name, base, what)
-    if name not in modules:
+    if name not in choices.names():
         raise UsageError(
             f"unknown {what} {name!r}.",
-            f"Choose one of: {', '.join(modules)}; or give your own as path/to/file.py:Name.",
+            f"Choose one of: {', '.join(choices.names())}; or give your own as path/to/file.py:Name.",
         )
-    module = importlib.import_module(f"{package}.{modules[name]}")
-    return next(
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, base) and getattr(kind, "name", "") == name
-    )
+    values = vars(choices.load(name)).values()
+    classes = (value for value in values if isinstance(value, type) and issubclass(value, base))
+    return next(each for each in classes if getattr(each, "name", "") == name)
 
 
 def absolute_spec(spec: str) -> str:

@@ -1,13 +1,13 @@
-"""The modules of a folder as a list of choices, read without importing them, because that takes seconds."""
+"""The modules of a package as a list of choices, read without importing them, because that takes seconds."""
 
 from __future__ import annotations
 
 import ast
-import pkgutil
-from collections.abc import Collection, Iterable
+import importlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,38 @@ class Entry:
     constants: dict[str, str]
 
 
-def stems(path: Iterable[str], without: Collection[str] = ()) -> dict[str, str]:
-    """Return the modules in a package's `__path__`, {name: stem} in alphabetical order."""
-    found = sorted(module.name for module in pkgutil.iter_modules(path) if module.name not in without)
-    return {stem.replace("_", "-"): stem for stem in found}
+@dataclass(frozen=True)
+class Choices:
+    """The modules of a package as choices. package: its name. without: its modules that are no choices."""
+
+    package: str
+    without: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """Return the names, in alphabetical order."""
+        return sorted(self._files())
+
+    def entries(self) -> list[Entry]:
+        """Return every choice with its summary and its constants, such as PAPER."""
+        files = self._files()
+        return [_describe(files[name]) for name in self.names()]
+
+    def load(self, name: str) -> ModuleType:
+        """Import the module of a choice; KeyError if there is none of that name."""
+        return importlib.import_module(f"{self.package}.{self._files()[name].stem}")
+
+    def _files(self) -> dict[str, Path]:
+        folders = map(Path, importlib.import_module(self.package).__path__)
+        files = [file for folder in folders for file in folder.glob("*.py")]
+        return {
+            file.stem.replace("_", "-"): file
+            for file in files
+            if file.stem not in ("__init__", *self.without)
+        }
 
 
 @cache
-def describe(file: Path) -> Entry:
+def _describe(file: Path) -> Entry:
     """Return the name, docstring and text constants of a module, from its source."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     constants = {

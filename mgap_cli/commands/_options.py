@@ -19,7 +19,6 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.config import Config
-from mgap_cli.model import encoders, fusions
 
 CONFIGURATION = "Configuration"
 TRAINING = "Training"
@@ -196,17 +195,17 @@ NETWORK: Group = {
     "encoder": setting(
         "model.encoder",
         str,
-        f"Encoder of each modality that it accepts: {', '.join(encoders.names())}; or your own, as "
-        "path/to/file.py:Name.",
+        f"Encoder of each modality that it accepts: {', '.join(configuration.ENCODERS.names())}; "
+        "or your own, as path/to/file.py:Name.",
         metavar=NAME_OR_FILE,
-        autocompletion=encoders.names,
+        autocompletion=configuration.ENCODERS.names,
     ),
     "fusion": setting(
         "model.fusion",
         str,
-        f"Fusion layer: {', '.join(fusions.names())}; or your own, as path/to/file.py:Name.",
+        f"Fusion layer: {', '.join(configuration.FUSIONS.names())}; or your own, as path/to/file.py:Name.",
         metavar=NAME_OR_FILE,
-        autocompletion=fusions.names,
+        autocompletion=configuration.FUSIONS.names,
     ),
 }
 DEVICE: Group = {

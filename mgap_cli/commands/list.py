@@ -10,7 +10,6 @@ import typer
 from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.commands import _options as options
-from mgap_cli.model import encoders, fusions
 from mgap_cli.output import Output
 
 if TYPE_CHECKING:
@@ -49,9 +48,9 @@ def _methods() -> Rows:
 
 
 def _datasets() -> Rows:
-    from mgap_cli.data.sources import source_entries
+    from mgap_cli.data.sources import SOURCES
 
-    return ("data set", "summary"), [(e.name, e.constants["SUMMARY"]) for e in source_entries()]
+    return ("data set", "summary"), [(e.name, e.constants["SUMMARY"]) for e in SOURCES.entries()]
 
 
 def _presets() -> Rows:
@@ -70,10 +69,10 @@ def _settings() -> Rows:
 
 
 def _measures() -> Rows:
-    from mgap_cli.analysis.measures import measure_entries
+    from mgap_cli.analysis.measures import MEASURES
 
     rows = []
-    for entry in measure_entries():
+    for entry in MEASURES.entries():
         sources = dict.fromkeys(text for name, text in entry.constants.items() if name.endswith("SOURCE"))
         rows.append((entry.name, entry.summary, "; ".join(sources) or "ours"))
     return ("measures", "summary", "source"), rows
@@ -82,7 +81,7 @@ def _measures() -> Rows:
 def _encoders() -> Rows:
     rows = [
         (e.name, e.summary, e.constants["INPUTS"], e.constants.get("PAPER", "ours"))
-        for e in encoders.entries()
+        for e in configuration.ENCODERS.entries()
     ]
     return ("encoder", "summary", "inputs", "paper"), rows
 
@@ -90,7 +89,7 @@ def _encoders() -> Rows:
 def _fusions() -> Rows:
     rows = [
         (e.name, e.summary, e.constants["MODALITIES"], e.constants.get("PAPER", ""))
-        for e in fusions.entries()
+        for e in configuration.FUSIONS.entries()
     ]
     return ("fusion", "summary", "modalities", "paper"), rows
 

@@ -16,6 +16,8 @@ from mgap_cli.config.ranges import (
 )
 from mgap_cli.config.resolve import LARGEST_FILE, differing_keys, from_dict, read_yaml, resolve
 from mgap_cli.config.schema import (
+    ENCODERS,
+    FUSIONS,
     AdaptConfig,
     AnalysisConfig,
     AugmentConfig,
@@ -42,6 +44,8 @@ from mgap_cli.config.schema import (
 )
 
 __all__ = [
+    "ENCODERS",
+    "FUSIONS",
     "LARGEST_COUNT",
     "LARGEST_FILE",
     "LARGEST_NUMBER",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mgap_cli.registry import Choices
+
 LARGEST_COUNT = 2**31 - 1
 LARGEST_NUMBER = 1e30  # far below the largest float32 number, 3e38
 
@@ -48,9 +50,9 @@ def levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_l
     return field(default=levels, metadata={"range": Range(low, high, open_low)})
 
 
-def named(default: str, package: str, without: tuple[str, ...]) -> Any:
-    """A setting that names a file of a package, except those in `without`, or a user's class."""
-    return field(default=default, metadata={"package": (package, without)})
+def named(default: str, choices: Choices) -> Any:
+    """A setting that names one of the choices, or a user's own class."""
+    return field(default=default, metadata={"choices": choices})
 
 
 def share(default: float) -> Any:

@@ -29,6 +29,7 @@ from mgap_cli.config.ranges import (
 )
 from mgap_cli.config.values import check_ranges, coerced, gathered, known_names
 from mgap_cli.errors import UsageError
+from mgap_cli.registry import Choices
 from mgap_cli.yaml_reader import shown
 
 UnimodalLogits = Literal["heads", "shared", "decomposed"]
@@ -43,9 +44,8 @@ ScoreSource = Literal["pass", "online"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
-
-
-_ENCODERS = ("model/encoders", ("base", "residual"))
+ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual"))
+FUSIONS = Choices("mgap_cli.model.fusions", without=("base",))
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    encoder: str = named("resnet18", *_ENCODERS)  # encoder of each modality that it accepts
+    encoder: str = named("resnet18", ENCODERS)  # encoder of each modality that it accepts
     encoders: Mapping[str, str] = field(  # {modality: encoder}, for single modalities
-        default_factory=dict, metadata={"package": _ENCODERS}
+        default_factory=dict, metadata={"choices": ENCODERS}
     )
     width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
     hidden: int = count(128, 16_384)  # width of the encoders mlp and temporal
-    fusion: str = named("concat", "model/fusions", ("base",))
+    fusion: str = named("concat", FUSIONS)
     unimodal: UnimodalLogits = "heads"  # source of unimodal logits: own heads, one shared, or the fusion
     audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts
     visual_weights: str = ""  # the same for the visual encoder

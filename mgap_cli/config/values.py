@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
 from mgap_cli.config.ranges import Range
 from mgap_cli.errors import UsageError
 from mgap_cli.plugins import absolute_spec, is_plugin
-from mgap_cli.registry import stems
+from mgap_cli.registry import Choices
 from mgap_cli.yaml_reader import shown
 
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
@@ -73,24 +72,23 @@ def gathered(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
 
 
 def known_names(key: str, value: Any, metadata: Mapping[str, Any], origin: str) -> Any:
-    """Return a value that names files of a package, a user's own with an absolute path.
+    """Return a value that names one of its setting's choices, or a user's own file with an absolute path.
 
-    Raises UsageError for a name that the package does not have. Other settings' values return as they are.
+    Raises UsageError for a name that is not a choice. Other settings' values return as they are.
     """
-    if "package" not in metadata:
+    choices: Choices | None = metadata.get("choices")
+    if choices is None:
         return value
     if isinstance(value, Mapping):
-        return {name: _known_name(f"{key}.{name}", v, metadata, origin) for name, v in value.items()}
-    return _known_name(key, value, metadata, origin)
+        return {name: _known_name(f"{key}.{name}", v, choices, origin) for name, v in value.items()}
+    return _known_name(key, value, choices, origin)
 
 
-def _known_name(key: str, value: str, metadata: Mapping[str, Any], origin: str) -> str:
-    package, without = metadata["package"]
-    choices = stems([str(Path(__file__).parents[1] / package)], without)
+def _known_name(key: str, value: str, choices: Choices, origin: str) -> str:
     if is_plugin(value):
         return absolute_spec(value)
-    if value not in choices:
-        expected = f"one of {', '.join(choices)}"
+    if value not in choices.names():
+        expected = f"one of {', '.join(choices.names())}"
         raise UsageError(
             f"{origin}: {key} is {shown(value)}; expected {expected}, or your own as path/to/file.py:Name."
         )

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from mgap_cli.registry import Choices
 
-from mgap_cli.registry import Entry, describe, stems
-
-
-def measure_entries() -> list[Entry]:
-    """Return every family of measures with its summary and its constants, such as SOURCE."""
-    modules = stems(__path__, without=("every", "measure")).values()
-    return [describe(Path(__path__[0], f"{stem}.py")) for stem in modules]
+MEASURES = Choices(__name__, without=("every", "measure"))  # families, one per file

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,10 @@ from typing import Any, Literal
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Dataset
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.registry import Entry, describe, stems
+from mgap_cli.registry import Choices
+
+SOURCES = Choices(__name__)
+source_names = SOURCES.names
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,13 @@ class SourceOptions:
         return {name: _plain(value) for name, (value, default) in fields.items() if value != default}
 
 
-def source_names() -> list[str]:
-    """Return the names that `prepare` takes, sorted."""
-    return list(stems(__path__))
-
-
-def source_entries() -> list[Entry]:
-    """Return every data set with its constants, such as SUMMARY, without importing its module."""
-    return [describe(Path(__path__[0], f"{stem}.py")) for stem in stems(__path__).values()]
-
-
 def source_module(name: str) -> ModuleType:
     """Return the module of a source; UsageError, with a suggestion, if there is none of that name."""
     if name not in source_names():
         close = difflib.get_close_matches(name, source_names(), n=1)
         hint = f"Did you mean {close[0]}?" if close else f"Known data sets: {', '.join(source_names())}."
         raise UsageError(f"Unknown data set {name!r}.", hint)
-    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    return SOURCES.load(name)
 
 
 def load_dataset(

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mgap_cli.config import ENCODERS
 from mgap_cli.errors import UsageError
 from mgap_cli.plugins import load_class
-from mgap_cli.registry import Entry, describe, stems
 
 if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
     from mgap_cli.modalities.modality import Modality
     from mgap_cli.model.encoders.base import Encoder
 
-_NO_ENCODERS = ("base", "residual")
 _DEFAULTS = {"spectrogram": "resnet18", "frames": "resnet18", "features": "mlp", "sequence": "temporal"}
-
-
-def names() -> list[str]:
-    """Return the names of the encoders that ship, in alphabetical order."""
-    return list(stems(__path__, _NO_ENCODERS))
-
-
-def entries() -> list[Entry]:
-    """Return every encoder that ships with its summary and its constants, such as PAPER and INPUTS."""
-    return [describe(Path(__path__[0], f"{stem}.py")) for stem in stems(__path__, _NO_ENCODERS).values()]
 
 
 def load_encoder(name: str) -> type[Encoder]:
@@ -35,7 +23,7 @@ def load_encoder(name: str) -> type[Encoder]:
     """
     from mgap_cli.model.encoders.base import Encoder
 
-    return load_class(__name__, stems(__path__, _NO_ENCODERS), name, Encoder, "encoder")
+    return load_class(ENCODERS, name, Encoder, "encoder")
 
 
 def encoder_name(modality: Modality, config: ModelConfig) -> str:
@@ -56,7 +44,7 @@ def build_encoder(modality: Modality, config: ModelConfig) -> Encoder:
     name = encoder_name(modality, config)
     encoder = load_encoder(name)
     if modality.kind not in encoder.kinds:
-        fitting = [other for other in names() if modality.kind in load_encoder(other).kinds]
+        fitting = [other for other in ENCODERS.names() if modality.kind in load_encoder(other).kinds]
         raise UsageError(
             f"encoder {name} does not accept {modality.name}, which is of the kind {modality.kind}.",
             f"Use --set model.encoders.{modality.name}={' or '.join(fitting)}.",
