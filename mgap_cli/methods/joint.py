@@ -10,6 +10,7 @@ from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 from mgap_cli.model.fusions import load_fusion
 
 if TYPE_CHECKING:
+    from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
     from mgap_cli.model.network import Outputs
 
@@ -25,8 +26,12 @@ class Joint(Method):
     name = "joint"
     probes = True
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        # Loading a fusion looks for its file: once, and not in every step.
+        late = load_fusion(config.model.fusion).late
+        self._has_probes = config.model.unimodal != "decomposed" and not late
+
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         fused = cross_entropy(outputs.fused, batch.labels)
-        if self.config.model.unimodal == "decomposed" or load_fusion(self.config.model.fusion).late:
-            return fused
-        return fused + unimodal_cross_entropy(outputs, batch.labels)
+        return fused + unimodal_cross_entropy(outputs, batch.labels) if self._has_probes else fused
