@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mgap_cli import __version__
 from mgap_cli.config import DataConfig
-from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Dataset
-from mgap_cli.data.store import (
-    CONTENT,
-    LISTED_SCHEMA,
-    content_hashes,
-    fingerprint_of,
-    table_text,
-)
+from mgap_cli.data.clips import MEDIA_COLUMNS, Dataset
+from mgap_cli.data.prepare.store_document import store_document
+from mgap_cli.data.store import CONTENT, content_hashes, table_text
 from mgap_cli.errors import MgapError
 from mgap_cli.files import write_json, write_text
 from mgap_cli.modalities.features import array_modality
@@ -35,7 +27,10 @@ def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: 
         columns = dict.fromkeys((*MEDIA_COLUMNS, *(name for row in rows for name in row)))
         write_text(staging / "clips.csv", table_text(rows, columns))
         files = [*(f"{name}.npy" for name in dataset.arrays), "clips.csv"]
-        document = _document(dataset, config, modalities, {name: staging / name for name in files})
+        contents = content_hashes({name: staging / name for name in files})
+        document = store_document(
+            dataset, config, dataset.digest(), dataset.clips, contents, modalities=modalities
+        )
         (out / "store.json").unlink(missing_ok=True)
         for name in {*CONTENT, "skipped.csv"} - {*files}:
             (out / name).unlink(missing_ok=True)  # of a store of media that this one replaces
@@ -57,25 +52,3 @@ def _write_array(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     shape = values.shape[1:]
     kind = array_modality(name, shape).kind
     return {"name": name, "kind": kind, "shape": list(shape), "dtype": f"<f{values.dtype.itemsize}"}
-
-
-def _document(
-    data: Dataset, config: DataConfig, modalities: list[dict[str, Any]], files: dict[str, Path]
-) -> dict[str, Any]:
-    counts = Counter(clip.split for clip in data.clips)
-    protocol, contents = dataclasses.asdict(config), content_hashes(files)
-    return {
-        "schema": LISTED_SCHEMA,
-        "name": data.name,
-        "classes": list(data.classes),
-        "modalities": modalities,
-        "protocol": protocol,
-        "source": {"root": str(data.root or ""), "options": dict(data.options)},
-        "counts": {split: counts[split] for split in SPLITS if counts[split]},
-        "skipped": [],
-        "notes": list(data.notes),
-        "clips": data.digest(),
-        "contents": contents,
-        "fingerprint": fingerprint_of(data.classes, protocol, contents, modalities),
-        "version": __version__,
-    }

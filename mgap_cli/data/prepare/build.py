@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from mgap_cli import __version__
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
 from mgap_cli.data.media import decode
@@ -39,6 +38,7 @@ from mgap_cli.data.media.audio import log_spectrogram, spectrogram_shape
 from mgap_cli.data.prepare.arrays import write_array_store
 from mgap_cli.data.prepare.row_file import RowFile
 from mgap_cli.data.prepare.stop import leave_on_signal
+from mgap_cli.data.prepare.store_document import store_document
 from mgap_cli.data.prepare.workers import Job, Results, Task, run_watched, usable_cores
 from mgap_cli.data.sources import flag
 from mgap_cli.data.store import (
@@ -50,7 +50,6 @@ from mgap_cli.data.store import (
     SKIPPED_COLUMNS,
     Store,
     content_hashes,
-    fingerprint_of,
     frame_shape,
     is_store,
     meta_defect,
@@ -304,28 +303,13 @@ class _Build:
             self._write_skipped(self.staging / "skipped.csv")
             moves["skipped.csv"] = "skipped.csv"
         contents = content_hashes({name: self.staging / moves[name] for name in CONTENT})
-        sealed = {"moves": moves, "store": self._document(kept, contents)}
+        clips = [self.dataset.clips[row] for row in kept]
+        document = store_document(
+            self.dataset, self.config, self.digest, clips, contents, self._skipped_rows()
+        )
+        sealed = {"moves": moves, "store": document}
         write_json(self.sealed, sealed)
         return sealed
-
-    def _document(self, kept: list[int], contents: dict[str, str]) -> dict[str, Any]:
-        clips, data = self.dataset.clips, self.dataset
-        counts = Counter(clips[row].split for row in kept)
-        protocol = dataclasses.asdict(self.config)
-        return {
-            "schema": SCHEMA,
-            "name": data.name,
-            "classes": list(data.classes),
-            "protocol": protocol,
-            "source": {"root": str(data.root or ""), "options": dict(data.options)},
-            "counts": {split: counts[split] for split in SPLITS if counts[split]},
-            "skipped": self._skipped_rows(),
-            "notes": list(data.notes),
-            "clips": self.digest,
-            "contents": contents,
-            "fingerprint": fingerprint_of(data.classes, protocol, contents),
-            "version": __version__,
-        }
 
     def read_sealed(self) -> dict[str, Any] | None:
         """Return the content of sealed.json; None if there is none, or if this version cannot use it."""
