@@ -14,6 +14,7 @@ import numpy as np
 from mgap_cli.data.clips import SPLITS
 from mgap_cli.data.store import Store, content_files, damaged
 from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
+from mgap_cli.modalities.modality import Modality
 
 Counts = dict[str, int]  # clips by split, in the order of SPLITS; a split without any is left out
 
@@ -48,6 +49,7 @@ class Summary:
     source: dict[str, Any]  # root, and the options that prepare was given
     protocol: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]  # of the arrays, by modality
+    modalities: tuple[Modality, ...]
     splits: Counts
     classes: dict[str, Counts]  # in the classes' order
     groups: dict[str, Counts]  # by name; clips without a group are left out
@@ -61,6 +63,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, durations as total, shortest, median and longest."""
         document = dataclasses.asdict(self)
+        del document["modalities"]
         if AUDIO.name in self.shapes and VISUAL.name in self.shapes:
             document["frames"], document["audio"] = self.shapes[VISUAL.name], self.shapes[AUDIO.name]
         document["seconds"] = {split: spread(values) for split, values in self.seconds.items()}
@@ -88,6 +91,7 @@ def summarise(store: Store) -> Summary:
             source=source,
             protocol=dataclasses.asdict(store.data_config),
             shapes={name: array.shape for name, array in store.arrays.items()},
+            modalities=store.modalities,
             splits=_in_order(Counter(splits)),
             classes={name: {} for name in store.classes}
             | _counted(zip(columns["label"], splits, strict=True)),

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from mgap_cli.data.clips import SPLITS
 from mgap_cli.data.summary import Counts, Summary, spread
-from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.report.layout import (
     add_numbers,
     cropped,
@@ -57,20 +56,21 @@ def overview_table(summary: Summary, verified: bool) -> RenderableType:
 
 
 def _shape_rows(summary: Summary) -> dict[str, str]:
-    """Return one sample's shape in words, by modality."""
+    """Return one sample's shape in words, by modality; frames first."""
     protocol, rows = summary.protocol, {}
-    for name, (_, *shape) in summary.shapes.items():
-        if len(shape) == 4:
+    for modality in sorted(summary.modalities, key=lambda m: m.kind != "frames"):
+        _, *shape = summary.shapes[modality.name]
+        if modality.kind == "frames":
             rows["frames"] = f"{shape[0]} of {shape[1]} x {shape[2]} pixels"
-        elif name == AUDIO.name and VISUAL.name in summary.shapes and len(summary.shapes[VISUAL.name]) == 5:
-            rows[name] = (
+        elif modality.kind == "spectrogram":
+            rows[modality.name] = (
                 f"log-spectrogram, {shape[0]} bins x {shape[1]} columns: {protocol['seconds']:g} s at "
                 f"{protocol['sample_rate']} Hz, n_fft {protocol['n_fft']}, hop {protocol['hop']}"
             )
         else:
-            steps = f"up to {shape[0]} steps of " if len(shape) == 2 else ""
-            rows[name] = f"{steps}{shape[-1]} features"
-    return dict(sorted(rows.items(), key=lambda row: row[0] != "frames"))
+            steps = f"up to {shape[0]} steps of " if modality.kind == "sequence" else ""
+            rows[modality.name] = f"{steps}{shape[-1]} features"
+    return rows
 
 
 def split_table(summary: Summary) -> RenderableType:
