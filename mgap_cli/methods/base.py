@@ -237,3 +237,12 @@ def unimodal_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
     for loss in others:
         first = first + loss
     return first
+
+
+def sum_of_gradients(gradients: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the sum of gradients by parameter name; a name that is absent counts as 0."""
+    total: dict[str, Tensor] = {}
+    for each in gradients:
+        for name, value in each.items():
+            total[name] = total[name] + value if name in total else value
+    return total

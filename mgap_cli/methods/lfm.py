@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgap_cli.config import at_least_zero, bounded
-from mgap_cli.methods.base import Method, cross_entropy
+from mgap_cli.methods.base import Method, cross_entropy, sum_of_gradients
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -73,10 +73,7 @@ class Lfm(Method):
         weights = 2 * (1 - self.agreement), 2 * self.agreement
         losses = cross_entropy(outputs.fused, step.batch.labels), disagreement(outputs)
         weighted = step.gradients([w * loss for w, loss in zip(weights, losses, strict=True)])
-        total = dict(weighted[0])
-        for name, gradient in weighted[1].items():
-            total[name] = total[name] + gradient if name in total else gradient
-        step.set_gradients(total)
+        step.set_gradients(sum_of_gradients(weighted))
         if self.settings.schedule == "hypergradient":
             fit, agree = ({n: g / w for n, g in of.items()} for of, w in zip(weighted, weights, strict=True))
             shared = [(fit[n] * (agree[n] - fit[n])).sum() for n in fit if n in agree]

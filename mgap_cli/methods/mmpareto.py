@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import positive
-from mgap_cli.methods.base import Method, cross_entropy
+from mgap_cli.methods.base import Method, cross_entropy, sum_of_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class MMPareto(Method):
         labels = step.batch.labels
         losses = [cross_entropy(z, labels) for z in (outputs.fused, *outputs.unimodal.values())]
         fused, *unimodal = step.gradients(losses)
-        result = _total([fused, *unimodal])
+        result = sum_of_gradients([fused, *unimodal])
         for modality, own in zip(outputs.unimodal, unimodal, strict=True):
             names = [n for n in fused if n.startswith(f"network.encoders.{modality}.")]
             u, v, s = ({n: of[n] for n in names} for of in (fused, own, result))
@@ -75,12 +75,3 @@ def integrate(u: Gradients, v: Gradients, s: Gradients, scale: float) -> Gradien
 
 def _dot(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([(a[n] * b[n]).sum() for n in a]).sum()
-
-
-def _total(gradients: list[Gradients]) -> Gradients:
-    """Return the sum of gradients by parameter name; a name that is absent counts as 0."""
-    total: Gradients = {}
-    for each in gradients:
-        for name, value in each.items():
-            total[name] = total[name] + value if name in total else value
-    return total

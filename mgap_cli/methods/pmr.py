@@ -79,10 +79,10 @@ class Pmr(Joint):
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Move the prototypes to the present features of the training split."""
-        found = context.predictions()
-        labels = torch.from_numpy(found.labels)
+        predictions = context.predictions()
+        labels = torch.from_numpy(predictions.labels)
         first = not bool(self.present.any())
-        for modality, features in found.features.items():
+        for modality, features in predictions.features.items():
             old = getattr(self, _buffer(modality))
             new = class_means(torch.from_numpy(features), labels, len(old)).to(old)
             share = 0.0 if first else self.settings.momentum
@@ -108,10 +108,10 @@ class Pmr(Joint):
             else:
                 weights = [ratio.clamp(0, 1) for ratio in ratios]
         total = super().loss(outputs, batch)
-        for place, weight in enumerate(weights):
-            total = total + self.settings.alpha * weight * F.cross_entropy(similar[place], labels)
+        for index, weight in enumerate(weights):
+            total = total + self.settings.alpha * weight * F.cross_entropy(similar[index], labels)
             if self.settings.entropy and self._regularises:
-                log_p = F.log_softmax(similar[1 - place], dim=1)
+                log_p = F.log_softmax(similar[1 - index], dim=1)
                 total = total + self.settings.entropy * weight * (log_p.exp() * log_p).sum(1).mean()
         return total
 
