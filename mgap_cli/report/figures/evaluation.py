@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -234,26 +234,48 @@ def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
     return figure
 
 
-def _accuracies(line: Line, corruption: str) -> list[tuple[Condition, list[float]]]:
-    """Return a corruption's conditions, each with the accuracy of every member."""
+@dataclass(frozen=True)
+class _Accuracies:
+    """A line's accuracy under each of K conditions: the mean over its members, and a band around it, (K,).
+
+    The band is one standard deviation over seeds to each side or, for a single model, the interval.
+    """
+
+    conditions: list[Condition]
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def _accuracies(line: Line, corruptions: Iterable[str]) -> _Accuracies:
+    """Return a line's accuracies under all conditions of these corruptions, one corruption after another."""
     members = line.contender.members
-    return [
-        (measured.condition, [member.robustness[i].accuracy[line.head] for member in members])
+    rows = [
+        (measured, [member.robustness[i].accuracy[line.head] for member in members])
+        for corruption in corruptions
         for i, measured in enumerate(members[0].robustness)
         if measured.condition.corruption == corruption
     ]
+    mean = np.array([statistics.fmean(values) for _, values in rows])
+    if len(members) > 1:
+        sd = np.array([statistics.stdev(values) for _, values in rows])
+        low, high = mean - sd, mean + sd
+    else:
+        bounds = [measured.interval[line.head].to_list() for measured, _ in rows]
+        low, high = np.array(bounds, dtype=np.float64).reshape(-1, 2).T
+    return _Accuracies([measured.condition for measured, _ in rows], mean, low, high)
 
 
 def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
-    """Draw one curve per line; its band is one sd over seeds or, where there are few lines, the interval."""
-    found = []
+    """Draw one curve per line, with its band; many single models have none."""
+    conditions: list[Condition] = []
     for line in lines:
-        found = [*_accuracies(line, CLEAN), *_accuracies(line, corruption)]
-        x, mean = np.arange(len(found)), np.array([statistics.fmean(values) for _, values in found])
+        accuracies = _accuracies(line, (CLEAN, corruption))
+        conditions, x = accuracies.conditions, np.arange(len(accuracies.mean))
         colour, dash, marker = line.style
         axes.plot(
             x,
-            mean,
+            accuracies.mean,
             color=colour,
             linestyle=dash,
             marker=marker,
@@ -261,50 +283,23 @@ def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
             linewidth=2.5,
             label=line.label,
         )
-        members = line.contender.members
-        if len(members) > 1:
-            sd = np.array([statistics.stdev(values) for _, values in found])
-            axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
-        elif len(lines) <= BANDS:
-            bounds = np.array(
-                [
-                    m.interval[line.head].to_list()
-                    for m in members[0].robustness
-                    if m.condition.corruption in (CLEAN, corruption)
-                ]
-            )
-            axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.15, linewidth=0)
-    axes.set_xticks(range(len(found)), [CLEAN, *(f"{c.level:g}" for c, _ in found[1:])])
+        if len(line.contender.members) > 1 or len(lines) <= BANDS:
+            axes.fill_between(x, accuracies.low, accuracies.high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xticks(range(len(conditions)), [CLEAN, *(f"{c.level:g}" for c in conditions[1:])])
     axes.set_xlabel(UNITS[corruption], fontsize=13)
     axes.set_title(corruption.capitalize(), fontsize=14, loc="left")
 
 
 def _missing(axes: Any, lines: Sequence[Line]) -> None:
-    """Draw one bar per line for each modality that is missing, and what takes its place.
-
-    Its error bar is one sd over seeds or, for a single model, the interval.
-    """
+    """Draw one bar per line for each missing modality and its replacement; the error bar is the band."""
     width = 0.84 / len(lines)
     ticks: list[str] = []
     for index, line in enumerate(lines):
-        accuracies = [row for name in MISSING.values() for row in _accuracies(line, name)]
-        x = np.arange(len(accuracies)) + (index - (len(lines) - 1) / 2) * width
-        heights = np.array([statistics.fmean(values) for _, values in accuracies])
-        members = line.contender.members
-        if len(members) > 1:
-            sds = [statistics.stdev(values) for _, values in accuracies]
-            lengths = np.array([sds, sds])
-        else:
-            bounds = np.array(
-                [
-                    m.interval[line.head].to_list()
-                    for name in MISSING.values()
-                    for m in members[0].robustness
-                    if m.condition.corruption == name
-                ]
-            ).reshape(-1, 2)
-            lengths = np.maximum(np.stack([heights - bounds[:, 0], bounds[:, 1] - heights]), 0)
+        accuracies = _accuracies(line, MISSING.values())
+        heights = accuracies.mean
+        x = np.arange(len(heights)) + (index - (len(lines) - 1) / 2) * width
+        lengths = np.maximum(np.stack([heights - accuracies.low, accuracies.high - heights]), 0)
         axes.bar(x, heights, width, color=line.style[0], edgecolor="white", yerr=lengths, capsize=3)
-        ticks = [f"{c.modality}\nby {c.fill}" for c, _ in accuracies]
+        ticks = [f"{c.modality}\nby {c.fill}" for c in accuracies.conditions]
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_title("A modality missing, replaced", fontsize=14, loc="left")
