@@ -15,10 +15,8 @@ from mgap_cli.evaluation.by_column import ByColumn, by_column
 from mgap_cli.evaluation.metrics import Evaluation, summarise
 from mgap_cli.evaluation.robustness import Measured, sweep
 from mgap_cli.gap.mixture import Mixture, fit_mixture
-from mgap_cli.gap.scores import scores_of
+from mgap_cli.gap.scores import MODALITIES, scores_of
 from mgap_cli.training.trained_model import TrainedModel
-
-BOTH = {"audio", "visual"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ def evaluate(
 
     The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
     both modalities, so that the shares compare. by: columns to break accuracy down by. tick: called
-    after each pass over the split. Raises UsageError if the models differ in their
-    data or have modalities other than audio and visual.
+    after each pass over the split. Raises UsageError if the models differ in their data, or
+    have modalities other than audio and visual.
     """
     mixture: Mixture | None = None
     first: tuple[Path, Store] | None = None
@@ -64,7 +62,7 @@ def evaluate(
         _check_same_data(*first, model)
         found = model.predict(split)
         tick()
-        both = set(model.heads) >= BOTH
+        both = set(model.heads) >= set(MODALITIES)
         scores = scores_of(found, model.store.ids, model.store.classes, model.store.columns)
         if both and mixture is None:
             mixture, _ = fit_mixture(scores.gap, model.config.gap)

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.errors import UnfitError
+from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
-MODALITIES = ("audio", "visual")  # of our own networks; other models' are named freely
+MODALITIES = (AUDIO.name, VISUAL.name)  # of our own networks; other models' are named freely
 
 _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 

@@ -33,12 +33,10 @@ def training_inputs(
         values = raw[modality.name]
         if modality.kind == "frames":
             values = augment.augment(values, config, generator, total, rows)
-        elif modality.kind == "spectrogram":
-            values = values.float().unsqueeze(1)
-            if config.audio_mask:
-                values = augment.mask(values, config.audio_mask, generator, total, rows)
         else:
-            values = values.float()
+            values = _numbers(modality, values)
+            if modality.kind == "spectrogram" and config.audio_mask:
+                values = augment.mask(values, config.audio_mask, generator, total, rows)
         inputs[modality.name] = values
     return {m.name: inputs[m.name] for m in modalities}
 
@@ -52,9 +50,12 @@ def plain_inputs(
         values = raw[modality.name]
         if modality.kind == "frames":
             values = augment.resize(augment.to_float(values), config.image_size)
-        elif modality.kind == "spectrogram":
-            values = values.float().unsqueeze(1)
         else:
-            values = values.float()
+            values = _numbers(modality, values)
         inputs[modality.name] = values
     return inputs
+
+
+def _numbers(modality: Modality, values: Tensor) -> Tensor:
+    """Return the float32 inputs of any kind but frames; a spectrogram has one channel."""
+    return values.float().unsqueeze(1) if modality.kind == "spectrogram" else values.float()

@@ -13,7 +13,7 @@ from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset
 from mgap_cli.data.sources import SourceOptions
 from mgap_cli.data.splits import carve_validation, stratified_choice
 from mgap_cli.data.store import MODALITY_NAME
-from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.errors import UnfitError, UsageError, reason_of
 from mgap_cli.files import require_regular_file
 
 SUMMARY = "Arrays of features under any names, two or more modalities: FILE.npz"
@@ -32,8 +32,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
         with np.load(root, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged archive may raise anything
-        reason = " ".join(str(error).split())[:100]
-        raise UnfitError(f"{root}: not an NPZ file of numbers and text ({reason}).") from error
+        raise UnfitError(f"{root}: not an NPZ file of numbers and text ({reason_of(error)}).") from error
     names = _modalities(root, arrays, options.modalities)
     if "label" not in arrays or arrays["label"].ndim != 1:
         raise UnfitError(f"{root}: it has no array `label` with one value per sample.")
