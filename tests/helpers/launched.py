@@ -12,25 +12,15 @@ from pathlib import Path
 
 from helpers.program import HANG, ROOT
 
-# Runs several lines of mgap in one process, with batch norm's statistics frozen: over a share of a batch
-# they are others than over all of it, and everything else must not be.
+# Runs several lines of mgap in one process, with batch norm's statistics frozen.
 FROZEN = """
 import shlex, sys
 from helpers import pausing
-from torch import nn
+from helpers.frozen import with_frozen_batch_norm
 from mgap_cli.__main__ import main
 from mgap_cli.training.task import Task
 
-plain = Task.train
-
-def train(self, mode=True):
-    plain(self, mode)
-    for module in self.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.eval()
-    return self
-
-Task.train = train
+Task.train = with_frozen_batch_norm(Task.train)
 pausing.install()
 for line in open(sys.argv[1]).read().splitlines():
     sys.argv = ["mgap", *shlex.split(line)]
@@ -83,7 +73,7 @@ class Launched:
             time.sleep(0.005)
 
     def messages(self) -> list[str]:
-        """Return what mgap itself complained of; a traceback of it is no message and fails."""
+        """Return the lines with which mgap reports errors; fail if it printed a traceback."""
         text = self.err.read_text()
         assert not re.search(r'File "[^"]*mgap_cli', text) and "internal error" not in text, text
         return [line for line in text.splitlines() if line.startswith("error: ")]

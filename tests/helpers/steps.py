@@ -47,8 +47,8 @@ class Exercise:
     def step(self, epoch: int = 0, batch: Batch | None = None, progress: float = 0.0) -> TrainingStep:
         """Take one step in epoch `epoch` of a budget of BUDGET epochs, and return it."""
         generator = torch.Generator().manual_seed(epoch)
-        place = BudgetEpoch(epoch, BUDGET)
-        taken = TrainingStep(self.engine, batch or self.batch, generator, place, progress)
+        budget_epoch = BudgetEpoch(epoch, BUDGET)
+        taken = TrainingStep(self.engine, batch or self.batch, generator, budget_epoch, progress)
         self.method.training_step(taken)
         return taken
 
@@ -72,10 +72,8 @@ class Exercise:
 
 
 def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> Exercise:
-    """Return a method on features of `modalities` modalities; `section__key` may stand for `section.key`."""
-    own = {"model.encoder": "mlp", "model.hidden": 5, "train.momentum": 0, "train.weight_decay": 0}
-    own |= {"train.lr": 0.1, **{key.replace("__", "."): value for key, value in settings.items()}}
-    config = Config().updated(own, "test")
+    """Return a method on features of `modalities` modalities; settings are written as `section__key`."""
+    config = _config({"model.encoder": "mlp", "model.hidden": 5}, settings)
     kinds = [Modality(f"m{i}", "features", 3 + i) for i in range(modalities)]
     generator = torch.Generator().manual_seed(seed)
     inputs = {m.name: torch.randn(ROWS, m.channels, generator=generator).double() for m in kinds}
@@ -86,14 +84,19 @@ def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> 
 
 def image_exercise(name: str, **settings: Any) -> Exercise:
     """Return a method on tiny spectrograms and frames, with convolutions; the rest as in `exercise`."""
-    own = {"model.encoder": "resnet10", "model.width": 2, "train.momentum": 0, "train.weight_decay": 0}
-    own |= {"train.lr": 0.1, **{key.replace("__", "."): value for key, value in settings.items()}}
     generator = torch.Generator().manual_seed(0)
     audio = torch.randn(ROWS, 1, 17, 20, generator=generator).double()
     visual = torch.randn(ROWS, 1, 3, 16, 16, generator=generator).double()
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
     batch = Batch(torch.arange(ROWS), labels, {"audio": audio, "visual": visual})
-    return _exercise(name, Config().updated(own, "test"), list(AUDIO_VISUAL), batch)
+    config = _config({"model.encoder": "resnet10", "model.width": 2}, settings)
+    return _exercise(name, config, list(AUDIO_VISUAL), batch)
+
+
+def _config(network: dict[str, Any], settings: dict[str, Any]) -> Config:
+    plain_sgd = {"train.momentum": 0, "train.weight_decay": 0, "train.lr": 0.1}
+    asked = {key.replace("__", "."): value for key, value in settings.items()}
+    return Config().updated({**network, **plain_sgd, **asked}, "test")
 
 
 def _exercise(name: str, config: Config, modalities: list[Modality], batch: Batch) -> Exercise:

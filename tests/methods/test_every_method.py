@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.frozen import with_frozen_batch_norm
 from helpers.launched import Launched, script
 from helpers.program import assert_same_checkpoint, here, sets, tensors
 
@@ -149,17 +150,8 @@ def alone(store, tmp_path_factory) -> Path:
     from mgap_cli.training.task import Task
 
     folder = tmp_path_factory.mktemp("alone")
-    plain = Task.train
-
-    def train_frozen(self: Task, mode: bool = True) -> Task:
-        plain(self, mode)
-        for module in self.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
-                module.eval()
-        return self
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Task, "train", train_frozen)
+        patch.setattr(Task, "train", with_frozen_batch_norm(Task.train))
         for line in lines(store, folder):
             done = here(*line)
             assert done.code == 0, done.err

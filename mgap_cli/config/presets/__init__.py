@@ -16,7 +16,7 @@ def presets() -> list[str]:
 
 
 def preset(name: str) -> Config:
-    """Return the defaults changed by the preset `name`; only the defaults if there is no such preset."""
+    """Return the defaults with the changes of the preset `name`. An unknown name gives the defaults."""
     if name not in presets():
         return Config()
     return from_dict(parse_yaml(_preset_text(name), f"preset {name}"), f"preset {name}")
