@@ -12,6 +12,7 @@ b  `warmup` against the bare step: the same network's forward, backward and opti
 c  an adaptive epoch against a warm-up epoch, on the embedded digits: `scores` online and pass.
 d  an epoch over 1, 4 and 16 times the samples, from disk: time and the process's own memory.
 e  from a command's start: `mgap --help`, and a training run of a single step.
+f  `warmup` in float32, in mixed precision, and compiled: later epochs of one run each. Only with --only f.
 
 Rounds go in turns after one that does not count, and the median of their ratios is what to read: both
 halves of a round see the same machine. On every device there is: CPU, then CUDA. `--accuracy` trains with
@@ -247,6 +248,25 @@ def speed(options: argparse.Namespace, folder: Path, device: torch.device) -> No
             print(f"\n{profiler.key_averages().table('self_cpu_time_total', row_limit=25)}")
 
 
+def precisions(options: argparse.Namespace, folder: Path, device: torch.device) -> None:
+    """Print (f). The first two epochs load the samples, choose kernels and compile; they do not count."""
+    store = made_store(folder / "precisions", options.clips, cremad(options, "fp32").data)
+    print(f"\n{options.clips} clips per epoch, batches of {options.batch}, on {named(device)}\n")
+    print("| f: `warmup` | samples/s | against float32 |\n|---|---:|---:|")
+    rates: list[float] = []
+    for name, compiled in (("fp32", False), (options.precision, False), (options.precision, True)):
+        config = cremad(options, name).updated({"runtime.compile": compiled}, "benchmark")
+        precision = choose_precision(name, device, config, QUIET)
+        run = folder / f"precisions-{len(rates)}"
+        run.mkdir()
+        stage = Stage("warmup", config.warmup.method, options.rounds + 2, options.rounds + 2)
+        Trainer(stage, config, store, run, QUIET, precision).fit()
+        lines = (run / "metrics.jsonl").read_text().splitlines()[2:]
+        rates.append(options.clips / median(json.loads(line)["seconds"] for line in lines))
+        label = f"{precision.name}{', --compile' if compiled else ''}"
+        print(f"| {label} | {rates[-1]:.1f} | {rates[-1] / rates[0]:.2f} |", flush=True)
+
+
 def row(name: str, ours: list[float], other: list[float], goal: str) -> str:
     return f"| {name} | {median(ours):.1f} | {median(other):.1f} | {ratio(ours, other)} | {goal} |"
 
@@ -373,8 +393,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", default=list("abcde"), choices=list("abcde"), metavar="SECTION")
-    parser.add_argument("--clips", type=int, default=256, help="samples per epoch in a and b")
+    parser.add_argument("--only", nargs="+", default=list("abcde"), choices=list("abcdef"), metavar="SECTION")
+    parser.add_argument("--clips", type=int, default=256, help="samples per epoch in a, b and f")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--growth-clips", type=int, default=512, help="samples of 1x in d")
@@ -402,6 +422,8 @@ def main() -> None:
             folder.mkdir()
             if {"a", "b"} & set(options.only):
                 speed(options, folder, device)
+            if "f" in options.only:
+                precisions(options, folder, device)
             if "c" in options.only:
                 adaptive(options, folder, device)
         if "d" in options.only:
