@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from mgap_cli.methods.base import Step
+    from mgap_cli.model.network import Outputs
 
 
 def zero_input_contributions(step: Step, fused: Tensor) -> dict[str, Tensor]:
@@ -37,6 +38,14 @@ def zero_input_contributions(step: Step, fused: Tensor) -> dict[str, Tensor]:
                 inputs = {m: x if m in kept else torch.zeros_like(x) for m, x in step.batch.inputs.items()}
                 value[frozenset(kept)] = step.forward(inputs).fused
     return {m: _shapley(m, modalities, value) for m in modalities}
+
+
+def detached_contributions(step: Step, outputs: Outputs) -> dict[str, Tensor]:
+    """Return phi_m (B, C) by modality without gradient: those of an additive fusion, or found by zeros."""
+    if outputs.contributions:
+        return {m: part.detach() for m, part in outputs.contributions.items()}
+    with torch.no_grad():
+        return zero_input_contributions(step, outputs.fused)
 
 
 def _shapley(modality: str, modalities: list[str], value: dict[frozenset[str], Tensor]) -> Tensor:

@@ -96,6 +96,13 @@ class Step(Protocol):
         `contributions` are there if the method's `needs` name them.
         """
 
+    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Return the fused logits (B, C) of the whole batch for features (B, D) by modality, in float32.
+
+        For features of `forward` that the method has changed, each row by itself: a gradient returns to the
+        encoders only through the row that it comes from. `needs.features` must be set.
+        """
+
     def backward(self, loss: Tensor) -> None:
         """Replace all gradients by those of `loss`, summed over the processes. Once per `update`."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mgap_cli.config import bounded
 from mgap_cli.errors import UsageError
-from mgap_cli.methods.attribution import zero_input_contributions
+from mgap_cli.methods.attribution import detached_contributions
 from mgap_cli.methods.base import BudgetEpoch, Needs
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import probabilities
@@ -72,10 +72,8 @@ class Ogm(Joint):
 
     def training_step(self, step: Step) -> None:
         outputs = step.forward()
-        if not outputs.contributions and self._modulates(step.epoch):
-            with torch.no_grad():
-                parts = zero_input_contributions(step, outputs.fused)
-            outputs = replace(outputs, contributions=parts)
+        if self._modulates(step.epoch):
+            outputs = replace(outputs, contributions=detached_contributions(step, outputs))
         step.backward(self.loss(outputs, step.batch))
         self.edit_gradients(step)
         step.update()

@@ -120,6 +120,13 @@ class MultimodalNetwork(nn.Module):
         fused = {FUSED: self.fusion(unimodal if self.fusion.late else features)} if whole else {}
         return Outputs({**fused, **unimodal}, features, contributions)
 
+    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Return the fused logits (B, C) for features (B, D) by modality."""
+        if self.fusion.late:
+            features = {m: self.head(m)(f) for m, f in features.items()}
+        fused: Tensor = self.fusion(features)
+        return fused
+
     def head(self, modality: str) -> nn.Module:
         """Return the linear classifier of a modality, which may be that of all. Not for decomposed logits."""
         return self.heads[SHARED if self.unimodal == "shared" else modality]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mgap_cli.model.network import MultimodalNetwork, Outputs, full_precision
+from mgap_cli.processes import SMALLEST
 from mgap_cli.training.compiling import compiler_errors
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ class TrainingStep:
         if inputs is None and network is None:
             self.logits.update({head: z.detach() for head, z in outputs.logits.items()})
         return outputs
+
+    def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Return the fused logits of the whole batch for changed features of the whole batch.
+
+        Each process fuses its share, so that the fusion's gradients add up like those of `forward`.
+        """
+        world, total = self.engine.world, len(self.batch.labels)
+        own = world.share(total)
+        if own.start == own.stop:  # rows that count nowhere, as in the loader
+            own = slice(0, SMALLEST)
+        with self.engine.precision.autocast():
+            fused = self.network.fuse({m: f[own] for m, f in features.items()})
+        return world.join_rows(full_precision(fused), total)
 
     def backward(self, loss: Tensor) -> None:
         """Replace all gradients by those of `loss`, summed over the processes."""
