@@ -1,4 +1,4 @@
-"""On-the-fly prediction modulation: the leading modality's features are dropped, more often the more it leads."""
+"""On-the-fly prediction modulation: the leading modality's features are dropped at a rate that its lead sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAPER = "Wei et al., TPAMI 2024"
 
 @dataclass(frozen=True)
 class Settings:
-    """drop: probability q of a drop where the modalities are level. strength: lambda, how much a lead adds to it.
+    """drop: probability q of a drop where the modalities are level. strength: lambda, what a lead adds to it.
 
     steps: share of the training steps that drop features. start: share of the epoch budget before the first
     drop. Both are as in the authors' program (start: 6 of 100 epochs).
