@@ -1,4 +1,4 @@
-"""On-the-fly prediction modulation: the leading modality's features are dropped at a rate that its lead sets."""
+"""On-the-fly prediction modulation: the leading modality's features are dropped in some of the samples."""
 
 from __future__ import annotations
 
