@@ -18,7 +18,7 @@ from mgap_cli.model.network import FUSED, MultimodalNetwork
 
 FEATURES, CLASSES = 8, 5
 PAIR = ("audio", "visual")
-FUSIONS = ("concat", "film", "gated", "sum")
+FUSIONS = ("concat", "cosine", "film", "gated", "sum")
 ADDITIVE = tuple(fusions.additive_names())
 
 
@@ -45,6 +45,10 @@ def inputs(batch: int = 3, times: int = 1, seed: int = 0) -> dict[str, torch.Ten
     return {"visual": frames, "audio": torch.randn(batch, 1, 33, 20, generator=generator)}
 
 
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+
+
 def reference(fusion: str, module: nn.Module, a: np.ndarray, v: np.ndarray) -> np.ndarray:
     """The formulas of the fusions' docstrings, in float64."""
     p = {k: t.detach().numpy().astype(np.float64) for k, t in module.named_parameters()}
@@ -52,6 +56,8 @@ def reference(fusion: str, module: nn.Module, a: np.ndarray, v: np.ndarray) -> n
         return np.hstack([a, v]) @ p["linear.weight"].T + p["linear.bias"]
     if fusion == "sum":
         return a @ p["linears.audio.weight"].T + v @ p["linears.visual.weight"].T + p["bias"]
+    if fusion == "cosine":
+        return 10 * sum(unit(f) @ unit(p[f"linears.{m}.weight"]).T for m, f in (("audio", a), ("visual", v)))
     if fusion == "film":
         modulation = a @ p["modulation.weight"].T + p["modulation.bias"]
         gamma, beta = modulation[:, :FEATURES], modulation[:, FEATURES:]
