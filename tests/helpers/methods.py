@@ -15,7 +15,7 @@ from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.gap.scores import Scores
 from mgap_cli.methods import load_method
-from mgap_cli.methods.base import BudgetEpoch, Method
+from mgap_cli.methods.base import BudgetEpoch, Method, with_required_model
 from mgap_cli.model.network import FUSED, MultimodalNetwork, Outputs
 
 HEADS = (FUSED, "audio", "visual")
@@ -43,7 +43,8 @@ def configured(**settings: Any) -> Config:
 
 def network_for(name: str, config: Config, classes: int = CLASSES) -> MultimodalNetwork:
     """Return a new network as a method needs it."""
-    return MultimodalNetwork(config.model, classes, load_method(name).probes)
+    method = load_method(name)
+    return MultimodalNetwork(with_required_model(method, config).model, classes, method.probes)
 
 
 def built(
