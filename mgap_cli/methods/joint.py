@@ -33,5 +33,8 @@ class Joint(Method):
         self._has_probes = config.model.unimodal != "decomposed" and not late
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        fused = cross_entropy(outputs.fused, batch.labels)
-        return fused + unimodal_cross_entropy(outputs, batch.labels) if self._has_probes else fused
+        return self.with_probes(cross_entropy(outputs.fused, batch.labels), outputs, batch)
+
+    def with_probes(self, loss: Tensor, outputs: Outputs, batch: Batch) -> Tensor:
+        """Return a loss plus that of the probes, where there are any."""
+        return loss + unimodal_cross_entropy(outputs, batch.labels) if self._has_probes else loss
