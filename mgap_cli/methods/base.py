@@ -122,10 +122,11 @@ class Step(Protocol):
 class EpochContext(Protocol):
     """What a method may do before an epoch. Every process calls the same functions in the same order.
 
-    epoch: the stage's finished epochs.
+    epoch: the stage's finished epochs. budget_epoch: the place of the epoch that begins in the budget.
     """
 
     epoch: int
+    budget_epoch: BudgetEpoch
 
     @property
     def network(self) -> MultimodalNetwork:
@@ -197,6 +198,16 @@ class Method(nn.Module):
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Prepare for the next epoch; return lines for the log."""
         return []
+
+    def epoch_samples(self, indices: np.ndarray) -> Sequence[np.ndarray]:
+        """Return the samples of the epoch that begins, in groups of positions in the store.
+
+        indices: the stage's training samples; default: one group with these. Each group is shuffled and
+        divided into batches, one group after the other. A sample that repeats is told apart by
+        `Batch.copies`. Called after `on_epoch_start`, and after a resumption: what it returns may depend on
+        what is saved with the model only.
+        """
+        return [indices]
 
     def training_step(self, step: Step) -> None:
         """Train on one batch. Default: one forward pass, one loss, one update."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mgap_cli.gap.scores import Scores
+    from mgap_cli.methods.base import BudgetEpoch
     from mgap_cli.model.inference import Predictions
     from mgap_cli.training.optimizers import Optimizers
     from mgap_cli.training.task import Task
@@ -27,10 +28,12 @@ _RESET = 2  # the last counter of these draws; that of the training steps is 1
 class TrainingEpoch:
     """The start of an epoch; `methods.base.EpochContext` describes it for methods.
 
-    predict: runs the network over a split, in all processes together; the flag asks for features too.
+    budget_epoch: the epoch's place in the budget of all stages. predict: runs the network over a split, in
+    all processes together; the flag asks for features too.
     """
 
     epoch: int
+    budget_epoch: BudgetEpoch
     seed: int
     task: Task
     optimizers: Optimizers

@@ -77,6 +77,7 @@ class Trainer:
             )
         self.placed = place_samples(store, self.device, config.runtime, sink)
         self.loader = self._loader(samples, config.train.batch_size, self.world)
+        self.plain_steps = self.loader.steps
         self.optimizers = Optimizers(self.task, config, stage, self.device)
         if initial is not None:
             self._keep_memory(*initial)
@@ -124,8 +125,8 @@ class Trainer:
         """
         if self.last_path.exists():
             self._restore(load_checkpoint(self.last_path))
-        total = self.stage.epochs * self.loader.steps
-        done = self.epoch * self.loader.steps + self.step
+        total = self.stage.epochs * self.plain_steps
+        done = self._steps_done()
         self.world.require_same(done, str(self.last_path))
         if done:
             self.sink.log(f"{self.stage.name}: going on from epoch {self.epoch}, step {self.step}")
@@ -168,7 +169,7 @@ class Trainer:
             for batch in self.loader.training(self.config.train.seed, self.epoch, self.step):
                 self._train_step(batch)
                 self.step += 1
-                tick(self.epoch * self.loader.steps + self.step, f"lr {lr:.2g}")
+                tick(self._steps_done(), f"lr {lr:.2g}")
                 # At every step: over gloo on the CPU this waits for no device, and a signal for no step.
                 if stop.agree(self.world.max) and self.step < self.loader.steps:
                     self._save_and_leave(stop)
@@ -183,10 +184,19 @@ class Trainer:
     def _prepare_epoch(self) -> None:
         """Let the method prepare in every process, and make what it remembers the main process's in all."""
         seed = self.config.train.seed
-        context = TrainingEpoch(self.epoch, seed, self.task, self.optimizers, self._predicted)
+        budget_epoch = self._budget_epoch()
+        context = TrainingEpoch(self.epoch, budget_epoch, seed, self.task, self.optimizers, self._predicted)
         for line in self.task.method.on_epoch_start(context):
             self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
         self.world.broadcast_buffers(self.task)
+        self._arrange_epoch()
+
+    def _arrange_epoch(self) -> None:
+        self.loader.arrange(self.task.method.epoch_samples(self.loader.indices))
+
+    def _steps_done(self) -> int:
+        """Return the steps so far; an epoch that a method makes longer or shorter counts as a plain one."""
+        return self.epoch * self.plain_steps + self.step * self.plain_steps // self.loader.steps
 
     def _train_step(self, batch: Batch) -> None:
         generator = generator_for(self.config.train.seed, self.epoch, self.step, 1)
@@ -362,11 +372,12 @@ class Trainer:
 
     def _take_up(self, saved: Checkpoint) -> None:
         loop = saved.loop
-        if saved.epoch > self.stage.epochs or saved.step > self.loader.steps:
-            raise ValueError("it is beyond the end of the stage")
         require_alike(loop["scaler"], self.scaler.state_dict())
         require_alike(loop["sums"], self.sums.cpu())
         self.task.load_state_dict(saved.model)
+        self._arrange_epoch()
+        if saved.epoch > self.stage.epochs or saved.step > self.loader.steps:
+            raise ValueError("it is beyond the end of the stage")
         self.optimizers.load_state_dict(loop["optimizers"])
         self.scaler.load_state_dict(loop["scaler"])
         self.sums = loop["sums"].to(self.device)

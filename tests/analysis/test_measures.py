@@ -131,7 +131,8 @@ def batch_of(n: int, seed: int = 0) -> Batch:
     g = torch.Generator().manual_seed(seed)
     frames = torch.randn(n, 1, 3, 2, 2, generator=g, dtype=torch.float64)
     audio = torch.randn(n, 1, 2, 3, generator=g, dtype=torch.float64)
-    return Batch(torch.arange(n), torch.randint(0, 3, (n,), generator=g), {"audio": audio, "visual": frames})
+    labels, copies = torch.randint(0, 3, (n,), generator=g), torch.zeros(n, dtype=torch.int64)
+    return Batch(torch.arange(n), labels, {"audio": audio, "visual": frames}, copies)
 
 
 def test_gradients_of_a_linear_model_are_those_written_out():
@@ -172,6 +173,7 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
         torch.arange(4),
         torch.tensor([0, 1, 2, 0]),
         {"visual": torch.randn(4, 2, 3, 16, 16), "audio": torch.randn(4, 1, 16, 16)},
+        torch.zeros(4, dtype=torch.int64),
     )
     network.train()
     before = copy.deepcopy(network.state_dict())

@@ -54,7 +54,8 @@ def same(a: Batch, b: Batch) -> bool:
     inputs = a.inputs.keys() == b.inputs.keys() and all(
         torch.equal(x, b.inputs[m]) for m, x in a.inputs.items()
     )
-    return inputs and torch.equal(a.index, b.index) and torch.equal(a.labels, b.labels)
+    rest = ((a.index, b.index), (a.labels, b.labels), (a.copies, b.copies))
+    return inputs and all(torch.equal(x, y) for x, y in rest)
 
 
 @settings(max_examples=20, deadline=None)
@@ -76,6 +77,33 @@ def test_a_single_sample_left_over_joins_the_batch_before(store):
 def test_the_last_partial_batch_is_not_dropped(store):
     assert [len(b.index) for b in loader(store, 4).training(0, 0)] == [4, 4, 3]
     assert [len(b.index) for b in loader(store, 4).ordered()] == [4, 4, 3]
+
+
+def test_groups_follow_one_another_and_copies_are_numbered(store):
+    """No batch mixes groups; a sample that repeats has the copies 0, 1, ..., also across groups."""
+    made = loader(store, 3)
+    first, second = CHOSEN[[0, 1, 1, 2, 1]], CHOSEN[[3, 2, 4]]
+    made.arrange([first, second, CHOSEN[:1]])
+    batches = list(made.training(3, 1))
+    assert made.steps == len(batches) == 3
+    assert [len(b.index) for b in batches] == [3, 2, 3]
+    assert sorted(order(batches[:2])) == sorted(first.tolist())
+    assert sorted(order(batches[2:])) == sorted(second.tolist()), "a group of one sample is left out"
+    seen: dict[int, list[int]] = {}
+    for batch in batches:
+        for position, copy in zip(batch.index.tolist(), batch.copies.tolist(), strict=True):
+            seen.setdefault(position, []).append(copy)
+    assert {p: sorted(c) for p, c in seen.items()} == {
+        int(CHOSEN[0]): [0], int(CHOSEN[1]): [0, 1, 2], int(CHOSEN[2]): [0, 1],
+        int(CHOSEN[3]): [0], int(CHOSEN[4]): [0],
+    }  # fmt: skip
+    assert all(same(a, b) for a, b in zip(batches[1:], made.training(3, 1, 1), strict=True))
+
+
+def test_an_arrangement_without_a_batch_changes_nothing(store):
+    made = loader(store)
+    made.arrange([CHOSEN[:1], CHOSEN[:0]])
+    assert sorted(order(made.training(0, 0))) == CHOSEN.tolist()
 
 
 def test_the_order_depends_on_seed_and_epoch(store):

@@ -92,7 +92,8 @@ def batch(n: int = 6, size: int = 20, first: int = 0) -> Batch:
     frames = torch.from_numpy(generator.integers(0, 256, (n, 2, size, size, 3), dtype=np.uint8))
     audio = torch.from_numpy(np.stack([spectrogram(tone())] * n)).float().unsqueeze(1)
     index = torch.arange(first, first + n)
-    return Batch(index, torch.zeros(n, dtype=torch.int64), {"audio": audio, "visual": to_float(frames)})
+    zeros = torch.zeros(n, dtype=torch.int64)
+    return Batch(index, zeros, {"audio": audio, "visual": to_float(frames)}, zeros)
 
 
 ALL = conditions(EvaluateConfig())
@@ -104,7 +105,8 @@ def corrupted(b: Batch, condition: Condition, seed: int = 0) -> Batch:
 
 
 def part(b: Batch, rows: slice) -> Batch:
-    return Batch(b.index[rows], b.labels[rows], {m: x[rows] for m, x in b.inputs.items()})
+    inputs = {m: x[rows] for m, x in b.inputs.items()}
+    return Batch(b.index[rows], b.labels[rows], inputs, b.copies[rows])
 
 
 def with_frames(b: Batch, frames: torch.Tensor) -> Batch:

@@ -64,7 +64,7 @@ def outputs_of(fused: Tensor, audio: Tensor, visual: Tensor) -> Outputs:
 
 def batch_of(index: Tensor, labels: Tensor, inputs: Mapping[str, Tensor] | None = None) -> Batch:
     """Return a batch; a loss reads no inputs."""
-    return Batch(index, labels, dict(inputs or {}))
+    return Batch(index, labels, dict(inputs or {}), torch.zeros_like(index))
 
 
 @dataclass

@@ -78,7 +78,8 @@ def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> 
     generator = torch.Generator().manual_seed(seed)
     inputs = {m.name: torch.randn(ROWS, m.channels, generator=generator).double() for m in kinds}
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
-    batch = Batch(torch.randperm(SAMPLES, generator=generator)[:ROWS], labels, inputs)
+    index = torch.randperm(SAMPLES, generator=generator)[:ROWS]
+    batch = Batch(index, labels, inputs, torch.zeros_like(index))
     return _exercise(name, config, kinds, batch)
 
 
@@ -88,7 +89,8 @@ def image_exercise(name: str, **settings: Any) -> Exercise:
     audio = torch.randn(ROWS, 1, 17, 20, generator=generator).double()
     visual = torch.randn(ROWS, 1, 3, 16, 16, generator=generator).double()
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
-    batch = Batch(torch.arange(ROWS), labels, {"audio": audio, "visual": visual})
+    inputs = {"audio": audio, "visual": visual}
+    batch = Batch(torch.arange(ROWS), labels, inputs, torch.zeros(ROWS, dtype=torch.int64))
     config = _config({"model.encoder": "resnet10", "model.width": 2}, settings)
     return _exercise(name, config, list(AUDIO_VISUAL), batch)
 

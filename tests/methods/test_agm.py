@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -78,5 +79,5 @@ def test_a_batch_that_is_not_finite_leaves_the_means_alone():
     ex.step()
     means = ex.method.mean_scores.clone()
     broken = {m: x * float("inf") for m, x in ex.batch.inputs.items()}
-    ex.step(batch=type(ex.batch)(ex.batch.index, ex.batch.labels, broken))
+    ex.step(batch=dataclasses.replace(ex.batch, inputs=broken))
     assert torch.equal(ex.method.mean_scores, means) and int(ex.method.iterations) == 1

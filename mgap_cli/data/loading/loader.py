@@ -5,7 +5,7 @@ Every random draw is a function of (seed, epoch, step) alone, so that a run can 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,13 +29,15 @@ class Batch:
     """index: (B,) positions in the store; labels: (B,).
 
     inputs, by modality: spectrograms (B, 1, F, L), frames (B, T, 3, S, S), features (B, D), sequences
-    (B, T, D) with NaN for missing steps. Where several processes share a batch,
-    index and labels are those of the whole batch, and inputs are this process's share.
+    (B, T, D) with NaN for missing steps. copies: (B,) which of the epoch's copies of its sample a row is,
+    from 0. Where several processes share a batch, index, labels and copies are those of the whole batch, and
+    inputs are this process's share.
     """
 
     index: Tensor
     labels: Tensor
     inputs: dict[str, Tensor]
+    copies: Tensor
 
 
 def generator_for(seed: int, *counters: int) -> torch.Generator:
@@ -53,10 +55,20 @@ def training_steps(samples: int, batch_size: int) -> int:
     return max(1, -(-(samples - 1) // batch_size))
 
 
+def copy_numbers(positions: np.ndarray) -> np.ndarray:
+    """Return for each of (N,) positions how many of those before it are the same."""
+    order = np.argsort(positions, kind="stable")
+    ordered = positions[order]
+    numbers = np.empty_like(positions)
+    numbers[order] = np.arange(len(positions)) - np.searchsorted(ordered, ordered)
+    return numbers
+
+
 class Loader:
     """Batches of the samples at `indices` of a store; process `rank` of `ranks` holds its share of each.
 
-    samples: where they lie (default: where the store has them, on disk).
+    samples: where they lie (default: where the store has them, on disk). An epoch of training yields one
+    group, all of `indices`, unless `arrange` says otherwise.
     """
 
     def __init__(
@@ -74,11 +86,19 @@ class Loader:
         self.config, self.batch_size = config, batch_size
         self.rank, self.ranks = rank, ranks
         self.samples = samples or Samples(store, device)
+        self.groups: Sequence[np.ndarray] = [indices]
 
     @property
     def steps(self) -> int:
         """Batches of a training epoch."""
-        return training_steps(len(self.indices), self.batch_size)
+        return sum(training_steps(len(group), self.batch_size) for group in self.groups)
+
+    def arrange(self, groups: Sequence[np.ndarray]) -> None:
+        """Set what training epochs yield: groups of positions in the store, which may repeat.
+
+        A group without enough samples for batch normalisation is left out; if all are, nothing changes.
+        """
+        self.groups = [group for group in groups if len(group) >= SMALLEST] or self.groups
 
     def training(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's shuffled, augmented batches, from step `start` on.
@@ -86,18 +106,19 @@ class Loader:
         They are the same however many processes share them. A process that a small batch leaves without a
         share gets its first samples, for the network to run on; what comes of them counts nowhere.
         """
-        order = torch.randperm(len(self.indices), generator=generator_for(seed, epoch)).numpy()
-        size, last = self.batch_size, self.steps - 1
-        steps = range(start, self.steps)
-        chosen = [self.indices[order[s * size : (s + 1) * size if s < last else None]] for s in steps]
+        places = self._shuffled(generator_for(seed, epoch))[start:]
+        positions = np.concatenate(self.groups)
+        copies = copy_numbers(positions)
+        chosen = [positions[some] for some in places]
         rows = [self._rows(len(some)) for some in chosen]
         shares_of = [some[own] for some, own in zip(chosen, rows, strict=True)]
         with closing(self.samples.gather(shares_of)) as raws:
-            for step, some, own, raw in zip(steps, chosen, rows, raws, strict=True):
+            steps = range(start, self.steps)
+            for step, place, some, own, raw in zip(steps, places, chosen, rows, raws, strict=True):
                 generator = generator_for(seed, epoch, step)
                 modalities = self.store.modalities
                 inputs = training_inputs(modalities, raw, self.config, generator, len(some), own)
-                yield self._batch(some, inputs)
+                yield self._batch(some, copies[place], inputs)
 
     def ordered(self) -> Iterator[Batch]:
         """Yield every sample once, in the order of `indices`, without augmentation."""
@@ -105,15 +126,27 @@ class Loader:
         chosen = [self.indices[start : start + self.batch_size] for start in starts]
         with closing(self.samples.gather(chosen)) as raws:
             for some, raw in zip(chosen, raws, strict=True):
-                yield self._batch(some, plain_inputs(self.store.modalities, raw, self.config))
+                inputs = plain_inputs(self.store.modalities, raw, self.config)
+                yield self._batch(some, np.zeros_like(some), inputs)
+
+    def _shuffled(self, generator: torch.Generator) -> list[np.ndarray]:
+        """Return each batch's places in the joined groups: one shuffled group after the other."""
+        places, first = [], 0
+        for group in self.groups:
+            order = first + torch.randperm(len(group), generator=generator).numpy()
+            ends = [self.batch_size * s for s in range(1, training_steps(len(group), self.batch_size))]
+            places += np.split(order, ends)
+            first += len(group)
+        return places
 
     def _rows(self, total: int) -> slice:
         """Return this process's rows of a batch of `total`."""
         rows = shares(total, self.ranks)[self.rank]
         return rows if rows.start < rows.stop else slice(0, SMALLEST)
 
-    def _batch(self, chosen: np.ndarray, inputs: dict[str, Tensor]) -> Batch:
-        index, labels = (
-            send(torch.from_numpy(array), self.device) for array in (chosen, self.store.labels[chosen])
+    def _batch(self, chosen: np.ndarray, copies: np.ndarray, inputs: dict[str, Tensor]) -> Batch:
+        index, labels, numbers = (
+            send(torch.from_numpy(array), self.device)
+            for array in (chosen, self.store.labels[chosen], copies)
         )
-        return Batch(index, labels, inputs)
+        return Batch(index, labels, inputs, numbers)
