@@ -11,7 +11,7 @@ ICCV 2023): phi_a = (z - z_0v + z_a0) / 2. More modalities: ours; it takes 2^M -
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from math import comb
@@ -37,7 +37,7 @@ def zero_input_contributions(step: Step, fused: Tensor) -> dict[str, Tensor]:
             for kept in combinations(modalities, size):
                 inputs = {m: x if m in kept else torch.zeros_like(x) for m, x in step.batch.inputs.items()}
                 value[frozenset(kept)] = step.forward(inputs).fused
-    return {m: _shapley(m, modalities, value) for m in modalities}
+    return shapley_values(modalities, value)
 
 
 def detached_contributions(step: Step, outputs: Outputs) -> dict[str, Tensor]:
@@ -48,7 +48,12 @@ def detached_contributions(step: Step, outputs: Outputs) -> dict[str, Tensor]:
         return zero_input_contributions(step, outputs.fused)
 
 
-def _shapley(modality: str, modalities: list[str], value: dict[frozenset[str], Tensor]) -> Tensor:
+def shapley_values(modalities: list[str], value: Mapping[frozenset[str], Tensor]) -> dict[str, Tensor]:
+    """Return phi_m by modality for the value v(S) of every set of modalities, the empty set too."""
+    return {m: _shapley(m, modalities, value) for m in modalities}
+
+
+def _shapley(modality: str, modalities: list[str], value: Mapping[frozenset[str], Tensor]) -> Tensor:
     others = [m for m in modalities if m != modality]
     total = torch.zeros_like(value[frozenset()])
     for size in range(len(modalities)):

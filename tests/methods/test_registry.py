@@ -23,7 +23,7 @@ from mgap_cli.methods.base import Method
 NAMES = {
     *("joint", "joint-heads", "unimodal", "ogm", "ogm-ge", "adaptive"),
     *("mmpareto", "agm", "pmr", "mla", "lfm"),
-    *("opm", "mmcosine", "cml", "inforeg"),
+    *("opm", "mmcosine", "cml", "inforeg", "smv", "remix"),
 }
 PACKAGE = Path(mgap_cli.__file__).parent
 OUTSIDE = sorted(m for m in PACKAGE.rglob("*.py") if PACKAGE / "methods" not in m.parents)
