@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from mgap_cli import __version__
 from mgap_cli.commands.adapt import adapt
 from mgap_cli.commands.analyze_gap import analyze_gap
+from mgap_cli.commands.compare import compare
 from mgap_cli.commands.docs import docs
 from mgap_cli.commands.evaluate import evaluate
 from mgap_cli.commands.inspect import inspect
@@ -68,7 +69,7 @@ def mgap(
     """Measure modality imbalance in multimodal classifiers, per sample, and reduce it."""
 
 
-for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run):
+for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run, compare):
     app.command(cls=_Command)(command)
 app.command("list", cls=_Command)(list_)
 app.command(cls=_Command)(docs)

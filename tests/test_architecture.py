@@ -17,8 +17,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     "__init__", "errors", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config",
     "output", "docs", "modalities", "stats", "data", "model",
-    "gap", "methods", "runs", "training", "evaluation", "analysis", "report", "workflow", "commands", "app",
-    "__main__",
+    "gap", "methods", "runs", "training", "evaluation", "analysis", "comparison", "report", "workflow",
+    "commands", "app", "__main__",
 ]  # fmt: skip
 HEAVY = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib"),
@@ -34,6 +34,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "run",
+    "compare",
     "list",
     "docs",
 )

@@ -166,6 +166,8 @@ def _output(help: str, default: str, **more: Any) -> Any:
 StoreFolder = Annotated[Path | None, _output("Store folder.", "mgap-data/<dataset>")]
 RunFolder = Annotated[Path | None, _output("Run folder.", "mgap-runs/<store>-seed<seed>")]
 NextRunFolder = Annotated[Path | None, _output("Run folder.", "the checkpoint's")]
+DEFAULT_RESULTS = Path("mgap-results")
+ResultsFolder = Annotated[Path | None, _output("Folder of the comparison.", str(DEFAULT_RESULTS))]
 Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
 
 NAME_OR_FILE = "NAME|FILE.py:CLASS"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mgap_cli.analysis.movement import SIDES, Movement
+from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.statistics import ComparisonTable
 from mgap_cli.data.summary import Summary
 from mgap_cli.evaluation.metrics import Comparison
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, spreads
@@ -72,6 +75,22 @@ def evaluation_document(
         "groups": [_group_document(group, judged) for group in groups],
         "group_comparisons": [c.to_dict() for c in seed_comparisons],
         "correction": "Holm, over all comparisons of a kind",
+    }
+
+
+def comparison_document(
+    table: ComparisonTable, sentences: Sequence[str], cells: Sequence[CellResult]
+) -> dict[str, Any]:
+    """Return a comparison with every value by seed; shares are from 0 to 1."""
+    return {
+        "schema": "mgap.compare/1",
+        "metric": table.metric,
+        "reference": table.reference,
+        "tests": table.tests,
+        "conclusion": list(sentences),
+        "rows": [asdict(row) for row in table.rows],
+        "ranks": asdict(table.ranks) if table.ranks else None,
+        "cells": [asdict(cell) for cell in cells],
     }
 
 

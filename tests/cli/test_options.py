@@ -31,6 +31,10 @@ PUBLIC = {
     "evaluate": "--split --by --robustness --plot --store --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
+    "compare": (
+        f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods --plan "
+        "--seeds --reference --metric --table --status --jobs --per-gpu --retry-failed --output --dry-run"
+    ),
     "list": "--json",
     "docs": "--json",
 }

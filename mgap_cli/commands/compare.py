@@ -1,0 +1,139 @@
+"""`mgap compare`: methods on stores with several seeds, and whether their difference is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mgap_cli import methods as all_methods
+from mgap_cli.commands import _options as options
+from mgap_cli.output import Output
+
+PLAN = "Plan"
+EXECUTION = "Execution"
+RESULT = "Result"
+
+
+def _plan(help: str, *names: str, **more: object) -> object:
+    return typer.Option(*names, help=help, rich_help_panel=PLAN, show_default=False, **more)  # type: ignore[arg-type]
+
+
+@options.with_settings(
+    {
+        "epochs": options.setting(
+            "train.epochs", int, "Epochs of each cell, all stages together.", "--epochs"
+        ),
+        **{name: option for name, option in options.OPTIMISATION.items() if name not in options.SEED},
+    },
+    options.NETWORK,
+    options.MACHINE,
+)
+def compare(
+    given: options.Given,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="STORE... | RESULTS",
+            help="The stores to train on; or the folder of a comparison, to show it.",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        _plan(
+            "Methods with commas, each with settings of its own after colons: joint,adaptive:lambda_gap=3.",
+            "--methods",
+            metavar="NAME[:KEY=VALUE],...",
+            autocompletion=all_methods.names,
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        _plan("A YAML file with stores, methods (a list of values is a grid), seeds, settings.", "--plan"),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of seeds, from 0.", rich_help_panel=PLAN, show_default="3"),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that all others are compared with.",
+            rich_help_panel=RESULT,
+            show_default="joint-heads",
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="HEAD.accuracy, HEAD.balanced_accuracy, HEAD.macro_f1, HEAD.ece or gap.mean_absolute.",
+            rich_help_panel=RESULT,
+        ),
+    ] = "fused.accuracy",
+    table: Annotated[
+        Literal["markdown", "latex", "csv", "json"] | None,
+        typer.Option(help="Print the table in this format.", rich_help_panel=RESULT, show_default=False),
+    ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only show the state of each cell.", rich_help_panel=RESULT)
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cells that run at the same time; the cores are divided among them.",
+            rich_help_panel=EXECUTION,
+            show_default="1, or --per-gpu of each GPU",
+        ),
+    ] = None,
+    per_gpu: Annotated[
+        int, typer.Option(min=1, help="Cells that share a GPU.", rich_help_panel=EXECUTION)
+    ] = 1,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Run cells again that failed before.", rich_help_panel=EXECUTION),
+    ] = False,
+    output: options.ResultsFolder = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print the cells, their epochs and the hours they may take."),
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare methods: train each on every store with every seed, and test the differences.
+
+    All cells have the same budget of epochs, keep the epoch that is best on validation, and are evaluated on
+    the whole test set. A finished cell is never trained again: the same command continues a comparison that
+    was stopped. A cell that fails does not stop the others; the exit code is then 1.
+    """
+    from mgap_cli.workflow.comparison import (
+        execute_comparison,
+        is_results_folder,
+        open_comparison,
+        plan_comparison,
+        requested,
+    )
+    from mgap_cli.workflow.comparison_views import dry_run_view, raise_for_failures, status_view, table_view
+
+    sink = Output(json or table == "json", quiet)
+    only = paths[0] if paths and len(paths) == 1 and is_results_folder(paths[0]) else None
+    if only:
+        results, comparison = only, open_comparison(only)
+    else:
+        request = requested(paths or [], methods, seeds, plan)
+        results = output or options.DEFAULT_RESULTS
+        comparison = plan_comparison(request, given.over)
+        if dry_run:
+            sink.result(*dry_run_view(comparison, results))
+            return
+    if status:
+        sink.result(*status_view(comparison, results))
+        return
+    if not only or retry_failed:
+        execute_comparison(comparison, results, sink, jobs=jobs, per_gpu=per_gpu, retry_failed=retry_failed)
+    sink.result(*table_view(comparison, results, metric, reference, table, sink))
+    if not only:
+        raise_for_failures(comparison, results)

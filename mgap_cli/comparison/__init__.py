@@ -1,0 +1,1 @@
+"""Which method is better, on which data, and whether the difference is real: plan, cells, statistics."""

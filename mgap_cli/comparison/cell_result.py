@@ -1,0 +1,54 @@
+"""What one cell found, as its record file keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mgap_cli.comparison.plan import Cell
+from mgap_cli.files import MALFORMED, damaged, read_json, write_json
+
+State = Literal["done", "failed"]
+SCHEMA = "mgap.cell/1"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a cell.
+
+    seconds: of training, over all of its starts. hours are counted on `device`. figures: split to
+    {figure: value}, such as {"test": {"fused.accuracy": 0.9}}. head: the head that `correct` is of. correct:
+    one character per test sample, 1 where the head is right. error: why a failed cell stopped.
+    """
+
+    cell: Cell
+    state: State
+    seconds: float = 0.0
+    device: str = ""
+    epochs: int = 0
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    head: str = ""
+    correct: str = ""
+    error: str = ""
+
+    def write(self, results: Path) -> None:
+        write_json(self.cell.record(results), {"schema": SCHEMA, **asdict(self)})
+
+    def figure(self, metric: str, split: str = "test") -> float | None:
+        return self.figures.get(split, {}).get(metric)
+
+
+def read_result(cell: Cell, results: Path) -> CellResult | None:
+    """Return a cell's result; None where there is none yet. UnfitError for a damaged record."""
+    path = cell.record(results)
+    document: dict[str, Any] | None = read_json(path)
+    if document is None:
+        return None
+    try:
+        if document.pop("schema") != SCHEMA or document.pop("cell") != asdict(cell):
+            raise ValueError(f"it is not a record of {cell}")
+        return CellResult(cell, **document)
+    except MALFORMED as error:
+        raise damaged(path, error) from error

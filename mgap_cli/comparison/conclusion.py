@@ -1,0 +1,80 @@
+"""What a comparison shows, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mgap_cli.comparison.statistics import LEVEL, ComparisonTable, Row, seeds_needed, smaller_is_better
+
+
+def conclusion(table: ComparisonTable) -> list[str]:
+    """Return one sentence per store on what differs from the reference, and one where seeds are too few."""
+    sentences = []
+    for store in dict.fromkeys(row.store for row in table.rows):
+        rows = [row for row in table.rows if row.store == store]
+        if any(row.method == table.reference for row in rows):
+            sentences.append(_against_reference(store, rows, table))
+        else:
+            best = _best(rows, table.metric)
+            sentences.append(
+                f"{store}: {best.method} has the best mean {table.metric} of {len(rows)} methods; nothing is "
+                f"tested, since {table.reference} is not among them."
+            )
+    few = _too_few_seeds(table)
+    return [*sentences, few] if few else sentences
+
+
+def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) -> str:
+    real = [row for row in rows if row.against and row.against.real]
+    tested = sum(row.against is not None for row in rows)
+    if not tested:
+        return f"{store}: there is no other method to compare with {table.reference}."
+    if not real:
+        what = "the other method" if tested == 1 else f"none of the {tested} other methods"
+        verb = "cannot" if tested == 1 else "can"
+        return f"{store}: {what} {verb} be told apart from {table.reference} by {table.metric}."
+    parts = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        names = [_named(row, table.metric) for row in real if _gain(row, table.metric) * sign > 0]
+        if names:
+            parts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {word}")
+    rest = tested - len(real)
+    others = f"; {rest} other{'s' if rest > 1 else ''} cannot be told apart from it" if rest else ""
+    return f"{store}: compared with {table.reference}, {' and '.join(parts)}{others}."
+
+
+def _too_few_seeds(table: ComparisonTable) -> str:
+    """Return what to say where even a difference of the same sign in every seed passes no corrected test."""
+    seeds = [len(row.against.seeds) for row in table.rows if row.against]
+    needed = seeds_needed(table.tests)
+    if not seeds or min(seeds) >= needed:
+        return ""
+    few = f"{min(seeds)} seed{'s' if min(seeds) > 1 else ''}"
+    tests = f"{table.tests} test{'s' if table.tests > 1 else ''}"
+    return (
+        f"{few} cannot show a difference between methods at level {LEVEL:g} after correction for {tests}, "
+        f"however large it is; {needed} seeds can."
+    )
+
+
+def _named(row: Row, metric: str) -> str:
+    assert row.against is not None
+    difference = row.against.difference.mean
+    size = (
+        f"{100 * abs(difference):.1f} points" if not metric.startswith("gap.") else f"{abs(difference):.3f}"
+    )
+    return f"{row.method} (by {size}, corrected p {row.against.adjusted_seeds:.3f})"
+
+
+def _gain(row: Row, metric: str) -> float:
+    assert row.against is not None
+    return row.against.difference.mean * (-1 if smaller_is_better(metric) else 1)
+
+
+def _best(rows: Sequence[Row], metric: str) -> Row:
+    sign = -1 if smaller_is_better(metric) else 1
+    return max(rows, key=lambda row: sign * row.spread.mean)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

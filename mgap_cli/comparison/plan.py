@@ -1,0 +1,182 @@
+"""The plan of a comparison: stores x methods x named settings x seeds, and where each cell is kept.
+
+RESULTS/
+  plan.json                                what the last command line asked for
+  cells/<store>/<method>[-setting=value]/
+    seed0/                                 a run folder, as `mgap train` makes it
+    seed0.json                             what the cell found, or the error that stopped it
+    seed0.log                              what the cell printed
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mgap_cli.config import read_yaml
+from mgap_cli.errors import UsageError
+from mgap_cli.yaml_reader import parse_yaml, shown
+
+REFERENCE = "joint-heads"  # it trains the same heads as most methods do: the fair reference
+DEFAULT_SEEDS = 3
+COST_UNIT = "joint"  # the method whose training time is 1
+_UNSAFE = re.compile(r"[^\w.=+,-]+")
+_KEYS = ("stores", "methods", "seeds", "settings")
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method with the settings of its own that this comparison gives it.
+
+    name: as on the command line, a name or path/to/file.py:Class. settings: (key, value) without section.
+    """
+
+    name: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The method's name in tables and folders, such as `adaptive-lambda_gap=3`."""
+        words = [self.name.rpartition(":")[2], *(f"{key}={value}" for key, value in self.settings)]
+        return _UNSAFE.sub("_", "-".join(words))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks to compare. settings: a tree {section: {key: value}} for every cell."""
+
+    stores: tuple[Path, ...]
+    methods: tuple[MethodChoice, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, values in (("store", self.stores), ("method", self.methods), ("seed", self.seeds)):
+            if not values:
+                raise UsageError(f"compare: the plan has no {what}.", f"Name at least one {what}.")
+        _refuse_repeats("method", [method.label for method in self.methods])
+        _refuse_repeats("seed", [str(seed) for seed in self.seeds])
+        _refuse_repeats("store", [str(path.resolve()) for path in self.stores])
+
+    def store_names(self) -> dict[Path, str]:
+        """Return a short name for each store: its folder's, after the parent's where two are equal."""
+        names = {path: path.resolve().name for path in self.stores}
+        times = Counter(names.values())
+        names = {
+            path: name if times[name] == 1 else f"{path.resolve().parent.name}-{name}"
+            for path, name in names.items()
+        }
+        _refuse_repeats("store name", list(names.values()))
+        return {path: _UNSAFE.sub("_", name) for path, name in names.items()}
+
+    def cells(self) -> list[Cell]:
+        """Return every cell, seed by seed, so that an early stop leaves whole seeds."""
+        names = self.store_names()
+        every = product(self.seeds, self.stores, self.methods)
+        return [Cell(names[store], method.label, seed) for seed, store, method in every]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a method on a store with a seed. store, method: their names in this comparison."""
+
+    store: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.store} {self.method} seed {self.seed}"
+
+    def folder(self, results: Path) -> Path:
+        return results / "cells" / self.store / self.method / f"seed{self.seed}"
+
+    def record(self, results: Path) -> Path:
+        folder = self.folder(results)
+        return folder.with_name(f"{folder.name}.json")
+
+    def log(self, results: Path) -> Path:
+        folder = self.folder(results)
+        return folder.with_name(f"{folder.name}.log")
+
+
+def parse_methods(text: str) -> tuple[MethodChoice, ...]:
+    """Return the methods of `--methods`: names with commas, own settings after colons.
+
+    `joint,unimodal:modality=audio` is two methods. Raises UsageError for an empty name.
+    """
+    methods = []
+    for word in text.split(","):
+        parts = word.strip().split(":")
+        own = [part for part in parts[1:] if "=" in part]
+        name = ":".join(part for part in parts if part not in own)
+        if not name:
+            raise UsageError(
+                f"--methods {shown(text)}: a method's name is empty.", "Use --methods joint,joint-heads."
+            )
+        pairs = [part.partition("=")[::2] for part in own]
+        settings = tuple((key, parse_yaml(value, f"--methods {shown(word)}")) for key, value in pairs)
+        methods.append(MethodChoice(name, settings))
+    return tuple(methods)
+
+
+def read_request(path: Path) -> Request:
+    """Read a YAML plan with the keys stores, methods, seeds and settings.
+
+    stores: a list of folders, relative to the working folder. methods: a list of names, or a mapping from a
+    name to that method's own settings, where a list of values is a grid. seeds: a count, or a list. settings:
+    sections and keys for all cells. Raises UsageError, naming the file, for anything else.
+    """
+    tree = read_yaml(path)
+    unknown = [key for key in tree if key not in _KEYS]
+    if unknown:
+        raise UsageError(f"{path}: unknown key {shown(unknown[0])}.", f"The keys are {', '.join(_KEYS)}.")
+    stores = tree.get("stores", [])
+    if not isinstance(stores, list) or not all(isinstance(store, str) for store in stores):
+        raise UsageError(f"{path}: stores must be a list of folders.")
+    settings = tree.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        raise UsageError(f"{path}: settings must be sections with keys, as in a file for --config.")
+    methods = _methods(tree.get("methods", []), path)
+    return Request(
+        tuple(map(Path, stores)), methods, parse_seeds(tree.get("seeds", DEFAULT_SEEDS), str(path)), settings
+    )
+
+
+def parse_seeds(given: object, origin: str) -> tuple[int, ...]:
+    """Return seeds from a count (0, 1, ... count - 1) or a list of seeds."""
+    values = list(range(given)) if type(given) is int and given > 0 else given
+    if isinstance(values, list) and values and all(type(v) is int and 0 <= v < 2**32 for v in values):
+        return tuple(values)
+    raise UsageError(f"{origin}: seeds is {shown(given)}; expected a count or a list of seeds from 0.")
+
+
+def _methods(given: object, path: Path) -> tuple[MethodChoice, ...]:
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        return tuple(MethodChoice(name) for name in given)
+    if isinstance(given, Mapping) and all(isinstance(v, Mapping | None) for v in given.values()):
+        return tuple(
+            MethodChoice(str(name), chosen)
+            for name, settings in given.items()
+            for chosen in _grid(settings or {})
+        )
+    raise UsageError(f"{path}: methods must be a list of names, or names with their settings.")
+
+
+def _grid(settings: Mapping[str, Any]) -> Iterable[tuple[tuple[str, Any], ...]]:
+    """Yield every combination of the values of settings; a value that is not a list is in all of them."""
+    values = [value if isinstance(value, list) else [value] for value in settings.values()]
+    for combination in product(*values):
+        yield tuple(zip(settings, combination, strict=True))
+
+
+def _refuse_repeats(what: str, names: Sequence[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise UsageError(
+                f"compare: the {what} {shown(name)} is in the plan {times} times.", "Name it once."
+            )

@@ -1,0 +1,102 @@
+"""One cell of a comparison: train a method by its recipe, and evaluate it on test and validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.plan import Cell
+from mgap_cli.comparison.process_pool import Worker
+from mgap_cli.errors import MgapError
+from mgap_cli.output import Output
+
+if TYPE_CHECKING:
+    from mgap_cli.evaluation.evaluate import Judgement
+
+_LOCK_TRIES = 50
+_LOCK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """Everything that a cell's process needs. method: as on the command line. settings: the whole tree."""
+
+    cell: Cell
+    store: Path
+    method: str
+    settings: Mapping[str, Any]
+    results: Path
+
+    def __str__(self) -> str:
+        return str(self.cell)
+
+    @property
+    def log(self) -> Path:
+        return self.cell.log(self.results)
+
+
+def run_cell(job: CellJob, worker: Worker) -> None:
+    """Train and evaluate a cell in its run folder and write its record; what is finished is not done again.
+
+    Raises MgapError for a training that fails or is stopped by a signal.
+    """
+    from mgap_cli.config import from_dict
+    from mgap_cli.data.store import open_store
+    from mgap_cli.evaluation.evaluate import evaluate
+    from mgap_cli.evaluation.seeds import figures_of
+    from mgap_cli.files import file_digest, write_json
+    from mgap_cli.methods import load_method
+    from mgap_cli.report.documents import evaluation_document
+    from mgap_cli.runs.layout import read_metrics
+    from mgap_cli.training.device import choose_scoring_device
+    from mgap_cli.training.trained_model import open_trained
+    from mgap_cli.workflow.stages import train
+
+    load_method(job.method)  # its settings are known from here on
+    config = from_dict(job.settings, str(job.cell)).updated({"runtime.device": worker.device}, "compare")
+    sink, run = Output(quiet=True), job.cell.folder(job.results)
+    with ExitStack() as stack:
+        _lock(run, sink, stack)
+        checkpoint = train(job.method, open_store(job.store), config, run, sink)
+        model = open_trained(checkpoint, choose_scoring_device(worker.device, sink), job.store)
+        judged: dict[str, Judgement] = {
+            split: evaluate([model], split, config)[0]
+            for split in ("test", "val")
+            if (model.store.splits == split).any()
+        }
+        test = judged["test"]
+        document = evaluation_document([test], [])
+        document["sha256"] = {str(checkpoint): file_digest(checkpoint)}
+        write_json(checkpoint.with_name("evaluate.json"), document)
+        epochs = read_metrics(run)
+        head = next(iter(test.evaluation.correct))
+        found = test.evaluation.correct[head]
+        CellResult(
+            job.cell,
+            "done",
+            round(sum(float(epoch.get("seconds", 0)) for epoch in epochs), 3),
+            worker.device,
+            len(epochs),
+            {split: figures_of(j.evaluation) for split, j in judged.items()},
+            head,
+            "".join("1" if right else "0" for right in found),
+        ).write(job.results)
+
+
+def _lock(run: Path, sink: Output, stack: ExitStack) -> None:
+    """Take the lock of a run folder; wait a few seconds for a process whose parent was just killed."""
+    from mgap_cli.runs.lock import run_lock
+
+    for left in reversed(range(_LOCK_TRIES)):
+        try:
+            stack.enter_context(run_lock(run, sink))
+            return
+        except MgapError:
+            if not left:
+                raise
+            time.sleep(_LOCK_SECONDS)

@@ -1,0 +1,250 @@
+"""`mgap compare`: plan the cells, run those that are missing, and read what all of them found."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgap_cli.comparison.cell_result import CellResult, read_result
+from mgap_cli.comparison.plan import DEFAULT_SEEDS, Cell, Request, parse_methods, read_request
+from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.files import MALFORMED, damaged, read_json, write_json
+from mgap_cli.output import Output
+from mgap_cli.runs.layout import LOCK_NAME
+from mgap_cli.runs.lock import run_lock
+from mgap_cli.workflow.cell import CellJob, run_cell
+
+if TYPE_CHECKING:
+    from mgap_cli.config import Config
+
+PLAN = "plan.json"
+_SCHEMA = "mgap.compare-plan/1"
+_PRELOADED = (
+    "mgap_cli.workflow.cell",
+    "mgap_cli.workflow.stages",
+    "mgap_cli.report.documents",
+    "mgap_cli.evaluation.evaluate",
+)
+_NOT_DECIDING = ("runtime", "analysis", "evaluate")  # settings that may change between two command lines
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A planned comparison. stores: name to path. fingerprints: of stores. settings: by STORE/METHOD."""
+
+    stores: Mapping[str, str]
+    fingerprints: Mapping[str, str]
+    methods: Mapping[str, str]  # label to the name on the command line
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+
+    def cells(self) -> list[Cell]:
+        return [
+            Cell(store, method, seed)
+            for seed in self.seeds
+            for store in self.stores
+            for method in self.methods
+        ]
+
+    def epochs(self) -> dict[str, int]:
+        """Return the epochs of one cell, by store: the same budget for every method."""
+        return {
+            store: int(self.settings[f"{store}/{next(iter(self.methods))}"]["train"]["epochs"])
+            for store in self.stores
+        }
+
+    @property
+    def device(self) -> str:
+        """The device of all cells, as the settings name it."""
+        return str(next(iter(self.settings.values()))["runtime"]["device"])
+
+    def job(self, cell: Cell, results: Path) -> CellJob:
+        tree = dict(self.settings[f"{cell.store}/{cell.method}"])
+        tree["train"] = {**tree["train"], "seed": cell.seed}
+        return CellJob(cell, Path(self.stores[cell.store]), self.methods[cell.method], tree, results)
+
+
+def requested(stores: Sequence[Path], methods: str | None, seeds: int | None, plan: Path | None) -> Request:
+    """Return what the command line and the YAML file `plan` ask for; the command line comes first."""
+    planned = read_request(plan) if plan else None
+    chosen = parse_methods(methods) if methods else planned.methods if planned else ()
+    counted = tuple(range(seeds)) if seeds else planned.seeds if planned else tuple(range(DEFAULT_SEEDS))
+    settings = planned.settings if planned else {}
+    return Request(tuple(stores) or (planned.stores if planned else ()), chosen, counted, settings)
+
+
+def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Comparison:
+    """Resolve the settings of every store and method.
+
+    over: applies the command line's settings to a base. Raises UsageError for an unknown method or setting,
+    UnfitError for a folder that is not a store or has no test samples.
+    """
+    from mgap_cli import config as configuration
+    from mgap_cli.data.store import open_store
+    from mgap_cli.methods import load_method
+    from mgap_cli.plugins import absolute_spec, is_plugin
+
+    sections = {method.label: load_method(method.name).name for method in request.methods}
+    fingerprints, settings = {}, {}
+    for path, name in request.store_names().items():
+        store = open_store(path)
+        if not (store.splits == "test").any():
+            raise UnfitError(f"{path}: it has no test samples.", "Prepare the data with a test split.")
+        fingerprints[name] = store.fingerprint
+        base = over(configuration.from_dict(request.settings, "plan", configuration.preset(store.name)))
+        for method in request.methods:
+            own = {f"{sections[method.label]}.{key}": value for key, value in method.settings}
+            resolved = base.updated(own, f"method {method.label}").with_methods([sections[method.label]])
+            settings[f"{name}/{method.label}"] = resolved.to_dict()
+    stores = {name: str(path.resolve()) for path, name in request.store_names().items()}
+    methods = {
+        method.label: absolute_spec(method.name) if is_plugin(method.name) else method.name
+        for method in request.methods
+    }
+    return Comparison(stores, fingerprints, methods, request.seeds, settings)
+
+
+def execute_comparison(
+    comparison: Comparison,
+    results: Path,
+    sink: Output,
+    *,
+    jobs: int | None = None,
+    per_gpu: int = 1,
+    retry_failed: bool = False,
+) -> None:
+    """Run every cell that is not finished; a cell that failed before is run again with `retry_failed` only.
+
+    Raises UsageError if the folder has cells with other settings or is not a results folder; MgapError if
+    another comparison runs there, or with exit code 75 where a signal stops this one.
+    """
+    require_results_folder(results)
+    with run_lock(results, sink):
+        _keep_plan(comparison, results)
+        waiting = []
+        for cell in comparison.cells():
+            found = read_result(cell, results)
+            if found is None or (found.state == "failed" and retry_failed):
+                waiting.append(comparison.job(cell, results.resolve()))
+        finished = len(comparison.cells()) - len(waiting)
+        if not waiting:
+            return
+        at_work = _workers(comparison.device, jobs, per_gpu)
+        sink.log(
+            f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, each "
+            f"with {at_work[0].threads} threads"
+        )
+        pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
+        for ended in pool.run(waiting, sink):
+            cell = ended.job.cell
+            found = read_result(cell, results)
+            if ended.code != 0 or found is None:
+                found = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
+                found.write(results)
+                sink.warn(f"{cell} failed: {found.error}")
+            else:
+                sink.log(f"done: {cell}, {found.seconds:.1f} s of training")
+
+
+def open_comparison(results: Path) -> Comparison:
+    """Read the plan of a results folder. UnfitError where there is none, or it is damaged."""
+    document = read_json(results / PLAN)
+    if document is None:
+        raise UnfitError(
+            f"{results}: not the results of a comparison (no {PLAN}).", "Run `mgap compare STORE -o RESULTS`."
+        )
+    try:
+        if document.pop("schema") != _SCHEMA:
+            raise ValueError("another version of mgap wrote it")
+        document["seeds"] = tuple(document["seeds"])
+        return Comparison(**document)
+    except MALFORMED as error:
+        raise damaged(results / PLAN, error) from error
+
+
+def read_results(comparison: Comparison, results: Path) -> dict[Cell, CellResult | None]:
+    """Return every cell of the plan with its result, None where there is none yet."""
+    return {cell: read_result(cell, results) for cell in comparison.cells()}
+
+
+def running_cells(comparison: Comparison, results: Path) -> set[Cell]:
+    """Return the cells that a process writes in now, as far as their lock files tell."""
+    return {cell for cell in comparison.cells() if (cell.folder(results) / LOCK_NAME).exists()}
+
+
+def is_results_folder(path: Path) -> bool:
+    """Say whether a folder has the plan of a comparison."""
+    return (path / PLAN).is_file()
+
+
+def require_results_folder(results: Path) -> None:
+    """Raises UsageError for a folder that has other files and no plan of a comparison."""
+    if not results.exists() or is_results_folder(results):
+        return
+    names = sorted(p.name for p in results.iterdir()) if results.is_dir() else ["it is a file"]
+    visible = [name for name in names if not name.startswith(".")]
+    if visible:
+        raise UsageError(
+            f"{results}: not the results of a comparison (it has {visible[0]}).",
+            "Choose a folder that is new or empty with -o.",
+        )
+
+
+def _keep_plan(comparison: Comparison, results: Path) -> None:
+    """Write the plan; UsageError where the folder has cells that other settings decided."""
+    if is_results_folder(results):
+        before = open_comparison(results)
+        for key in before.settings.keys() & comparison.settings.keys():
+            store = key.partition("/")[0]
+            old, new = (_deciding(tree.settings[key]) for tree in (before, comparison))
+            differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+            if before.fingerprints[store] != comparison.fingerprints[store]:
+                raise UsageError(
+                    f"{results}: its cells of {store} were trained on another store.",
+                    "Choose another folder with -o.",
+                )
+            if differing:
+                first = differing[0]
+                raise UsageError(
+                    f"{results}: its cells have {first}={old.get(first)!r}; this command asks for "
+                    f"{new.get(first)!r}.",
+                    "Choose another folder with -o.",
+                )
+    write_json(results / PLAN, {"schema": _SCHEMA, **asdict(comparison)})
+
+
+def _deciding(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that decide a cell, by key; lists as JSON has them."""
+    return {
+        f"{section}.{key}": list(value) if isinstance(value, tuple) else value
+        for section, keys in tree.items()
+        for key, value in keys.items()
+        if section not in _NOT_DECIDING and (section, key) != ("train", "seed")
+    }
+
+
+def _workers(device: str, jobs: int | None, per_gpu: int) -> list[Worker]:
+    import os
+
+    import torch
+
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return workers(device, jobs, per_gpu, gpus, cores)
+
+
+def _reason(code: int, log: Path) -> str:
+    """Return why a cell's process ended: the last error in its log, or the signal that killed it."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        if errors:
+            return errors[-1]
+    return f"exit code {code}; see {log}"

@@ -1,0 +1,150 @@
+"""What `mgap compare` shows: its cells before and while they run, and the table of what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.plan import COST_UNIT, REFERENCE, Cell
+from mgap_cli.errors import MgapError, UnfitError, UsageError
+from mgap_cli.output import Output
+from mgap_cli.workflow.comparison import Comparison, read_results, running_cells
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mgap_cli.report.comparison_table import Format
+
+View = tuple[Any, ...]  # a JSON document, and what is shown instead
+
+
+def dry_run_view(comparison: Comparison, results: Path) -> View:
+    """Return the cells with their epochs, and the hours that they may take, by the cells that are done."""
+    found = read_results(comparison, results)
+    epochs = comparison.epochs()
+    lines = [
+        f"{cell}: {epochs[cell.store]} epochs{', done' if result and result.state == 'done' else ''}"
+        for cell, result in found.items()
+    ]
+    left = [cell for cell, result in found.items() if not (result and result.state == "done")]
+    hours = _estimated_hours(found, left)
+    total = sum(epochs[cell.store] for cell in left)
+    estimate = (
+        f"about {hours:.2f} hours of training by the cells that are done"
+        if hours is not None
+        else "no estimate of the time before the first cell is done"
+    )
+    document = {
+        "schema": "mgap.compare-dry-run/1",
+        "cells": [{"store": c.store, "method": c.method, "seed": c.seed} for c in found],
+        "left": len(left),
+        "epochs_left": total,
+        "hours_left": hours,
+    }
+    return document, "\n".join(
+        [*lines, f"{len(left)} of {len(found)} cells to run, {total} epochs: {estimate}."]
+    )
+
+
+def status_view(comparison: Comparison, results: Path) -> View:
+    """Return the state of every cell."""
+    from mgap_cli.report.tables.cells import state_of, status_tables
+
+    found = read_results(comparison, results)
+    running = running_cells(comparison, results)
+    document = {
+        "schema": "mgap.compare-status/1",
+        "cells": [
+            {
+                "store": cell.store,
+                "method": cell.method,
+                "seed": cell.seed,
+                "state": state_of(cell, result, running),
+                "seconds": result.seconds if result else None,
+                "error": result.error if result else "",
+            }
+            for cell, result in found.items()
+        ],
+    }
+    return document, *status_tables(found, running)
+
+
+def table_view(
+    comparison: Comparison,
+    results: Path,
+    metric: str,
+    reference: str | None,
+    form: Format | None,
+    sink: Output,
+) -> View:
+    """Return the document and the table of the cells that are done, as the user asked for it.
+
+    Raises UnfitError where no cell is done, UsageError for a metric or a reference that no cell has.
+    """
+    from mgap_cli.comparison.conclusion import conclusion
+    from mgap_cli.comparison.statistics import compare_methods
+    from mgap_cli.report import comparison_table as tables
+    from mgap_cli.report.documents import comparison_document
+    from mgap_cli.report.layout import verbatim
+
+    every = read_results(comparison, results)
+    done = [result for result in every.values() if result and result.state == "done"]
+    _check(done, results, metric)
+    if reference and reference not in comparison.methods:
+        raise UsageError(
+            f"--reference {reference}: this comparison has no such method.",
+            f"Choose one of: {', '.join(comparison.methods)}.",
+        )
+    found = compare_methods(done, metric, reference or REFERENCE, COST_UNIT)
+    sentences = conclusion(found)
+    document = comparison_document(found, sentences, done)
+    shown: list[RenderableType]
+    if form == "markdown":
+        shown = [tables.markdown(found)]
+    elif form == "latex":
+        shown = [tables.latex(found)]
+    elif form == "csv":
+        shown = [tables.csv_text(found)]
+    else:
+        shown = [*tables.comparison_tables(found), verbatim("\n".join(sentences))]
+    missing = len(every) - len(done)
+    if missing:
+        sink.warn(f"{results}: {missing} of {len(every)} cells are not in the table; see --status.")
+    return document, *shown
+
+
+def raise_for_failures(comparison: Comparison, results: Path) -> None:
+    """Raises MgapError where a cell has failed."""
+    found = read_results(comparison, results).items()
+    failed = [cell for cell, result in found if result and result.state == "failed"]
+    if failed:
+        raise MgapError(
+            f"{len(failed)} of {len(found)} cells failed; the first is {failed[0]} "
+            f"(see {failed[0].log(results)}).",
+            "Repair the cause, then run the same command again with --retry-failed.",
+        )
+
+
+def _check(done: list[CellResult], results: Path, metric: str) -> None:
+    if not done:
+        raise UnfitError(
+            f"{results}: no cell of this comparison is done.", "See `mgap compare RESULTS --status`."
+        )
+    known = sorted({name for result in done for name in result.figures.get("test", {})})
+    if metric not in known:
+        raise UsageError(f"--metric {metric}: no cell has it.", f"Choose one of: {', '.join(known)}.")
+
+
+def _estimated_hours(found: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:
+    """Return the hours of the cells that are left, by cells of the same store and method, or store."""
+    done = [result for result in found.values() if result and result.state == "done"]
+    if not done:
+        return None
+    total = 0.0
+    for cell in left:
+        alike = [r for r in done if (r.cell.store, r.cell.method) == (cell.store, cell.method)]
+        alike = alike or [r for r in done if r.cell.store == cell.store] or done
+        total += sum(r.seconds for r in alike) / len(alike)
+    return total / 3600

@@ -1,0 +1,162 @@
+"""`mgap compare` trains cells, survives kills and failures, and prints a table of what they found."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers.program import TINY, listing, mgap, sets, start
+
+SETTINGS = sets(*TINY, "train.epochs=2", "warmup.epochs=1")
+METHODS = "joint,joint-heads"
+BROKEN = """
+from mgap_cli.methods.base import Method
+
+
+class Broken(Method):
+    name = "broken"
+
+    def loss(self, outputs, batch):
+        raise ValueError("this method is broken")
+"""
+
+
+def line(store: Path, results: Path, *more: object) -> list[object]:
+    return ["compare", store, "--methods", METHODS, "--seeds", 2, "-o", results, *SETTINGS, *more]
+
+
+def values(results: Path) -> dict[tuple[str, str, str], str]:
+    done = mgap("compare", results, "--table", "csv")
+    assert done.code == 0, done.err
+    rows = csv.DictReader(io.StringIO(done.out))
+    return {(row["store"], row["method"], row["seed"]): row["fused.accuracy"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def compared(store, tmp_path_factory) -> Path:
+    """A finished comparison, to be read only."""
+    results = tmp_path_factory.mktemp("compared") / "results"
+    done = mgap(*line(store, results, "--jobs", 2))
+    assert done.code == 0, done.err
+    assert "difference to joint-heads" in done.out and "cannot be told apart" in done.out
+    return results
+
+
+def test_a_cell_is_a_run_of_train(compared, store, tmp_path):
+    name = store.name
+    done = mgap("train", store, "--method", "joint", "-o", tmp_path / "run", "--seed", 1, *SETTINGS)
+    assert done.code == 0, done.err
+    evaluated = mgap("evaluate", tmp_path / "run" / "train.pt", "--json")
+    accuracy = evaluated.json()["evaluations"][0]["heads"]["fused"]["accuracy"]
+    assert float(values(compared)[name, "joint", "1"]) == accuracy
+    assert (compared / "cells" / name / "joint" / "seed1" / "train.pt").is_file()
+
+
+def test_a_finished_comparison_is_only_shown(compared, store):
+    before = listing(compared)
+    again = mgap(*line(store, compared))
+    assert again.code == 0, again.err
+    assert again.out == mgap("compare", compared).out
+    after = listing(compared)
+    assert {k: v for k, v in before.items() if "cells" in k} == {
+        k: v for k, v in after.items() if "cells" in k
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("markdown", "| joint | "),
+        ("latex", "\\toprule"),
+        ("csv", "store,method,seed,fused.accuracy"),
+        ("json", '"schema": "mgap.compare/1"'),
+    ],
+)
+def test_the_table_has_every_format(compared, form, words):
+    done = mgap("compare", compared, "--table", form)
+    assert done.code == 0 and words in done.out, done.err
+
+
+def test_the_status_counts_cells(compared):
+    done = mgap("compare", compared, "--status", "--json")
+    assert [cell["state"] for cell in done.json()["cells"]] == ["done"] * 4
+
+
+def test_a_dry_run_trains_nothing(store, tmp_path):
+    done = mgap(*line(store, tmp_path / "results", "--dry-run"))
+    assert done.code == 0 and "4 of 4 cells to run, 8 epochs" in done.out, done.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_more_seeds_and_methods_extend_a_comparison(compared, store, tmp_path):
+    results = Path(shutil.copytree(compared, tmp_path / "results"))
+    done = mgap("compare", store, "--methods", f"{METHODS},ogm", "--seeds", 2, "-o", results, *SETTINGS)
+    assert done.code == 0, done.err
+    assert "2 cells to run, 4 already there" in done.err
+    assert {method for _, method, _ in values(results)} == {"joint", "joint-heads", "ogm"}
+
+
+def test_killed_again_and_again_it_ends_with_the_same_table(compared, store, tmp_path):
+    results = tmp_path / "results"
+    for wait in (0.3, 0.6, 1.2, 2.4):
+        running = start(*line(store, results, "--jobs", 2))
+        deadline = time.monotonic() + wait
+        running.until(lambda deadline=deadline: time.monotonic() > deadline)
+        running.send(signal.SIGKILL)
+        running.wait()
+    done = mgap(*line(store, results, "--jobs", 2))
+    assert done.code == 0, done.err
+    assert values(results) == values(compared)
+
+
+def test_a_stop_signal_saves_and_asks_for_the_same_command(store, tmp_path):
+    results = tmp_path / "results"
+    running = start(*line(store, results))
+    assert running.until(lambda: any(results.glob("cells/*/*/seed0/metrics.jsonl")))
+    running.send(signal.SIGTERM)
+    stopped = running.wait()
+    assert stopped.code == 75 and "Run the same command again" in stopped.err, stopped.err
+    assert mgap(*line(store, results)).code == 0
+
+
+def test_a_failed_cell_does_not_stop_the_others(store, tmp_path):
+    method, results = tmp_path / "broken.py", tmp_path / "results"
+    method.write_text(BROKEN)
+    words = ["compare", store, "--methods", f"joint,{method}:Broken", "--seeds", 1, "-o", results, *SETTINGS]
+    done = mgap(*words)
+    assert done.code == 1 and "1 of 2 cells failed" in done.err, done.err
+    assert "joint" in done.out
+    status = mgap("compare", results, "--status")
+    assert "1 failed" in status.out and "this method is broken" in status.out
+    again = mgap(*words)
+    assert again.code == 1 and "Broken" in again.err
+    method.write_text(
+        BROKEN.replace('raise ValueError("this method is broken")', "return outputs.fused.mean()")
+    )
+    repaired = mgap(*words, "--retry-failed")
+    assert repaired.code == 0, repaired.err
+    assert json.loads(mgap("compare", results, "--status", "--json").out)["cells"][1]["state"] == "done"
+
+
+def test_other_settings_are_refused(compared, store):
+    done = mgap(*line(store, compared, "--lr", "0.5"))
+    done.fails(2, "train.lr", "Choose another folder")
+
+
+def test_wrong_use_is_one_message(compared, store, tmp_path):
+    mgap("compare").fails(2, "no store")
+    mgap("compare", store).fails(2, "no method")
+    mgap("compare", store, "--methods", "jiont", "-o", tmp_path / "a").fails(2, "jiont")
+    mgap("compare", store, "--methods", "joint:x=1", "-o", tmp_path / "a").fails(2, "joint.x")
+    mgap("compare", tmp_path / "none", "--methods", "joint", "-o", tmp_path / "a").fails(3, "none")
+    mgap("compare", compared, "--metric", "fused.speed").fails(2, "fused.accuracy")
+    mgap("compare", compared, "--reference", "agm").fails(2, "joint-heads")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    mgap(*line(store, tmp_path / "full")).fails(2, "thesis.tex")
