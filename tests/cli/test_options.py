@@ -32,8 +32,9 @@ PUBLIC = {
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
     "compare": (
-        f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods --plan "
-        "--seeds --reference --metric --table --status --jobs --per-gpu --retry-failed --output --dry-run"
+        f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
+        "--plan --seeds --reference --metric --table --status --jobs --per-gpu --retry-failed --output "
+        "--dry-run"
     ),
     "list": "--json",
     "docs": "--json",
