@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_the_decision_weighs_the_heads_by_entropy_per_sample():
 def test_features_that_are_not_finite_leave_the_projection_alone():
     ex = exercise("mla")
     broken = {m: x * float("nan") for m, x in ex.batch.inputs.items()}
-    ex.step(batch=type(ex.batch)(ex.batch.index, ex.batch.labels, broken))
+    ex.step(batch=dataclasses.replace(ex.batch, inputs=broken))
     assert torch.equal(ex.method.projection, torch.eye(5, dtype=torch.float64))
 
 
