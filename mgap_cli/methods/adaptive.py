@@ -33,6 +33,8 @@ from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
 from mgap_cli.methods.base import BudgetEpoch, Method, Needs, RecipeStage, unimodal_cross_entropy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
     from mgap_cli.methods.base import EpochContext
@@ -84,7 +86,7 @@ class Adaptive(Method):
     fitted: Tensor
 
     @classmethod
-    def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
+    def recipe(cls, config: Config, modalities: Sequence[str]) -> tuple[RecipeStage, ...]:
         """Return the warm-up, then this loss for the rest of the budget."""
         warmup = RecipeStage("warmup", config.warmup.epochs, config.warmup.method)
         return warmup, RecipeStage("adapt", config.adapt.epochs)

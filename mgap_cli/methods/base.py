@@ -7,7 +7,7 @@ for `_`). Its settings, its default values and its help text live in the same fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from mgap_cli.model.network import full_precision
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch
@@ -53,13 +52,19 @@ class Needs:
 class RecipeStage:
     """One stage of a method's recipe.
 
-    name: the stem of its files in the run folder. epochs: a later stage with 0 has the rest of the budget
-    after the epoch that its checkpoint holds. method: what trains it; empty for the recipe's own method.
+    name: the stem of its files in the run folder. epochs: a stage that continues with 0 has the rest of the
+    budget after the epoch that its checkpoint holds. method: what trains it; empty for the recipe's own
+    method. settings: values of that method's settings for this stage alone. fresh: it starts from new
+    weights, with a learning-rate schedule of its own, and not from the stage before it. takes: earlier stages
+    whose networks `Method.on_stage_start` receives; only a `fresh` stage has them.
     """
 
     name: str
     epochs: int
     method: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    fresh: bool = False
+    takes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,9 +196,16 @@ class Method(nn.Module):
         return {}
 
     @classmethod
-    def recipe(cls, config: Config) -> tuple[RecipeStage, ...]:
+    def recipe(cls, config: Config, modalities: Sequence[str]) -> tuple[RecipeStage, ...]:
         """Return the stages of a whole training. Default: one stage, `train`, for the whole budget."""
         return (RecipeStage("train", config.train.epochs),)
+
+    def on_stage_start(self, earlier: Mapping[str, MultimodalNetwork]) -> None:
+        """Take what the stage needs from the networks of the earlier stages that its recipe names.
+
+        earlier: those networks by stage, on the CPU. What is kept goes into buffers, parameters or modules
+        that `build` made: a resumed stage reads them from its checkpoint.
+        """
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Prepare for the next epoch; return lines for the log."""

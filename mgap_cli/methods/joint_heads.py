@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from mgap_cli.config import at_least_zero
 from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -13,10 +15,20 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import Outputs
 
 
+@dataclass(frozen=True)
+class Settings:
+    """weight: weight of the unimodal heads' cross-entropies beside the fused one."""
+
+    weight: float = at_least_zero(1.0)
+
+
 class JointHeads(Method):
-    """L = CE(z, y) + sum_m CE(z_m, y); the gradients of all terms reach the encoders."""
+    """L = CE(z, y) + weight * sum_m CE(z_m, y); the gradients of all terms reach the encoders."""
 
     name = "joint-heads"
+    Settings = Settings
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        return cross_entropy(outputs.fused, batch.labels) + unimodal_cross_entropy(outputs, batch.labels)
+        weight: float = self.settings.weight
+        unimodal = weight * unimodal_cross_entropy(outputs, batch.labels)
+        return cross_entropy(outputs.fused, batch.labels) + unimodal

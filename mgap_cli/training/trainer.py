@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import textwrap
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
+from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.model.own_files import network_plugins
 from mgap_cli.output import Output, Ticker
 from mgap_cli.plugins import find_plugin, is_plugin
@@ -50,7 +52,8 @@ class Trainer:
 
     `samples` are the positions in the store to train on (default: the whole training split). `initial`
     is the path and the content of the checkpoint whose network the stage starts from, and whose
-    optimizer's memory it keeps where the optimizer is the same.
+    optimizer's memory it keeps where the optimizer is the same. `earlier`: networks of earlier stages for
+    the method, by stage.
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class Trainer:
         precision: Precision,
         samples: np.ndarray | None = None,
         initial: tuple[Path, Checkpoint] | None = None,
+        earlier: Mapping[str, MultimodalNetwork] | None = None,
     ) -> None:
         self.stage, self.config, self.store, self.run, self.sink = stage, config, store, run, sink
         self.precision, self.device = precision, precision.device
         self.world = join(self.device)
         torch.manual_seed(config.train.seed)  # PyTorch's own is random, and every checkpoint holds the state
-        self.task = self._initial_task(initial[1] if initial else None)
+        self.task = self._initial_task(initial[1] if initial else None, earlier or {})
         samples = store.indices("train") if samples is None else samples
         if len(samples) < 2:
             raise UnfitError(
@@ -296,7 +300,13 @@ class Trainer:
 
     def _predicted(self, split: str, features: bool) -> tuple[Predictions, Scores]:
         """Return predictions and scores of a split; every process gets all of it."""
-        predictions = self._predict(self.store.indices(split), features)
+        indices = self.store.indices(split)
+        if not len(indices):
+            raise UsageError(
+                f"{self.stage.method} reads the {split} split, and {self.store.path} has none.",
+                "Prepare a store with one, or train with another --method.",
+            )
+        predictions = self._predict(indices, features)
         return predictions, scores_of(predictions, self.store.ids, self.store.classes)
 
     def _predict(self, indices: np.ndarray, features: bool = False) -> Predictions:
@@ -314,11 +324,12 @@ class Trainer:
         config, placed = self.config.augment, self.placed
         return Loader(self.store, indices, self.device, config, batch_size, rank, ranks, placed)
 
-    def _initial_task(self, initial: Checkpoint | None) -> Task:
+    def _initial_task(self, initial: Checkpoint | None, earlier: Mapping[str, MultimodalNetwork]) -> Task:
         classes, samples = len(self.store.classes), len(self.store.ids)
         task = build_task(self.config, self.stage.method, classes, samples, self.store.modalities)
         if initial is not None:
             task.network.load_state_dict(initial.network_state())
+        task.method.on_stage_start(earlier)
         if self.config.runtime.sync_bn:
             share_batch_norm(task, self.device, self.world)
         return task.to(self.device).to(memory_format=torch.channels_last)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from mgap_cli.training.trainer import Trainer, check_selection
 class Plan:
     """A stage about to run: everything that `--dry-run` shows and `execute` needs.
 
-    initial: the checkpoint that the stage starts from, with its path; None for new weights.
+    initial: the checkpoint that the stage starts from, with its path; None for new weights. takes: the
+    checkpoints of earlier stages whose networks its method uses, by stage.
     """
 
     stage: Stage
@@ -46,6 +48,7 @@ class Plan:
     store: Store
     run: Path
     initial: tuple[Path, Checkpoint] | None = None
+    takes: Mapping[str, Path] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return counts of samples by split, steps per epoch and epochs."""
@@ -138,20 +141,51 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Output, fo
     """
     plan = first_plan(method, store, config, run)
     checkpoint = execute(plan, sink, force)
-    for stage in _recipe(method, config)[1:]:
-        plan = plan_next(stage, checkpoint, load_checkpoint(checkpoint), store, plan.config, run)
-        checkpoint = execute(plan, sink, force)
+    done = {plan.stage.name: checkpoint}
+    for stage in _recipe(method, config, store)[1:]:
+        own = _stage_config(stage, config)
+        if stage.fresh:
+            plan = _plan_fresh(stage, {name: done[name] for name in stage.takes}, store, own, run)
+        else:
+            plan = plan_next(stage, checkpoint, load_checkpoint(checkpoint), store, own, run)
+        checkpoint = done[stage.name] = execute(plan, sink, force)
     return checkpoint
 
 
 def first_plan(method: str, store: Store, config: Config, run: Path) -> Plan:
     """Plan the first stage of a method's recipe."""
-    return plan_first(_recipe(method, config)[0], store, config, run)
+    stage = _recipe(method, config, store)[0]
+    own = _stage_config(stage, config)
+    return _plan_fresh(stage, {}, store, own, run) if stage.fresh else plan_first(stage, store, own, run)
 
 
-def _recipe(method: str, config: Config) -> list[RecipeStage]:
+def _plan_fresh(
+    stage: RecipeStage, takes: Mapping[str, Path], store: Store, config: Config, run: Path
+) -> Plan:
+    """Plan a stage from new weights whose schedule spans its own epochs.
+
+    Raises UsageError if the folder holds other files.
+    """
+    require_run_folder(run)
+    config = _checked(stage.method, config, store)
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in takes.values())).hexdigest()
+    planned = Stage(stage.name, stage.method, stage.epochs, stage.epochs, 0, digest if takes else "")
+    return Plan(planned, config, store, run, None, takes)
+
+
+def _stage_config(stage: RecipeStage, config: Config) -> Config:
+    """Return the settings of a recipe's stage: the user's, and over them those that the recipe fixes."""
+    if not stage.settings:
+        return config
+    section = load_method(stage.method).name
+    changes = {f"{section}.{key}": value for key, value in stage.settings.items()}
+    return config.updated(changes, f"stage {stage.name}")
+
+
+def _recipe(method: str, config: Config, store: Store) -> list[RecipeStage]:
     """Return a method's stages, each with the method that trains it."""
-    recipe = load_method(method).recipe(config)
+    names = [modality.name for modality in store.modalities]
+    recipe = load_method(method).recipe(config, names)
     return [dataclasses.replace(stage, method=stage.method or method) for stage in recipe]
 
 
@@ -202,7 +236,9 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     if before != plan.stage.method:
         sink.log(f"{name}: the loss of {plan.stage.method} has another formula than that of {before};")
         sink.log("  do not compare their values")
-    trainer = Trainer(plan.stage, plan.config, plan.store, run, sink, precision, samples, plan.initial)
+    earlier = {stage: network_from(load_checkpoint(path), path) for stage, path in plan.takes.items()}
+    parts = (plan.stage, plan.config, plan.store, run, sink, precision)
+    trainer = Trainer(*parts, samples, plan.initial, earlier)
     write_text(run / "config.yaml", plan.config.to_yaml())
     chosen = {
         "device": str(device),
@@ -290,7 +326,7 @@ def _refuse_other_configuration(path: Path, plan: Plan) -> None:
     if there.store.fingerprint != plan.store.fingerprint:
         reasons.append("on another store")
     if there.parent_digest != plan.stage.parent_digest:
-        reasons.append("from another warm-up checkpoint or list of samples")
+        reasons.append("from another checkpoint of an earlier stage, or another list of samples")
     if differing:
         reasons.append(f"with {_differences(differing)}")
     if reasons:

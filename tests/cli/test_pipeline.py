@@ -274,7 +274,7 @@ class TestAFolderThatHoldsARun:
         assert done.code == 0 and "warmup epoch 1/3" in done.err
         assert (run / "warmup.pt").read_bytes() != before
         # What depends on the old warm-up does not count as finished.
-        mgap("adapt", run / "warmup.pt").fails(2, "another warm-up checkpoint", "--force")
+        mgap("adapt", run / "warmup.pt").fails(2, "another checkpoint of an earlier stage", "--force")
         assert mgap("adapt", run / "warmup.pt", "--force").code == 0
 
     def test_where_it_computes_may_change(self, store, run):

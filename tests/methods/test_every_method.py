@@ -31,6 +31,7 @@ TINY = [
     *("model.encoder=mlp", "model.hidden=8", "augment.image_size=8", "train.batch_size=16"),
     *("evaluate.bootstrap=50", "gap.n_init=1"),
 ]
+MODALITIES = ("audio", "visual")
 ROWS, CLASSES = 121, 4  # an odd number, so that the shares of two processes differ
 EPOCHS = 4  # of the whole budget, half of them a warm-up where the method has one
 BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epochs=0"]
@@ -92,7 +93,7 @@ def config_of(name: str) -> Config:
 @pytest.mark.parametrize("name", names())
 def test_it_learns(name, whole):
     """Its first head knows twice as many training samples after a few epochs as by naming one class."""
-    stage = load_method(name).recipe(config_of(name))[-1].name
+    stage = load_method(name).recipe(config_of(name), MODALITIES)[-1].name
     model = open_trained(whole(name) / f"{stage}.pt", torch.device("cpu"))
     found = model.predict("train")
     chosen = found.probabilities[model.heads[0]].argmax(1)
@@ -114,7 +115,7 @@ def test_it_resumes_bit_for_bit_in_the_middle_of_every_stage(name, store, whole,
         plain(trainer, batch)
 
     monkeypatch.setattr(Trainer, "_train_step", train_step)
-    stages = [stage.name for stage in load_method(name).recipe(config_of(name))]
+    stages = [stage.name for stage in load_method(name).recipe(config_of(name), MODALITIES)]
     for _ in stages:
         with pytest.raises(Killed):
             train(name, open_store(store), config_of(name), tmp_path, Output(quiet=True))
@@ -160,7 +161,7 @@ def alone(store, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", names())
 def test_two_processes_train_the_same_as_one(name, alone, together):
-    for stage in load_method(name).recipe(config_of(name)):
+    for stage in load_method(name).recipe(config_of(name), MODALITIES):
         one, two = (tensors(folder / name / f"{stage.name}.pt") for folder in (alone, together))
         compared = [key for key in one if key.startswith(".model.")]
         assert compared and compared == [key for key in two if key.startswith(".model.")]

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from mgap_cli.methods import joint_heads
 from mgap_cli.methods.joint_heads import JointHeads
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(joint_heads.Settings):
     every: int = 2
     modality: str = "audio"
 
