@@ -18,6 +18,7 @@ from mgap_cli.model.network import full_precision
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from mgap_cli.config import Config
     from mgap_cli.data.loading.loader import Batch

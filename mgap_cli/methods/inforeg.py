@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import at_least_zero, count
-from mgap_cli.methods.joint_heads import JointHeads
+from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 from mgap_cli.model.network import probabilities
 
 if TYPE_CHECKING:
+    from mgap_cli.data.loading.loader import Batch
     from mgap_cli.methods.base import BudgetEpoch, EpochContext, Step
     from mgap_cli.model.network import MultimodalNetwork, Outputs
 
@@ -32,7 +33,7 @@ class Settings:
     window: int = count(10)
 
 
-class InfoReg(JointHeads):
+class InfoReg(Method):
     """Training of all heads that slows the leading encoder down early (InfoReg; Huang et al., CVPR 2025).
 
     The loss is CE(z, y) + sum_m CE(z_m, y). In each step, with s_m = sum_i softmax(z_m,i)[y_i] over the batch
@@ -82,6 +83,9 @@ class InfoReg(JointHeads):
             for i, parameter in enumerate(encoder.parameters()):
                 getattr(self, _start(modality, i)).copy_(parameter.detach())
         return []
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        return cross_entropy(outputs.fused, batch.labels) + unimodal_cross_entropy(outputs, batch.labels)
 
     def training_step(self, step: Step) -> None:
         outputs = step.forward()

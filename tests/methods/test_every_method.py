@@ -33,7 +33,7 @@ TINY = [
 ]
 MODALITIES = ("audio", "visual")
 ROWS, CLASSES = 121, 4  # an odd number, so that the shares of two processes differ
-EPOCHS = 4  # of the whole budget, half of them a warm-up where the method has one
+EPOCHS = 8  # of the whole budget, half of them a warm-up or for teachers where the method has one
 BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epochs=0"]
 # AdamW divides by small gradients, and their rounding would show.
 TWICE = ["train.epochs=2", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
