@@ -13,10 +13,9 @@ from typing import NoReturn
 from mgap_cli import processes
 from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError, UsageError
 from mgap_cli.output import open_missing_streams, printable_lines, say
+from mgap_cli.packages import package_of
 
 _YES = ("1", "true", "t", "yes", "y", "on")  # as Typer reads them
-# Packages that are installed under another name than they are imported under.
-_INSTALLED_AS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 
 
 class _Stopped(BaseException):
@@ -85,7 +84,7 @@ def _cannot_import(error: ImportError) -> tuple[str, str]:
     """Return the message and the hint for a package that is missing or does not load."""
     package = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and package not in ("", "mgap_cli"):
-        name = _INSTALLED_AS.get(package, package)
+        name = package_of(package)
         return (
             f"the Python package {name} is not installed.",
             f"Install it with `python -m pip install {name}`.",

@@ -14,6 +14,7 @@ from mgap_cli.commands.adapt import adapt
 from mgap_cli.commands.analyze_gap import analyze_gap
 from mgap_cli.commands.compare import compare
 from mgap_cli.commands.docs import docs
+from mgap_cli.commands.doctor import doctor
 from mgap_cli.commands.evaluate import evaluate
 from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.list import list_
@@ -73,6 +74,7 @@ for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, r
     app.command(cls=_Command)(command)
 app.command("list", cls=_Command)(list_)
 app.command(cls=_Command)(docs)
+app.command(cls=_Command)(doctor)
 
 
 def start() -> int:

@@ -15,7 +15,7 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config",
+    "__init__", "errors", "packages", "cores", "processes", "files", "registry", "plugins", "signals", "yaml_reader", "config",
     "output", "docs", "modalities", "stats", "data", "model",
     "gap", "methods", "runs", "training", "evaluation", "analysis", "comparison", "report", "workflow",
     "commands", "app", "__main__",
@@ -37,6 +37,7 @@ COMMANDS = (
     "compare",
     "list",
     "docs",
+    "doctor",
 )
 
 
@@ -82,7 +83,7 @@ def test_imports_go_one_way(module):
 
 def test_packages_with_one_home():
     assert users("decord", "decord2") == {"data/media/decode.py"}
-    assert users("av") == {"data/media/streams.py"}
+    assert users("av") == {"data/media/streams.py", "data/media/sample_clips.py"}
     assert users("soxr") == {"data/media/audio.py"}
     assert users("torchaudio") == set()
     assert users("matplotlib") <= {f"report/figures/{p.name}" for p in PACKAGE.glob("report/figures/*")}

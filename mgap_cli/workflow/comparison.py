@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mgap_cli.comparison.cell_result import CellResult, read_result
 from mgap_cli.comparison.plan import DEFAULT_SEEDS, Cell, Request, parse_methods, read_request
 from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
+from mgap_cli.cores import usable_cores
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 from mgap_cli.output import Output
@@ -229,13 +230,10 @@ def _deciding(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _workers(device: str, jobs: int | None, per_gpu: int) -> list[Worker]:
-    import os
-
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers(device, jobs, per_gpu, gpus, cores)
+    return workers(device, jobs, per_gpu, gpus, usable_cores())
 
 
 def _reason(code: int, log: Path) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from mgap_cli.config import DataConfig
-from mgap_cli.data.prepare.workers import usable_cores
+from mgap_cli.cores import usable_cores
 
 SAMPLING_SECONDS = 0.2
 MB = 1e6

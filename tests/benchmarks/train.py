@@ -41,9 +41,9 @@ from scipy.io import wavfile
 from torch.utils.data import DataLoader, Dataset
 
 from mgap_cli.config import Config, DataConfig, preset, resolve
+from mgap_cli.cores import usable_cores
 from mgap_cli.data import clips as media
 from mgap_cli.data.prepare.build import build_store
-from mgap_cli.data.prepare.workers import usable_cores
 from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import Store, open_store
 from mgap_cli.model.network import MultimodalNetwork

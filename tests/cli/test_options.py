@@ -38,6 +38,7 @@ PUBLIC = {
     ),
     "list": "--json",
     "docs": "--json",
+    "doctor": "--json",
 }
 
 

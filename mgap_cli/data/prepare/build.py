@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from mgap_cli.config import DataConfig
+from mgap_cli.cores import usable_cores
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
 from mgap_cli.data.media import decode
 from mgap_cli.data.media.audio import log_spectrogram, spectrogram_shape
@@ -39,7 +40,7 @@ from mgap_cli.data.prepare.arrays import write_array_store
 from mgap_cli.data.prepare.row_file import RowFile
 from mgap_cli.data.prepare.stop import leave_on_signal
 from mgap_cli.data.prepare.store_document import store_document
-from mgap_cli.data.prepare.workers import Job, Results, Task, run_watched, usable_cores
+from mgap_cli.data.prepare.workers import Job, Results, Task, run_watched
 from mgap_cli.data.sources import flag
 from mgap_cli.data.store import (
     ARRAYS,

@@ -128,11 +128,6 @@ def run_watched(
             connection.close()
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """Hold the parent's signals back; a process that is started meanwhile never sees them."""

@@ -1,0 +1,43 @@
+"""One check of `mgap doctor`, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["ok", "absent", "warning", "broken"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check says about one part of the machine.
+
+    state: `broken` where mgap cannot work without the part, `warning` where it works worse, `absent` for an
+    optional part that is not there. text: what there is. hint: what to do; "" where nothing is to be done.
+    """
+
+    name: str
+    state: State
+    text: str
+    hint: str = ""
+
+    def line(self) -> str:
+        """Return the check as one line."""
+        return f"{self.state:<8} {self.name:<13} {self.text}" + (f" {self.hint}" if self.hint else "")
+
+
+def broken(checks: Sequence[Check]) -> list[str]:
+    """Return the names of the checks of what is broken."""
+    return [check.name for check in checks if check.state == "broken"]
+
+
+def doctor_document(folder: Path, checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the JSON document of the checks, in the order in which they are shown."""
+    return {
+        "schema": "mgap.doctor/1",
+        "folder": str(folder),
+        "broken": broken(checks),
+        "checks": [asdict(check) for check in checks],
+    }
