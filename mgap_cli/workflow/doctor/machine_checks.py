@@ -72,9 +72,7 @@ def _cuda() -> Check:
                 return Check("CUDA", "warning", text, "Install PyTorch's CUDA build to train on the GPU.")
             return Check("CUDA", "absent", "this PyTorch is built without CUDA")
         if _NVIDIA_DRIVER.exists():
-            text = (
-                f"built for CUDA {torch.version.cuda}, but it cannot use the NVIDIA driver of this machine."
-            )
+            text = f"built for CUDA {torch.version.cuda}, which cannot use this machine's NVIDIA driver."
             return Check("CUDA", "warning", text, "Update the driver, and look at CUDA_VISIBLE_DEVICES.")
         return Check("CUDA", "absent", f"built for CUDA {torch.version.cuda}, and there is no GPU")
     described = []

@@ -9,6 +9,7 @@ from mgap_cli.errors import reason_of
 from mgap_cli.workflow.doctor.check import Check
 
 _SECONDS = 60.0  # after which a decoder counts as hung
+_NOT_ENCODED = "FFmpeg cannot encode a clip"
 _WHITE, _LOUD = 200, 0.05  # what the decoded frames and the decoded sound must reach; both are lossy
 
 
@@ -20,12 +21,11 @@ def media_checks() -> list[Check]:
 
         with tempfile.TemporaryDirectory(prefix="mgap-doctor-") as folder:
             tasks = list(enumerate(Path(folder) / f"clip{suffix}" for suffix in FORMATS))
-            results = {
-                row: cause or result for row, result, cause in run_watched(_job, (), tasks, 1, _SECONDS)
-            }
+            ended = run_watched(_job, (), tasks, 1, _SECONDS)
+            reasons = {row: cause or result for row, result, cause in ended}
     except (ImportError, OSError, RuntimeError) as error:
         return [Check("decoding", "broken", f"cannot be tried: {reason_of(error)}.")]
-    return [_check(path.suffix, FORMATS[path.suffix], results[row]) for row, path in tasks]
+    return [_check(path.suffix, FORMATS[path.suffix], reasons[row]) for row, path in tasks]
 
 
 def _check(suffix: str, codecs: tuple[str, str], reason: str) -> Check:
@@ -37,9 +37,6 @@ def _check(suffix: str, codecs: tuple[str, str], reason: str) -> Check:
         return Check(name, "warning", f"{described}: not tried, because {reason}.")
     hint = "Install decord (decord2 where there is no decord) and av again, with --force-reinstall."
     return Check(name, "broken", f"{described}: {reason}.", hint)
-
-
-_NOT_ENCODED = "FFmpeg cannot encode a clip"
 
 
 def _job() -> _Decoder:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from mgap_cli import __version__
 from mgap_cli.errors import reason_of
 from mgap_cli.packages import extras, module_of, requirements, version_of
-from mgap_cli.workflow.doctor.check import Check
+from mgap_cli.workflow.doctor.check import Check, State
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-_FOR_USERS = ("torchaudio",)  # mgap does not import it: users' own encoders and methods may
+_FOR_USERS = ("torchaudio",)  # mgap does not import it; users' own encoders and methods may
 _FOR_TESTS = ("test",)  # extras that only developers of mgap need
 
 
@@ -45,7 +45,7 @@ def extra_checks() -> list[Check]:
 
 def _package(requirement: Requirement, required: Mapping[str, Requirement]) -> Check:
     name = requirement.name
-    worst = "warning" if name in _FOR_USERS else "broken"
+    worst: State = "warning" if name in _FOR_USERS else "broken"
     version = version_of(name)
     repair = f"Run: python -m pip install '{name}{requirement.specifier}'"
     if version is None:
