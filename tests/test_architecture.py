@@ -15,8 +15,8 @@ import mgap_cli
 PACKAGE = Path(mgap_cli.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
-    "__init__", "errors", "packages", "cores", "processes", "files", "registry", "plugins", "signals", "yaml_reader",
-    "config", "output", "docs", "modalities", "stats", "data", "model",
+    "__init__", "errors", "packages", "cores", "processes", "files", "registry", "plugins", "signals",
+    "yaml_reader", "config", "output", "docs", "modalities", "stats", "data", "model",
     "gap", "methods", "runs", "training", "evaluation", "analysis", "comparison", "report", "workflow",
     "commands", "app", "__main__",
 ]  # fmt: skip
