@@ -48,6 +48,7 @@ def test_bash_completes(tmp_path):
     }  # fmt: skip
     assert complete(tmp_path, "mgap", "warmup", "--meth") == ["--method"]
     assert set(complete(tmp_path, "mgap", "warmup", "store", "--fusion", "")) == {
-        "concat", "cosine", "sum", "film", "gated", "late-entropy", "late-mean", "late-probability",
+        "concat", "cosine", "sum", "film", "gated", "late-entropy", "late-mean",
+        "late-probability", "late-scaled",
     }  # fmt: skip
     assert complete(tmp_path, "mgap", "adapt", "--stop-gradient", "l") == ["leading"]
