@@ -58,13 +58,14 @@ def grids(table: ComparisonTable) -> list[Grid]:
 
 def notes(table: ComparisonTable) -> list[str]:
     """Return what the columns mean."""
-    text = [
-        "interval: 95 %, bootstrap over seeds. cost: training time relative to joint.",
-        "p seeds: exact paired permutation test over seeds; p samples: McNemar's test; both after Holm's "
-        f"correction for {table.tests} test{'s' if table.tests != 1 else ''}.",
-        "wins: probability that a seed of the method beats a seed of the reference.",
-        f"Bold: p seeds is below {LEVEL:g}.",
-    ]
+    text = ["interval: 95 %, bootstrap over seeds. cost: training time relative to joint."]
+    if table.tests:
+        text += [
+            "p seeds: exact paired permutation test over seeds; p samples: McNemar's test; both after Holm's "
+            f"correction for {table.tests} test{'s' if table.tests > 1 else ''}.",
+            "wins: probability that a seed of the method beats a seed of the reference.",
+            f"Bold: p seeds is below {LEVEL:g}.",
+        ]
     found = [row.against.detectable for row in table.rows if row.against and row.against.detectable]
     if found:
         text.append(
