@@ -24,7 +24,7 @@ class Group:
     """The samples with one value of a column: how many, and how many of them are imbalanced.
 
     interval: Wilson's, of the share imbalanced. mean_gap: of |gap|. p: mean true-class probabilities
-    of the two modalities. leads: share of samples in which the first has the higher one.
+    of each modality, in order. leads: share of samples in which the first modality has the highest one.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Group:
     imbalanced: int
     interval: Interval
     mean_gap: float
-    p: tuple[float, float]
+    p: tuple[float, ...]
     leads: float
 
     @property
@@ -88,11 +88,9 @@ def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfi
         weights = np.asarray(values, dtype=np.float64)
         return np.asarray(np.bincount(index, weights=weights, minlength=size), dtype=np.float64)
 
-    imbalanced, leads = total(fit.imbalanced[rows]), total(gap > 0)
+    imbalanced, leads = total(fit.imbalanced[rows]), total(fit.scores.leads(fit.scores.modalities[0])[rows])
     mean_gap = total(np.abs(gap)) / np.maximum(counts, 1)
-    first, second = (
-        total(p[rows]) / np.maximum(counts, 1) for p in (fit.scores.p_audio, fit.scores.p_visual)
-    )
+    means = [total(p[rows]) / np.maximum(counts, 1) for p in fit.scores.p.values()]
     groups = [
         Group(
             name=names[i],
@@ -100,7 +98,7 @@ def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfi
             imbalanced=int(imbalanced[i]),
             interval=wilson_interval(int(imbalanced[i]), int(counts[i]), config.confidence),
             mean_gap=float(mean_gap[i]),
-            p=(float(first[i]), float(second[i])),
+            p=tuple(float(mean[i]) for mean in means),
             leads=float(leads[i] / counts[i]),
         )
         for i in held.tolist()

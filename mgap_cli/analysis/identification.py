@@ -99,14 +99,13 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
     truth = np.array([kind not in BALANCED_WORDS for kind in kinds])
     if truth.all() or not truth.any():
         return None
-    gap, imbalanced = fit.scores.gap[rows], fit.imbalanced[rows]
-    scores = {"posterior": fit.posterior[rows], "|gap|": np.abs(gap)}
+    imbalanced = fit.imbalanced[rows]
+    scores = {"posterior": fit.posterior[rows], "|gap|": np.abs(fit.scores.gap[rows])}
     if fit.scores.p_fused is not None:
         tiny = np.finfo(np.float64).tiny
         scores["fused loss"] = -np.log(np.maximum(fit.scores.p_fused[rows], tiny))
-    first, second = (name.lower() for name in fit.scores.modalities)
-    lead = {first: gap < 0, second: gap > 0}
-    right = [bool(lead[kind][i]) for i, kind in enumerate(kinds) if kind in lead]
+    lags = {name.lower(): fit.scores.lags(name)[rows] for name in fit.scores.modalities}
+    right = [bool(lags[kind][i]) for i, kind in enumerate(kinds) if kind in lags]
     return Identification(
         column=column,
         n=len(truth),

@@ -123,8 +123,9 @@ def compare_with_people(
     kappa, kappa_interval = _kappa(cells, config)
     together = [s for s in (share(votes.both, ids[i]) for i in matched) if s is not None]
     model = fit.scores.gap[index]
+    first, second = fit.scores.modalities
     return HumanComparison(
-        modalities=fit.scores.modalities,
+        modalities=(first, second),
         unmatched=[fit.scores.ids[i] for i in wanted if None in shares[i]],
         index=index,
         gap=gap,

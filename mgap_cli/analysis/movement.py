@@ -114,7 +114,7 @@ class Movement:
 
     @property
     def gaps(self) -> FloatArray:
-        """Signed gaps, (K, N)."""
+        """Gaps, (K, N)."""
         return np.stack([fit.scores.gap for fit in self.fits])
 
     @property
@@ -137,8 +137,7 @@ class Movement:
 
     def by_lead(self) -> list[tuple[str, Transition]]:
         """Return the moves by the modality that led at the first checkpoint."""
-        gap, (first, second) = self.scores.gap, self.scores.modalities
-        groups = [(f"{first} led", gap > 0), (f"{second} led", gap < 0), ("equal", gap == 0)]
+        groups = [(f"{name} led" if name else "equal", rows) for name, rows in self.scores.by_leader()]
         return [(name, self.since_first(-1, rows)) for name, rows in groups if rows.any()]
 
     def paths(self) -> list[tuple[tuple[str, ...], int]]:
@@ -146,8 +145,8 @@ class Movement:
         counted = Counter(tuple(SIDES[side] for side in column) for column in self.imbalanced.T.tolist())
         return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
 
-    def mean_scores(self, before: str, after: str) -> list[tuple[float, float]]:
-        """Return, checkpoint by checkpoint, both modalities' mean true-class probability in a move's samples.
+    def mean_scores(self, before: str, after: str) -> list[tuple[float, ...]]:
+        """Return, checkpoint by checkpoint, each modality's mean true-class probability in a move's samples.
 
         Whether gaps closed because the lagging modality rose, or because the leading one fell. Empty
         where no sample made the move.
@@ -156,7 +155,7 @@ class Movement:
         if not len(rows):
             return []
         scores = [fit.scores for fit in self.fits]
-        return [(float(s.p_audio[rows].mean()), float(s.p_visual[rows].mean())) for s in scores]
+        return [tuple(float(p[rows].mean()) for p in s.p.values()) for s in scores]
 
     def movers(self, before: str, after: str) -> IntArray:
         """Return the places of samples that went from one side to the other, or stayed.

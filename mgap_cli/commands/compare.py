@@ -62,7 +62,7 @@ def compare(
         typer.Option(
             help="The method that all others are compared with.",
             rich_help_panel=RESULT,
-            show_default="joint-heads",
+            show_default=all_methods.FAIR_BASELINE,
         ),
     ] = None,
     metric: Annotated[

@@ -22,9 +22,7 @@ from mgap_cli.config import read_yaml
 from mgap_cli.errors import UsageError
 from mgap_cli.yaml_reader import parse_yaml, shown
 
-REFERENCE = "joint-heads"  # it trains the same heads as most methods do: the fair reference
 DEFAULT_SEEDS = 3
-COST_UNIT = "joint"  # the method whose training time is 1
 _UNSAFE = re.compile(r"[^\w.=+,-]+")
 _KEYS = ("stores", "methods", "seeds", "settings")
 

@@ -15,7 +15,7 @@ from mgap_cli.evaluation.by_column import ByColumn, by_column
 from mgap_cli.evaluation.metrics import Evaluation, summarise
 from mgap_cli.evaluation.robustness import Measured, sweep
 from mgap_cli.gap.mixture import Mixture, fit_mixture
-from mgap_cli.gap.scores import MODALITIES, scores_of
+from mgap_cli.gap.scores import scores_of
 from mgap_cli.training.trained_model import TrainedModel
 
 
@@ -49,37 +49,35 @@ def evaluate(
     """Evaluate models on a split, one after another: each may be freed before the next is opened.
 
     The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
-    both modalities, so that the shares compare. by: columns to break accuracy down by. tick: called
-    after each pass over the split. Raises UsageError if the models differ in their data, or
-    have modalities other than audio and visual.
+    every modality, so that the shares compare. by: columns to break accuracy down by. tick: called
+    after each pass over the split. Raises UsageError if the models differ in their data.
     """
     mixture: Mixture | None = None
     first: tuple[Path, Store] | None = None
     judged = []
     for model in models:
-        model.require_audio_and_visual()
         first = first or (model.path, model.store)
         _check_same_data(*first, model)
         found = model.predict(split)
         tick()
-        both = set(model.heads) >= set(MODALITIES)
+        whole = model.scores_every_modality
         scores = scores_of(found, model.store.ids, model.store.classes, model.store.columns)
-        if both and mixture is None:
+        if whole and mixture is None:
             mixture, _ = fit_mixture(scores.gap, model.config.gap)
         evaluation = summarise(
             scores.ids,
             found.labels,
             model.store.classes,
             {head: found.probabilities[head] for head in model.heads},
-            scores.p_audio if both else None,
-            scores.p_visual if both else None,
+            scores if whole else None,
             config=config.evaluate,
             name=str(model.path),
             split=split,
             stage=model.checkpoint.stage,
             method=model.checkpoint.method,
             seed=str(model.config.train.seed),
-            posterior=mixture.posterior(scores.gap) if both and mixture is not None else None,
+            modalities=tuple(model.network.encoders),
+            posterior=mixture.posterior(scores.gap) if whole and mixture is not None else None,
         )
         columns = [
             by_column(scores, evaluation.correct, column, config.evaluate, config.analysis.bins)

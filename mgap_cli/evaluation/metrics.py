@@ -1,6 +1,6 @@
 """Metrics of one checkpoint on one split, their uncertainty, and paired comparisons of two.
 
-Pure functions of arrays. N samples, C classes; a head is 'fused', 'audio' or 'visual'. Shares are in
+Pure functions of arrays. N samples, C classes; a head is 'fused' or a modality. Shares are in
 [0, 1]; a number that does not exist (average precision without a positive) is None, never NaN.
 """
 
@@ -17,6 +17,7 @@ from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.evaluation.calibration import Reliability, confidence_bins, reliability
 from mgap_cli.gap.mixture import IMBALANCED
+from mgap_cli.gap.scores import FUSED, Scores
 from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 from mgap_cli.stats.intervals import Interval, wilson_interval
 from mgap_cli.stats.paired import McNemar, mcnemar
@@ -81,13 +82,16 @@ class HeadMetrics:
 
 @dataclass(frozen=True)
 class GapStatistics:
-    """The modality gap g = p_audio - p_visual over a split."""
+    """The modality gap over a split, as `gap.scores` defines it.
+
+    leads: modality to the share of samples in which it alone has the highest score.
+    """
 
     mean_absolute: float
     mean_absolute_interval: Interval
     median_absolute: float
     mean_signed: float
-    audio_leads: float  # share of samples with g > 0
+    leads: dict[str, float]
     balanced: float | None  # share with a posterior of imbalance under 1/2; None without a mixture
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class GapStatistics:
             "mean_absolute_interval": self.mean_absolute_interval.to_list(),
             "median_absolute": self.median_absolute,
             "mean_signed": self.mean_signed,
-            "audio_leads_share": self.audio_leads,
+            **{f"{name}_leads_share": share for name, share in self.leads.items()},
             "balanced_share": self.balanced,
         }
 
@@ -111,6 +115,7 @@ class Evaluation:
     method: str
     seed: str
     confidence: float  # of every interval
+    modalities: tuple[str, ...]  # of the network, those without a trained head too
     classes: tuple[str, ...]
     class_counts: tuple[int, ...]  # (C,) samples of each class
     heads: dict[str, HeadMetrics]
@@ -181,8 +186,7 @@ def summarise(
     labels: IntArray,
     classes: Sequence[str],
     probabilities: Mapping[str, FloatArray],
-    p_audio: FloatArray | None,
-    p_visual: FloatArray | None,
+    scores: Scores | None,
     *,
     config: EvaluateConfig,
     name: str,
@@ -190,18 +194,18 @@ def summarise(
     stage: str = "",
     method: str = "",
     seed: str = "",
+    modalities: Sequence[str] = (),
     posterior: FloatArray | None = None,
 ) -> Evaluation:
     """Return the metrics of every head in `probabilities` (head -> (N, C)) and of the gap.
 
-    `labels`, `p_audio`, `p_visual` and `posterior` (of imbalance) are (N,); without the scores of both
-    modalities there is no gap. Raises UnfitError for no
-    samples at all and for non-finite numbers.
+    `labels` and `posterior` (of imbalance) are (N,); without the scores of all modalities there is no gap.
+    modalities: all of the network; by default those of the heads.
+    Raises UnfitError for no samples at all and for non-finite numbers.
     """
     if len(ids) == 0:
         raise UnfitError(f"{name}: the {split} split has no samples to evaluate.")
-    scores = {} if p_audio is None or p_visual is None else {"audio score": p_audio, "visual score": p_visual}
-    for what, values in {**probabilities, **scores}.items():
+    for what, values in probabilities.items():
         bad = np.size(values) - int(np.isfinite(values).sum())
         if bad:
             raise UnfitError(f"{name}: {bad} of {np.size(values)} {what} values are not finite.")
@@ -214,12 +218,11 @@ def summarise(
         method=method,
         seed=seed,
         confidence=config.confidence,
+        modalities=tuple(modalities) or tuple(head for head in probabilities if head != FUSED),
         classes=tuple(classes),
         class_counts=tuple(np.bincount(labels, minlength=len(classes)).tolist()),
         heads={head: head_metrics(labels, p, config) for head, p in probabilities.items()},
-        gap=None
-        if p_audio is None or p_visual is None
-        else gap_statistics(p_audio, p_visual, config, posterior),
+        gap=gap_statistics(scores, config, posterior) if scores else None,
         ids=tuple(ids),
         correct={head: p == labels for head, p in predicted.items()},
     )
@@ -250,16 +253,16 @@ def head_metrics(labels: IntArray, probabilities: FloatArray, config: EvaluateCo
 
 
 def gap_statistics(
-    p_audio: FloatArray, p_visual: FloatArray, config: EvaluateConfig, posterior: FloatArray | None = None
+    scores: Scores, config: EvaluateConfig, posterior: FloatArray | None = None
 ) -> GapStatistics:
-    """Summarise the gaps of true-class probabilities (N,); `posterior` (N,) gives the balanced share."""
-    gap = p_audio - p_visual
+    """Summarise the gaps of the scores; `posterior` (N,) gives the balanced share."""
+    gap = scores.gap
     return GapStatistics(
         mean_absolute=float(np.abs(gap).mean()),
         mean_absolute_interval=bootstrap_mean(np.abs(gap), config),
         median_absolute=float(np.median(np.abs(gap))),
         mean_signed=float(gap.mean()),
-        audio_leads=float((gap > 0).mean()),
+        leads={name: float(scores.leads(name).mean()) for name in scores.modalities},
         balanced=None if posterior is None else float((posterior < IMBALANCED).mean()),
     )
 

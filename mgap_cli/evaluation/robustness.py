@@ -16,13 +16,13 @@ frame noise   Gaussian noise of that standard deviation on every pixel and colou
               where black is 0 and white is 1; cut to [0, 1].
 occlusion     A square of that share of the frame's area behind ImageNet's mean colour, at a random place,
               the same in all frames of a clip.
-missing       A modality's whole input replaced by zeros, which is ImageNet's mean colour for frames, or
-              by the mean over the training split, value by value.
+missing       The whole input of a modality of any kind replaced by zeros, which is ImageNet's mean colour for
+              frames, or by the mean over the training split, value by value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,30 +35,27 @@ from mgap_cli.data.loading.augment import IMAGENET_MEAN, IMAGENET_STD
 from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.media.audio import LOG_FLOOR
 from mgap_cli.evaluation.metrics import share_interval
+from mgap_cli.modalities.modality import Modality, ModalityKind
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.stats.intervals import Interval
 from mgap_cli.training.trained_model import TrainedModel
 
 CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"
-MISSING = {"audio": "audio missing", "visual": "visual missing"}
 FILLS = ("zeros", "mean")
 _NOISE, _PIXELS, _PLACE = range(3)  # streams of random numbers
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A corruption at a level; of a missing modality, what `fill` takes its place."""
+    """A corruption of one modality at a level; of a missing modality, what `fill` takes its place.
+
+    modality: whose input is worse; empty for clean inputs.
+    """
 
     corruption: str
     level: float | None = None
     fill: str = ""
-
-    @property
-    def modality(self) -> str | None:
-        """The modality whose input is worse."""
-        if self.corruption in (AUDIO_NOISE, MISSING["audio"]):
-            return "audio"
-        return None if self.corruption == CLEAN else "visual"
+    modality: str = ""
 
     @property
     def text(self) -> str:
@@ -90,13 +87,28 @@ class Measured:
         }
 
 
-def conditions(config: EvaluateConfig) -> list[Condition]:
-    """Return every condition but the clean one, each corruption from mild to severe."""
+def missing(modality: str, fill: str) -> Condition:
+    """Return the condition in which `fill` (one of `FILLS`) replaces the whole input of a modality."""
+    return Condition(f"{modality} missing", fill=fill, modality=modality)
+
+
+def conditions(config: EvaluateConfig, modalities: Sequence[Modality]) -> list[Condition]:
+    """Return every condition but the clean one, each corruption from mild to severe.
+
+    A modality's kind decides its corruptions; any modality may be missing.
+    """
+    levels: dict[ModalityKind, dict[str, Sequence[float]]] = {
+        "spectrogram": {AUDIO_NOISE: sorted(config.snr_db, reverse=True)},
+        "frames": {FRAME_NOISE: sorted(config.frame_noise), OCCLUSION: sorted(config.occlusion)},
+    }
     return [
-        *(Condition(AUDIO_NOISE, level) for level in sorted(config.snr_db, reverse=True)),
-        *(Condition(FRAME_NOISE, level) for level in sorted(config.frame_noise)),
-        *(Condition(OCCLUSION, level) for level in sorted(config.occlusion)),
-        *(Condition(missing, fill=fill) for missing in MISSING.values() for fill in FILLS),
+        *(
+            Condition(corruption, level, modality=m.name)
+            for m in modalities
+            for corruption, strengths in levels.get(m.kind, {}).items()
+            for level in strengths
+        ),
+        *(missing(m.name, fill) for m in modalities for fill in FILLS),
     ]
 
 
@@ -113,7 +125,7 @@ def sweep(
     """
     means, stored = training_means(model), model.store.data_config
     measured = [_measured(Condition(CLEAN), clean, model, config)]
-    for condition in conditions(config):
+    for condition in conditions(config, model.checkpoint.modalities):
         corrupted = (
             corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
             for batch in _loader(model, split).ordered()
@@ -130,8 +142,7 @@ def corrupt(
     if condition.corruption == CLEAN:
         return batch
     name = condition.modality
-    assert name is not None  # of every condition but the clean one
-    if condition.corruption in MISSING.values():
+    if condition.fill:
         inputs = batch.inputs[name]
         filled = torch.zeros_like(inputs) if condition.fill == "zeros" else means[name].expand_as(inputs)
         return _replaced(batch, name, filled)
@@ -211,7 +222,7 @@ def _loader(model: TrainedModel, split: str) -> Loader:
 
 
 def training_means(model: TrainedModel) -> dict[str, Tensor]:
-    """Return the mean input over the training split by modality: audio (1, F, L), visual (T, 3, S, S)."""
+    """Return the mean input over the training split by modality, in the shape of one input of each."""
     sums: dict[str, Tensor] = {}
     count = 0
     for batch in _loader(model, "train").ordered():

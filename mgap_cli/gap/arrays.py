@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgap_cli.config import GapConfig
-from mgap_cli.errors import UsageError
 from mgap_cli.gap.mixture import GapFit, analyse
 from mgap_cli.gap.score_table import table_of
 
@@ -19,15 +18,14 @@ def measure(
     config: GapConfig | None = None,
     **scores: Any,
 ) -> GapFit:
-    """Return the gaps of two modalities, their mixture and each sample's posterior of imbalance.
+    """Return the gaps of two or more modalities, their mixture and each sample's posterior of imbalance.
 
-    labels: (N,) class indices or names. scores: two modalities by name, each (N,) probabilities of the
-    true class or (N, C) probabilities of all; the gap is the first minus the second. The fit's arrays
-    are in the order given. Raises UnfitError for invalid scores, UsageError for other than two.
+    labels: (N,) class indices or names. scores: modalities by name, each (N,) probabilities of the
+    true class or (N, C) probabilities of all; the gap of two is the first minus the second, of more the mean
+    over pairs (see `gap.scores`). The fit's arrays are in the order given. Raises UnfitError for invalid
+    scores, UsageError for fewer than two.
     """
-    if len(scores) != 2:
-        raise UsageError(f"measure takes two modalities, not {len(scores)}.", "Call it for each pair.")
     table = table_of(
         labels, {name: ("p", values) for name, values in scores.items()}, ids=ids, classes=classes
     )
-    return analyse(table.pair(*scores), config or GapConfig())
+    return analyse(table, config or GapConfig())

@@ -265,7 +265,7 @@ def resampled(
     absolute = mixture.kind == "absolute"
     borders = binned.edges(0.0 if absolute else -1.0, 1.0, sd_floor)
     x = binned.centres(borders)
-    values, positive = mixture.value(gap), gap > 0
+    values, positive = mixture.value(gap), fit.scores.leads(fit.scores.modalities[0])
     sided = np.stack([np.histogram(values[side], borders)[0] for side in (positive, ~positive)])  # (2, M)
     drawn = generator.multinomial(len(gap), sided.ravel() / sided.sum(), size=config.resamples)
     # The first row is the sample itself: what binning moves its estimate by, it moves the others by.
@@ -293,7 +293,7 @@ def resampled(
     }
     some = all_imbalanced > 0
     if some[0] and fit.imbalanced.any():
-        lead = float((gap[fit.imbalanced] > 0).mean())
+        lead = float(positive[fit.imbalanced].mean())
         if lead in (0.0, 1.0):  # every resample says the same, however few samples there are
             wilson = wilson_interval(float(led[0]), float(all_imbalanced[0]), config.confidence)
             found |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
@@ -338,13 +338,21 @@ def _no_mixture(fit: GapFit) -> str:
     return "one component was fitted: nothing to tell apart"
 
 
+def _most_leads(fit: GapFit) -> tuple[str, float]:
+    """Return the modality that leads in most imbalanced samples, the first among equals, and its share.
+
+    An imbalanced sample of two modalities has a leader: its gap is not 0.
+    """
+    shares = {name: float(fit.scores.leads(name)[fit.imbalanced].mean()) for name in fit.scores.modalities}
+    return max(shares.items(), key=lambda item: item[1])
+
+
 def _sentence(verdict: Verdict, fit: GapFit, ratio: Test, dipped: Test, lead: float | None) -> str:
     share = f"{fit.balanced_share:.1%} balanced"
-    first, second = fit.scores.modalities
     if lead is None:
         leads = "no sample is imbalanced"
     else:
-        name, of = (first, lead) if lead >= 0.5 else (second, 1 - lead)
+        name, of = _most_leads(fit)
         leads = f"{name} leads in {of:.1%} of the imbalanced"
     if verdict == "several populations":
         count = "two" if len(fit.mixture.weights) == 2 else "several"

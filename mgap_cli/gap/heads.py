@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.gap.score_table import FUSED, Kind, require_two
+from mgap_cli.gap.score_table import Kind, require_two
+from mgap_cli.gap.scores import FUSED
 
 _NAME = re.compile(r"(?P<kind>p|logits)_(?P<name>.+)", re.DOTALL)
 _SHOWN = 12  # columns that a message names

@@ -6,7 +6,7 @@ rule) is that of arXiv 2510.21797; the details below are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mgap_cli.config import GapConfig
-from mgap_cli.errors import UnfitError
-from mgap_cli.gap.scores import MODALITIES, Scores
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.gap.scores import Scores
 from mgap_cli.stats import em
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
@@ -30,6 +30,7 @@ MIN_MEMBERS = 3  # likewise, in samples
 NEAR_TIE = (
     0.5  # standard deviations: how much farther from 0 a narrower component may be and still be balanced
 )
+DOMINATED = "-dominated"  # ending of the role of a component in which one modality leads
 BIC_COMPONENTS = (1, 2, 3, 4)
 _GRID = 1001  # brackets for the turning points of the posterior
 _HALVINGS = 45  # of a bracket: to the last bit
@@ -102,14 +103,14 @@ class Mixture:
         log_shares -= np.logaddexp.reduce(log_shares, axis=0)
         return float(-(np.exp(log_shares) * log_shares).sum())
 
-    def role(self, k: int, modalities: tuple[str, str] = MODALITIES) -> str:
-        """Return what component `k` stands for."""
+    def role(self, k: int, modalities: Sequence[str]) -> str:
+        """Return what component `k` stands for: of a signed mixture, which of two modalities dominates."""
         if k == self.balanced:
             return "balanced"
         if self.kind == "absolute":
             return "imbalanced"
         first, second = modalities
-        return f"{first if self.means[k] > self.means[self.balanced] else second}-dominated"
+        return f"{first if self.means[k] > self.means[self.balanced] else second}{DOMINATED}"
 
     def crossing(self) -> float | None:
         """Return the smallest |gap| that is imbalanced (r >= 1/2), to 1e-4; None if no gap is."""
@@ -182,6 +183,13 @@ class GapFit:
         return self.mixture.role(k, self.scores.modalities)
 
     @property
+    def gap_label(self) -> str:
+        """What the mixture is over, in words: the gap or, of two modalities, its absolute value."""
+        formula = self.scores.gap_formula
+        folded = self.mixture.kind == "absolute" and len(self.scores.modalities) == 2
+        return f"|{formula}|" if folded else formula
+
+    @property
     def balanced_share(self) -> float:
         """Share of samples whose posterior of imbalance is under one half."""
         return float(np.mean(~self.imbalanced))
@@ -251,8 +259,21 @@ def _nothing_balanced(mixture: Mixture, sample: em.Points) -> list[str]:
     ]
 
 
+def require_gap_kind(config: GapConfig, modalities: Sequence[str]) -> None:
+    """Raise UsageError for signed gaps of more than two modalities, which have no single sign."""
+    if config.kind == "signed" and len(modalities) > 2:
+        raise UsageError(
+            f"gap.kind=signed takes two modalities; here are {', '.join(modalities)}.",
+            "Use --set gap.kind=absolute.",
+        )
+
+
 def analyse(scores: Scores, config: GapConfig) -> GapFit:
-    """Fit the mixture to `scores` and add the diagnostics. Raises as `fit_mixture` does."""
+    """Fit the mixture to `scores` and add the diagnostics.
+
+    Raises as `fit_mixture` and `require_gap_kind` do.
+    """
+    require_gap_kind(config, scores.modalities)
     gap = scores.gap
     mixture, warnings = fit_mixture(gap, config)
     values = mixture.value(gap)
@@ -266,8 +287,9 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     # (Biernacki, Celeux and Govaert, 2000): it asks for components that overlap little, BIC for a fit.
     icl = {k: bic[k] + 2 * fitted[k].entropy(values) for k in bic}
     # |gap| of a single population around 0 is a folded Gaussian, which takes two components to fit:
-    # whether there are two populations is asked of the signed gaps.
-    signed_bic = bic if config.kind == "signed" else _signed_bic(gap, config)
+    # whether there are two populations is asked of the signed gaps. More modalities have no signed gap.
+    folded = config.kind == "absolute" and len(scores.modalities) == 2
+    signed_bic = _signed_bic(gap, config) if folded else bic
     if len(mixture.weights) > 1 and 1 in (_best(bic), _best(signed_bic)):
         over = "" if _best(bic) == 1 else " over signed gaps"
         warnings.append(

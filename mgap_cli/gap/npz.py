@@ -17,7 +17,8 @@ import numpy as np
 
 from mgap_cli.errors import UnfitError, reason_of
 from mgap_cli.gap.heads import heads_of, is_score_column, require_columns
-from mgap_cli.gap.score_table import Kind, ScoreTable, table_of
+from mgap_cli.gap.score_table import Kind, table_of
+from mgap_cli.gap.scores import Scores
 
 _SUFFIX = ".npy"
 # numpy's letters for types: b bool, i and u integers, f floats, U text.
@@ -35,7 +36,7 @@ class _Member:
     dtype: np.dtype[Any]
 
 
-def read_npz(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> ScoreTable:
+def read_npz(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
     """Read an NPZ file of scores; see `read_scores`."""
     with _opened(path) as archive:
         members = {member.name: member for member in _members(archive)}

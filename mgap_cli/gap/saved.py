@@ -22,7 +22,7 @@ def saved_fit(
     columns: what else is known of the samples, {column: {id: text}}. Raises UnfitError for a file that
     holds no scores, KeyError and ValueError for a document that is not of this program.
     """
-    scores = read_scores(csv, document["modalities"], ()).pairs()[0]
+    scores = read_scores(csv, document["modalities"], ())
     known = {name: [values.get(id_, "") for id_ in scores.ids] for name, values in (columns or {}).items()}
     scores = dataclasses.replace(scores, columns=known)
     components = document["components"]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mgap_cli.errors import MgapError, UnfitError, UsageError, reason_of
 from mgap_cli.files import require_regular_file
-from mgap_cli.gap.score_table import FUSED, ScoreTable
+from mgap_cli.gap.scores import FUSED, Scores
 
 SUFFIXES = (".csv", ".npz", ".parquet")
 
@@ -31,15 +31,13 @@ def is_scores(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read_scores(
-    path: Path, modalities: Sequence[str] = (), columns: Collection[str] | None = None
-) -> ScoreTable:
+def read_scores(path: Path, modalities: Sequence[str] = (), columns: Collection[str] | None = None) -> Scores:
     """Read a file of scores; `columns` are the other columns to keep, all by default.
 
     Without `modalities` they are what the file's names say, in their order; a number at the end of
     a name is a class. Raises UsageError if there is no such regular file and for fewer than two
     modalities; UnfitError for a file that is damaged or lacks a column, and for invalid scores, as
-    `ScoreTable` does. Every message names the file.
+    `Scores` does. Every message names the file.
     """
     from mgap_cli.gap.npz import read_npz
     from mgap_cli.gap.tabular import read_csv, read_parquet

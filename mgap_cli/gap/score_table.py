@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.gap.scores import (
+    FUSED,
     Scores,
     certainty_of,
     check_names,
@@ -27,62 +26,8 @@ from mgap_cli.gap.scores import (
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 Kind = Literal["p", "logits"]
-FUSED = "fused"  # the head of all modalities: its predictions and its loss count
 SUM_TOLERANCE = 1e-3  # of a row of probabilities, which half precision may have rounded
 _EXACT = 2**53  # up to here float64 represents every whole number
-
-
-@dataclass(frozen=True)
-class ScoreTable:
-    """One row per sample. p: modality to (N,) probabilities of the true class; see `Scores` for the rest."""
-
-    ids: list[str]
-    classes: tuple[str, ...]
-    labels: IntArray
-    p: dict[str, FloatArray]
-    predicted: dict[str, IntArray] = field(default_factory=dict)
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    p_fused: FloatArray | None = None
-    certainty: dict[str, FloatArray] = field(default_factory=dict)
-
-    def of_split(self, split: str) -> ScoreTable:
-        """Return the rows of which the column `split` has this value; UsageError if there are none."""
-        values = self.columns.get("split")
-        if values is None:
-            raise UsageError("--split: the scores have no column split.")
-        rows = [i for i, value in enumerate(values) if value == split]
-        if not rows:
-            raise UsageError(f"--split {split}: no sample of it; there are {', '.join(sorted(set(values)))}.")
-        return ScoreTable(
-            [self.ids[i] for i in rows],
-            self.classes,
-            self.labels[rows],
-            {name: p[rows] for name, p in self.p.items()},
-            {name: c[rows] for name, c in self.predicted.items()},
-            {name: [texts[i] for i in rows] for name, texts in self.columns.items()},
-            None if self.p_fused is None else self.p_fused[rows],
-            {name: c[rows] for name, c in self.certainty.items()},
-        )
-
-    def pairs(self) -> list[Scores]:
-        """Return the scores of every two modalities, in their order: the gap is first minus second."""
-        return [self.pair(*names) for names in combinations(self.p, 2)]
-
-    def pair(self, first: str, second: str) -> Scores:
-        """Return the scores of two modalities."""
-        predicted = {h: c for h, c in self.predicted.items() if h in (FUSED, first, second)}
-        return Scores(
-            self.ids,
-            self.classes,
-            self.labels,
-            self.p[first],
-            self.p[second],
-            predicted,
-            (first, second),
-            self.columns,
-            self.p_fused,
-            {name: c for name, c in self.certainty.items() if name in (first, second)},
-        )
 
 
 def table_of(
@@ -92,7 +37,7 @@ def table_of(
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
-) -> ScoreTable:
+) -> Scores:
     """Return the table of arrays: labels (N,), and for each head its kind and its (N,) or (N, C) scores.
 
     Labels are class indices or names; `classes` names the C columns. Samples without `ids` are numbered
@@ -136,7 +81,7 @@ def table_of(
             certainty[name] = certainty_of(full)
     p_fused = p.pop(FUSED, None)
     require_two(p)
-    return ScoreTable(names, found, index, p, predicted, columns or {}, p_fused, certainty)
+    return Scores(names, found, index, p, predicted, columns or {}, p_fused, certainty)
 
 
 def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[str]) -> FloatArray:

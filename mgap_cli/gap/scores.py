@@ -1,24 +1,34 @@
-"""The per-sample table that every diagnosis starts from: how likely each modality finds the true class."""
+"""The per-sample table that every analysis starts from: the probability of the true class by each modality.
+
+p_m,i is the probability that the unimodal head of modality m, one of M, gives the true class of sample i.
+
+    two modalities     signed gap g_i = p_1,i - p_2,i, absolute gap u_i = |g_i|
+    three or more      every pair has its signed gap; the sample's gap is absolute, the mean over the pairs:
+                       u_i = 2 / (M (M - 1)) sum_{m < k} |p_m,i - p_k,i|
+
+The mean over pairs is ours. Like the gap of two modalities it lies in [0, 1], so that the smallest standard
+deviation of a component, figures and borders mean the same for any number of modalities.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mgap_cli.errors import UnfitError
-from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
-from mgap_cli.stats.arrays import FloatArray, IntArray
+from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
-MODALITIES = (AUDIO.name, VISUAL.name)  # of our own networks; other models' are named freely
+FUSED = "fused"  # the head of all modalities: its predictions and its loss count
 
 _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 
@@ -27,40 +37,112 @@ _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 class Scores:
     """One row per sample.
 
-    labels: (N,) index into `classes`. p_audio, p_visual: (N,) true-class probabilities of the
-    unimodal heads, p_m,i = softmax(z_m,i)[y_i]; where `modalities` are others, those of the first and
-    of the second. predicted: head ("fused" or a modality) to the (N,) class it names; empty for scores
-    that came without predictions. columns: what else is known of the samples, name to N values as text.
-    p_fused: (N,) true-class probabilities of the fused head, where they are known. certainty: modality
-    to (N, 2), its highest probability and its entropy; empty for scores of the true class alone.
-    Raises UnfitError, with the number of culprits and the first one's id, for scores that are not
-    finite or not in [0, 1].
+    labels: (N,) index into `classes`. p: modality to (N,) true-class probabilities of its unimodal head,
+    p_m,i = softmax(z_m,i)[y_i]; the order of the modalities is that of every table and figure. predicted:
+    head ("fused" or a modality) to the (N,) classes that it predicts; empty for scores that came without
+    predictions. columns: what else is known of the samples, name to N values as text. p_fused: (N,)
+    true-class probabilities of the fused head, where they are known. certainty: modality to (N, 2), its
+    highest probability and its entropy; empty for scores of the true class alone. Raises UnfitError, with the
+    number of invalid scores and the id of the first, for scores that are not finite or not in [0, 1].
     """
 
     ids: list[str]
     classes: tuple[str, ...]
     labels: IntArray
-    p_audio: FloatArray
-    p_visual: FloatArray
+    p: dict[str, FloatArray]
     predicted: dict[str, IntArray] = field(default_factory=dict)
-    modalities: tuple[str, str] = MODALITIES
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     p_fused: FloatArray | None = None
     certainty: dict[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, p in zip(self.modalities, (self.p_audio, self.p_visual), strict=True):
+        for name, p in self.p.items():
             check_probabilities(name, p, self.ids)
         if self.p_fused is not None:
-            check_probabilities("fused", self.p_fused, self.ids)
+            check_probabilities(FUSED, self.p_fused, self.ids)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The names of the modalities, in their order."""
+        return tuple(self.p)
 
     @property
     def gap(self) -> FloatArray:
-        """Signed modality gap g_i = p_audio,i - p_visual,i, (N,), in [-1, 1]: the first minus the second."""
-        return self.p_audio - self.p_visual
+        """The modality gap of each sample, (N,); see the module.
+
+        Two modalities: signed, the first minus the second, in [-1, 1]. More: absolute, in [0, 1].
+        """
+        return gap_of(self.p)
+
+    @property
+    def gap_formula(self) -> str:
+        """The gap in words, for labels of axes and notes."""
+        return gap_formula(self.modalities)
+
+    def leads(self, modality: str) -> BoolArray:
+        """Return (N,) whether this modality alone has the highest probability of the true class."""
+        others = [p for name, p in self.p.items() if name != modality]
+        return np.asarray(np.all([self.p[modality] > p for p in others], axis=0))
+
+    def lags(self, modality: str) -> BoolArray:
+        """Return (N,) whether every other modality has a higher probability of the true class."""
+        others = [p for name, p in self.p.items() if name != modality]
+        return np.asarray(np.all([self.p[modality] < p for p in others], axis=0))
+
+    def by_leader(self) -> list[tuple[str, BoolArray]]:
+        """Return each modality with the (N,) samples in which it leads, then those in which none does."""
+        led = {name: self.leads(name) for name in self.p}
+        return [*led.items(), ("", ~np.any(list(led.values()), axis=0))]
+
+    def of_split(self, split: str) -> Scores:
+        """Return the rows of which the column `split` has this value; UsageError if there are none."""
+        values = self.columns.get("split")
+        if values is None:
+            raise UsageError("--split: the scores have no column split.")
+        rows = [i for i, value in enumerate(values) if value == split]
+        if not rows:
+            raise UsageError(f"--split {split}: no sample of it; there are {', '.join(sorted(set(values)))}.")
+        return Scores(
+            [self.ids[i] for i in rows],
+            self.classes,
+            self.labels[rows],
+            {name: p[rows] for name, p in self.p.items()},
+            {name: c[rows] for name, c in self.predicted.items()},
+            {name: [texts[i] for i in rows] for name, texts in self.columns.items()},
+            None if self.p_fused is None else self.p_fused[rows],
+            {name: c[rows] for name, c in self.certainty.items()},
+        )
+
+    def pairs(self) -> list[Scores]:
+        """Return the scores of every two modalities, in their order."""
+        return [self.of_modalities(names) for names in combinations(self.p, 2)]
+
+    def of_modalities(self, names: Sequence[str]) -> Scores:
+        """Return the scores of some of the modalities, in the order of `names`."""
+        return replace(
+            self,
+            p={name: self.p[name] for name in names},
+            predicted={head: c for head, c in self.predicted.items() if head == FUSED or head in names},
+            certainty={name: c for name, c in self.certainty.items() if name in names},
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def gap_of(p: Mapping[str, FloatArray]) -> FloatArray:
+    """Return the gap (N,) of true-class probabilities (N,) by modality, two or more; see the module."""
+    if len(p) == 2:
+        first, second = p.values()
+        return first - second
+    return np.asarray(np.mean([np.abs(a - b) for a, b in combinations(p.values(), 2)], axis=0))
+
+
+def gap_formula(modalities: Sequence[str]) -> str:
+    """Return the gap in words, for labels of axes and notes."""
+    if len(modalities) == 2:
+        return f"p({modalities[0]}) - p({modalities[1]})"
+    return f"mean difference of p over the pairs of {', '.join(modalities)}"
 
 
 def check_names(what: str, names: Iterable[str]) -> None:
@@ -132,14 +214,16 @@ def scores_of(
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Scores:
     """Return the table for a pass over samples; `ids` and `columns` are the store's, all of them."""
-    audio, visual = (predictions.probabilities[m] for m in ("audio", "visual"))
-    fused = predictions.probabilities.get("fused")
+    fused = predictions.probabilities.get(FUSED)
     return Scores(
         ids=[ids[i] for i in predictions.index],
         classes=classes,
         labels=predictions.labels,
-        p_audio=true_class_probability(audio, predictions.labels),
-        p_visual=true_class_probability(visual, predictions.labels),
+        p={
+            head: true_class_probability(p, predictions.labels)
+            for head, p in predictions.probabilities.items()
+            if head != FUSED
+        },
         predicted={h: p.argmax(axis=1).astype(np.int64) for h, p in predictions.probabilities.items()},
         columns={name: [values[i] for i in predictions.index] for name, values in (columns or {}).items()},
         p_fused=true_class_probability(fused, predictions.labels) if fused is not None else None,

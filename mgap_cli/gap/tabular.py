@@ -11,8 +11,10 @@ import numpy as np
 from mgap_cli.errors import UnfitError
 from mgap_cli.gap.csv_text import CheckedText, line_of_record
 from mgap_cli.gap.heads import Head, heads_of, require_columns
-from mgap_cli.gap.score_table import FUSED, ScoreTable, order_of, probabilities_of
+from mgap_cli.gap.score_table import order_of, probabilities_of
 from mgap_cli.gap.scores import (
+    FUSED,
+    Scores,
     certainty_of,
     check_names,
     check_probabilities,
@@ -27,7 +29,7 @@ _BLOCK = 1 << 22  # bytes of a CSV file that are in memory at a time; a row must
 Place = Callable[[int], str]  # row, from 0, to the words that say where it is in the file
 
 
-def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> ScoreTable:
+def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
     """Read a CSV file of scores; see `read_scores`."""
     import pyarrow
     from pyarrow import csv
@@ -81,7 +83,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
         return _collected((batch.rename_columns(wanted) for batch in batches), heads, kept, place)
 
 
-def read_parquet(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> ScoreTable:
+def read_parquet(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
     """Read a Parquet file of scores; see `read_scores`."""
     from pyarrow import parquet, types
 
@@ -110,9 +112,7 @@ class _Numbering(dict[str, int]):
         return number
 
 
-def _collected(
-    batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str], place: Place
-) -> ScoreTable:
+def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str], place: Place) -> Scores:
     """Return the checked table of record batches; of all classes' scores it keeps only what is measured."""
     classes = next((head.classes for head in heads if head.classes), ())
     position = _Numbering({name: i for i, name in enumerate(classes)})
@@ -167,7 +167,7 @@ def _collected(
     for head in heads:
         if not head.complete:
             check_probabilities(head.name, joined[head.name], ids)
-    return ScoreTable(
+    return Scores(
         ids,
         classes,
         every,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 METHODS = Choices(__name__, without=("attribution", "base"))
 names, entries = METHODS.names, METHODS.entries
+FAIR_BASELINE = "joint-heads"  # trains the same heads as most methods do, and changes nothing else
+PLAIN = "joint"  # training without any help, whose time is the unit of cost
 _plugins: dict[str, type[Method]] = {}  # of users' own files, once loaded, by the method's name
 
 

@@ -9,10 +9,12 @@ formulas that realise them are ours:
       + lambda_shift * mean_i[ r_i (u_i - mu_b)^2 ]        (or the KL divergence below)
 
 with r_i the posterior of imbalance and mu_b the balanced component's mean of the last fit (both without
-gradient), u_i = |p_a,i - p_v,i|, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch. With signed
-gaps g_i takes the place of u_i in the shift term.
+gradient), u_i the absolute gap of the sample, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch.
+With signed gaps, which take two modalities, g_i takes the place of u_i in the shift term.
 
-d_i is the gap in nats, |log p_a,i - log p_v,i|, or u_i itself (`gap_scale = probability`). The gradient of
+d_i is the sum over the pairs of modalities (a, v) of the gap in nats, |log p_a,i - log p_v,i|, or of
+|p_a,i - p_v,i| (`gap_scale = probability`). u_i is the mean over the pairs of |p_a,i - p_v,i|: the mixture is
+over u_i (`gap.scores`). For two modalities sum and mean are that of their one pair. The gradient of
 u_i in a logit has the factor p (1 - p) of the lagging modality: it vanishes where that modality is
 confidently wrong, which is where the gap is widest. In nats it does not. With `stop_gradient = leading` the
 term is the lagging modality's cross-entropy, up to a constant.
@@ -21,6 +23,7 @@ term is the lagging modality's cross-entropy, up to a constant.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgap_cli.config import GapScale, ScoreSource, Shift, StopGradient, at_least_zero, count
-from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture
+from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture, require_gap_kind
 from mgap_cli.methods.base import BudgetEpoch, Method, Needs, RecipeStage, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class Adaptive(Method):
 
     name = "adaptive"
     Settings = Settings
-    needs = Needs(trained_start=True, pair=True)
+    needs = Needs(trained_start=True)
     posterior: Tensor
     online_gap: Tensor
     balanced_mean: Tensor
@@ -93,6 +96,8 @@ class Adaptive(Method):
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:
         super().build(network, samples)
+        self.modalities = tuple(network.encoders)
+        require_gap_kind(self.config.gap, self.modalities)
         self.register_buffer("posterior", torch.zeros(samples))
         self.register_buffer("online_gap", torch.full((samples,), torch.nan))
         self.register_buffer("balanced_mean", torch.zeros(()))
@@ -116,9 +121,10 @@ class Adaptive(Method):
         self.balanced_mean.fill_(float(mixture.means[mixture.balanced]))
         self.balanced_sd.fill_(float(mixture.sds[mixture.balanced]))
         self._remember(mixture, context.epoch + 1, posterior)
+        roles = [mixture.role(k, self.modalities) for k in range(len(mixture.weights))]
         parts = ", ".join(
-            f"{mixture.role(k)} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
-            for k in range(len(mixture.weights))
+            f"{role} {mixture.weights[k]:.2f} at {mixture.means[k]:.3f} (sd {mixture.sds[k]:.3f})"
+            for k, role in enumerate(roles)
         )
         return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
 
@@ -129,7 +135,7 @@ class Adaptive(Method):
         weights, means, sds = kept.T
         mixture = Mixture(self.config.gap.kind, weights, means, sds, component)
         components = [
-            {"role": mixture.role(k), "weight": weight, "mean": mean, "sd": sd}
+            {"role": mixture.role(k, self.modalities), "weight": weight, "mean": mean, "sd": sd}
             for k, (weight, mean, sd) in enumerate(kept.tolist())
         ]
         found = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
@@ -145,19 +151,20 @@ class Adaptive(Method):
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         options = self.settings
         labels = batch.labels
-        log_a, log_v = (_true_log_probability(z, labels) for z in outputs.unimodal.values())
-        p_a, p_v = log_a.exp(), log_v.exp()
+        logs = [_true_log_probability(z, labels) for z in outputs.unimodal.values()]
+        p = [log.exp() for log in logs]
+        gaps = _gaps(p, options.stop_gradient)
+        u = _total([g.abs() for g in gaps]) / len(gaps)
+        value = u if self.config.gap.kind == "absolute" else gaps[0]
         with torch.no_grad():
-            self.online_gap[batch.index] = p_a - p_v
+            self.online_gap[batch.index] = gaps[0] if len(gaps) == 1 else u
         r = self.posterior[batch.index]
         w = 1 + options.alpha * (1 - r)
         w = w / w.mean()
         fused = (w * F.cross_entropy(outputs.fused.float(), labels, reduction="none")).mean()
-        g = _gap(p_a, p_v, options.stop_gradient)
-        u = g.abs()
-        distance = _gap(log_a, log_v, options.stop_gradient).abs() if options.gap_scale == "log" else u
+        measured = _gaps(logs, options.stop_gradient) if options.gap_scale == "log" else gaps
+        distance = _total([d.abs() for d in measured])
         gap = ((1 + options.beta * r) * distance).mean()
-        value = u if self.config.gap.kind == "absolute" else g
         if options.shift == "squared":
             shift = (r * (value - self.balanced_mean) ** 2).mean()
         else:
@@ -176,12 +183,25 @@ def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     return F.log_softmax(logits.float(), dim=1).gather(1, labels[:, None])[:, 0]
 
 
+def _gaps(scores: Sequence[Tensor], stop_gradient: str) -> list[Tensor]:
+    """Return the signed gap (B,) of every pair of modalities, for (B,) scores of each."""
+    return [_gap(a, v, stop_gradient) for a, v in combinations(scores, 2)]
+
+
+def _total(values: Sequence[Tensor]) -> Tensor:
+    """Return the sum of tensors; that of one is the tensor itself, to the last bit."""
+    total, *others = values
+    for value in others:
+        total = total + value
+    return total
+
+
 def _gap(a: Tensor, v: Tensor, stop_gradient: str) -> Tensor:
     """Return a - v, (B,); with stop_gradient=leading the gradient reaches the smaller of the two only."""
     if stop_gradient == "none":
         return a - v
-    audio_leads = a >= v
-    return torch.where(audio_leads, a.detach(), a) - torch.where(audio_leads, v, v.detach())
+    first_leads = a >= v
+    return torch.where(first_leads, a.detach(), a) - torch.where(first_leads, v, v.detach())
 
 
 def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:

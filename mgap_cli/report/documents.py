@@ -124,7 +124,7 @@ def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
         names[scores.predicted[head][order]].tolist() if head in scores.predicted else none
         for head in ("fused", *scores.modalities)
     )
-    numbers = (scores.p_audio, scores.p_visual, scores.gap, fit.posterior)
+    numbers = (*scores.p.values(), scores.gap, fit.posterior)
     return list(
         zip(
             [scores.ids[i] for i in order],
@@ -194,7 +194,7 @@ def _fit_document(fit: GapFit) -> dict[str, Any]:
         "balanced_share": fit.balanced_share,
         "mean_absolute_gap": float(np.abs(fit.scores.gap).mean()),
         "mean_gap": float(fit.scores.gap.mean()),
-        f"{fit.scores.modalities[0]}_leads": float(np.mean(fit.scores.gap > 0)),
+        **{f"{name}_leads": float(np.mean(fit.scores.leads(name))) for name in fit.scores.modalities},
         "bic": {str(k): v for k, v in fit.bic.items()},
         "icl": {str(k): v for k, v in fit.icl.items()},
         "log_likelihood": fit.log_likelihood,

@@ -15,7 +15,7 @@ from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import MALFORMED, file_digest
-from mgap_cli.gap.scores import MODALITIES, Scores, scores_of
+from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.runs.checkpoint import Checkpoint, load_checkpoint, matching_store
@@ -59,23 +59,17 @@ class TrainedModel:
         with explained(self.device, "--set runtime.eval_batch_size=", min(size, len(indices))):
             return predict_together(self.network, load, indices, join(self.device))
 
-    def require_audio_and_visual(self) -> None:
-        """Raise UsageError if the modalities are others than audio and visual, which the gap is made of."""
-        names = list(self.network.encoders)
-        if set(names) != set(MODALITIES):
-            raise UsageError(
-                f"{self.path}: its modalities are {', '.join(names)}; this command takes audio and visual.",
-                "metrics.jsonl has each head's accuracy. analyze-gap takes scores of any modalities.",
-            )
+    @property
+    def scores_every_modality(self) -> bool:
+        """Whether the unimodal heads of all modalities were trained, so that there is a gap."""
+        return set(self.heads) >= set(self.network.encoders)
 
     def scores(self, split: str) -> Scores:
         """Return the per-sample table of a split.
 
-        Raises UsageError if the modalities are not audio and visual, or if one was not trained: its scores
-        would mean nothing.
+        Raises UsageError if a modality was not trained, whose scores would mean nothing.
         """
-        self.require_audio_and_visual()
-        untrained = set(MODALITIES) - set(self.heads)
+        untrained = set(self.network.encoders) - set(self.heads)
         if untrained:
             raise UsageError(
                 f"{self.path}: trained with {self.checkpoint.method}, which leaves the "

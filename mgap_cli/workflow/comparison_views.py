@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import CellResult
-from mgap_cli.comparison.plan import COST_UNIT, REFERENCE, Cell
+from mgap_cli.comparison.plan import Cell
 from mgap_cli.errors import MgapError, UnfitError, UsageError
+from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
 from mgap_cli.workflow.comparison import Comparison, read_results, running_cells
 
@@ -97,7 +98,7 @@ def table_view(
             f"--reference {reference}: this comparison has no such method.",
             f"Choose one of: {', '.join(comparison.methods)}.",
         )
-    found = compare_methods(done, metric, reference or REFERENCE, COST_UNIT)
+    found = compare_methods(done, metric, reference or FAIR_BASELINE, PLAIN)
     sentences = conclusion(found)
     document = comparison_document(found, sentences, done)
     shown: list[RenderableType]

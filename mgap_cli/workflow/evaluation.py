@@ -44,6 +44,7 @@ def evaluate_checkpoints(
     """
     from mgap_cli.evaluation.robustness import conditions
     from mgap_cli.files import ensure_outputs_allowed
+    from mgap_cli.runs.checkpoint import load_checkpoint
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
     from mgap_cli.training.trained_model import open_trained
@@ -53,7 +54,9 @@ def evaluate_checkpoints(
     ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
     device = choose_scoring_device(config.runtime.device, sink)
     models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
-    passes = len(chosen) * (1 + request.robustness * len(conditions(config.evaluate)))
+    passes = len(chosen)
+    if request.robustness:
+        passes += sum(len(conditions(config.evaluate, load_checkpoint(path).modalities)) for path in chosen)
     with ExitStack() as stack:
         for folder in dict.fromkeys(path.parent for path in outputs):
             stack.enter_context(writing(folder, config.runtime.device, sink))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
-from mgap_cli.workflow.gap_views import Request, overview, views
+from mgap_cli.workflow.gap_views import Request, overview, pair_fits, pair_tables, views
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -20,7 +20,7 @@ def analyse_checkpoint(
 ) -> None:
     """Run the network over its store's splits and show what the gaps of `split` say."""
     from mgap_cli.files import ensure_outputs_allowed
-    from mgap_cli.report.documents import gap_document
+    from mgap_cli.report.documents import gap_document, gap_summary
     from mgap_cli.runs.layout import gap_path
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
@@ -36,10 +36,13 @@ def analyse_checkpoint(
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     with writing(checkpoint.parent, config.runtime.device, sink):
         fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot)
+        pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
         found, shown = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
     document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
-    sink.result(document, *overview(fits, split), *tables, *shown)
+    if pairs:
+        document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown)
 
 
 def analyse_and_keep(

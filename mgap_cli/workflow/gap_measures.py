@@ -26,12 +26,12 @@ def model_measures(
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Return every measure of a checkpoint, for the document and as a table."""
     from mgap_cli.analysis.measures.every import measures_of_model
-    from mgap_cli.gap.scores import MODALITIES
     from mgap_cli.report.tables.measures import measures_table
 
     found = measures_of_model(model, split, config, unimodal)
-    document = {"measures": {split: [m.to_dict(MODALITIES) for m in found]}}
-    return document, [measures_table(found, MODALITIES, config.analysis.confidence, split)]
+    first, second = model.network.encoders
+    document = {"measures": {split: [m.to_dict((first, second)) for m in found]}}
+    return document, [measures_table(found, (first, second), config.analysis.confidence, split)]
 
 
 def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str, Any], list[RenderableType]]:
@@ -43,8 +43,8 @@ def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str
     tables = []
     for name, fit in fits.items():
         found = measures_of_scores(fit.scores, config)
-        modalities = fit.scores.modalities
-        document[name] = [m.to_dict(modalities) for m in found]
+        first, second = fit.scores.modalities
+        document[name] = [m.to_dict((first, second)) for m in found]
         where = name if len(fits) > 1 else ""
-        tables.append(measures_table(found, modalities, config.analysis.confidence, where))
+        tables.append(measures_table(found, (first, second), config.analysis.confidence, where))
     return {"measures": document}, tables

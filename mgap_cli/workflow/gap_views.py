@@ -94,6 +94,20 @@ def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[Rende
     return shown
 
 
+def pair_fits(fit: GapFit, config: Config) -> dict[str, GapFit]:
+    """Return the analysis of every pair of the modalities of a fit, by name."""
+    from mgap_cli.gap.mixture import analyse
+
+    return {"-".join(pair.modalities): analyse(pair, config.gap) for pair in fit.scores.pairs()}
+
+
+def pair_tables(pairs: Mapping[str, GapFit]) -> list[RenderableType]:
+    """Return the pairs of three or more modalities side by side; nothing without pairs."""
+    from mgap_cli.report.tables.gap import pair_table
+
+    return [pair_table(list(pairs.items()))] if pairs else []
+
+
 def views(
     fits: Mapping[str, GapFit],
     config: Config,
@@ -152,6 +166,9 @@ def _compared(
     from mgap_cli.analysis.listener_votes import read_votes
     from mgap_cli.analysis.listeners import compare_with_people
     from mgap_cli.report.tables.gap_analysis import human_table
+
+    if len(fit.scores.modalities) != 2:
+        raise UsageError("--human compares the gap of two modalities with people's, of voice and face.")
 
     assert request.human
     found = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)

@@ -37,7 +37,11 @@ def made() -> GapFit:
     ids = [f"{1001 + i % 40}_{i // 40:03}_{('ANG', 'HAP', 'SAD', 'NEU')[i % 4]}_XX" for i in range(N)]
     p_audio, p_visual = np.clip(np.maximum(gap, 0), 0, 1), np.clip(np.maximum(-gap, 0), 0, 1)
     scores = Scores(
-        ids, ("ANG", "HAP", "SAD", "NEU", "DIS"), np.arange(N) % 4, p_audio, p_visual, columns=columns
+        ids,
+        ("ANG", "HAP", "SAD", "NEU", "DIS"),
+        np.arange(N) % 4,
+        {"audio": p_audio, "visual": p_visual},
+        columns=columns,
     )
     return analyse(scores, GapConfig(n_init=1))
 
@@ -61,7 +65,7 @@ def test_shares_and_intervals(column):
         expected = binomtest(g.imbalanced, g.n).proportion_ci(0.95, method="wilson")
         assert (g.interval.low, g.interval.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
         assert g.mean_gap == pytest.approx(np.abs(FIT.scores.gap[mask]).mean())
-        assert g.p == pytest.approx((FIT.scores.p_audio[mask].mean(), FIT.scores.p_visual[mask].mean()))
+        assert g.p == pytest.approx(tuple(p[mask].mean() for p in FIT.scores.p.values()))
         assert g.leads == pytest.approx((FIT.scores.gap[mask] > 0).mean())
 
 

@@ -29,7 +29,14 @@ def made(**columns: list[str]) -> GapFit:
     fused[:3] = 0.0  # a loss without bound
     known = columns or {"degraded": kind.tolist()}
     ids = [str(i) for i in range(N)]
-    scores = Scores(ids, ("only",), np.zeros(N, np.int64), audio, visual, columns=known, p_fused=fused)
+    scores = Scores(
+        ids,
+        ("only",),
+        np.zeros(N, np.int64),
+        {"audio": audio, "visual": visual},
+        columns=known,
+        p_fused=fused,
+    )
     return analyse(scores, GapConfig(n_init=1))
 
 

@@ -26,7 +26,12 @@ def scores(seed: int, apart: float) -> Scores:
     audio = np.arange(N) % 3 > 0
     p_audio, p_visual = np.where(audio, high, low), np.where(audio, low, high)
     labels = np.arange(N) % 4
-    return Scores([f"s{i}" for i in range(N)], ("a", "b", "c", "d", "empty"), labels, p_audio, p_visual)
+    return Scores(
+        [f"s{i}" for i in range(N)],
+        ("a", "b", "c", "d", "empty"),
+        labels,
+        {"audio": p_audio, "visual": p_visual},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +81,7 @@ def test_held_mixture_moves_only_samples_whose_gap_changed(moved):
     other = scores(5, 0.05)
     changed = dataclasses.replace(
         first,
-        p_audio=np.where(half, other.p_audio, first.p_audio),
-        p_visual=np.where(half, other.p_visual, first.p_visual),
+        p={m: np.where(half, other.p[m], first.p[m]) for m in first.p},
     )
     found = movement_of(["before", "after"], [first, changed], "train", CONFIG)
     assert (found.imbalanced[0] == found.imbalanced[1])[~half].all()
@@ -96,9 +100,7 @@ def test_movers_are_in_order_and_their_scores_add_up(moved):
         change = np.abs(size[2] - size[0])[rows]
         assert (np.diff(change) <= 0).all() and len(rows)
         means = moved.mean_scores(before, after)
-        assert means[2] == pytest.approx(
-            (moved.fits[2].scores.p_audio[rows].mean(), moved.fits[2].scores.p_visual[rows].mean())
-        )
+        assert means[2] == pytest.approx(tuple(p[rows].mean() for p in moved.fits[2].scores.p.values()))
     stayed = moved.movers("imbalanced", "imbalanced")
     assert (np.diff(size[2][stayed]) <= 0).all()
     four = [moved.movers(b, a) for b in ("balanced", "imbalanced") for a in ("balanced", "imbalanced")]

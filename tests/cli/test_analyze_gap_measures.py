@@ -89,7 +89,8 @@ def test_what_is_refused(run: Path, audio_only: Path, tmp_path: Path):
     checkpoint = run / "warmup.pt"
     mgap("analyze-gap", checkpoint, "--unimodal", f"audio={audio_only}").fails(2, "--measures")
     words = ("analyze-gap", checkpoint, "--measures", "--unimodal")
-    mgap(*words, "smell=x.pt").fails(2, "audio=CHECKPOINT")
+    mgap(*words, "smell").fails(2, "audio=a/train.pt")
+    mgap(*words, f"smell={audio_only}").fails(2, "the modalities are audio and visual")
     mgap(*words, f"audio={tmp_path / 'none.pt'}").fails(3, "no such file")
     mgap(*words, f"visual={audio_only}").fails(
         2, "unimodal on audio, not on visual alone", "--method unimodal --set unimodal.modality=visual"

@@ -184,7 +184,7 @@ def test_a_list_decides_what_adapt_trains_on(run, tmp_path):
     assert again.code == 0 and "already finished" in again.err
     path.write_text("\n".join(["id", *ids[1:]]) + "\n")
     args = ("adapt", run / "warmup.pt", "-o", tmp_path / "pure", "--only")
-    mgap(*args, path).fails(2, "another warm-up checkpoint or list of samples")
+    mgap(*args, path).fails(2, "another checkpoint of an earlier stage, or another list of samples")
     path.write_text("\n".join(["id", *ids, "unknown"]) + "\n")
     mgap(*args, path).fails(3, "1 of", "not in the store", "'unknown'")
     mgap(*args, tmp_path / "none.csv").fails(2, "none.csv", "no such file")

@@ -17,13 +17,15 @@ from mgap_cli.evaluation.robustness import (
     AUDIO_NOISE,
     CLEAN,
     FRAME_NOISE,
-    MISSING,
     OCCLUSION,
     Condition,
     add_noise,
     conditions,
     corrupt,
+    missing,
 )
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
+from mgap_cli.modalities.features import array_modality
 
 PROTOCOL = DataConfig(sample_rate=8000, seconds=2.0, n_fft=256, hop=100)
 N_FFT, HOP = PROTOCOL.n_fft, PROTOCOL.hop
@@ -96,7 +98,7 @@ def batch(n: int = 6, size: int = 20, first: int = 0) -> Batch:
     return Batch(index, zeros, {"audio": audio, "visual": to_float(frames)}, zeros)
 
 
-ALL = conditions(EvaluateConfig())
+ALL = conditions(EvaluateConfig(), AUDIO_VISUAL)
 MEANS = {"visual": torch.full((2, 3, 20, 20), 0.25), "audio": torch.full((1, 129, 161), -3.0)}
 
 
@@ -145,9 +147,11 @@ def pixels(frames: torch.Tensor) -> torch.Tensor:
 def test_frame_noise_has_its_standard_deviation_and_stays_an_image():
     grey = batch(30)
     grey = with_frames(grey, to_float(torch.full((30, 2, 20, 20, 3), 128, dtype=torch.uint8)))
-    noise = pixels(corrupted(grey, Condition(FRAME_NOISE, 0.1)).inputs["visual"]) - 128 / 255
+    noise = (
+        pixels(corrupted(grey, Condition(FRAME_NOISE, 0.1, modality="visual")).inputs["visual"]) - 128 / 255
+    )
     assert noise.std().item() == pytest.approx(0.1, rel=0.02) and abs(noise.mean().item()) < 0.002
-    strong = pixels(corrupted(batch(), Condition(FRAME_NOISE, 1.0)).inputs["visual"])
+    strong = pixels(corrupted(batch(), Condition(FRAME_NOISE, 1.0, modality="visual")).inputs["visual"])
     assert strong.min() >= -1e-6 and strong.max() <= 1 + 1e-6
 
 
@@ -155,7 +159,7 @@ def test_frame_noise_has_its_standard_deviation_and_stays_an_image():
 def test_occlusion_covers_one_square_of_its_share(share: float):
     b = batch(40)
     b = with_frames(b, torch.ones_like(b.inputs["visual"]))
-    covered = corrupted(b, Condition(OCCLUSION, share)).inputs["visual"] == 0
+    covered = corrupted(b, Condition(OCCLUSION, share, modality="visual")).inputs["visual"] == 0
     side = round(20 * share**0.5)
     assert (covered.sum(dim=(3, 4)) == side**2).all()
     assert (covered == covered[:, :1, :1]).all()  # alike in frames and colours
@@ -168,19 +172,35 @@ def test_occlusion_covers_one_square_of_its_share(share: float):
 
 def test_a_missing_modality_is_zeros_or_the_mean():
     b = batch()
-    assert (corrupted(b, Condition(MISSING["audio"], fill="zeros")).inputs["audio"] == 0).all()
-    assert (corrupted(b, Condition(MISSING["audio"], fill="mean")).inputs["audio"] == -3).all()
-    assert (corrupted(b, Condition(MISSING["visual"], fill="zeros")).inputs["visual"] == 0).all()
-    assert (corrupted(b, Condition(MISSING["visual"], fill="mean")).inputs["visual"] == 0.25).all()
+    assert (corrupted(b, missing("audio", "zeros")).inputs["audio"] == 0).all()
+    assert (corrupted(b, missing("audio", "mean")).inputs["audio"] == -3).all()
+    assert (corrupted(b, missing("visual", "zeros")).inputs["visual"] == 0).all()
+    assert (corrupted(b, missing("visual", "mean")).inputs["visual"] == 0.25).all()
 
 
 def test_levels_go_from_mild_to_severe_as_configured():
     config = EvaluateConfig(snr_db=(-5, 20), frame_noise=(0.4, 0.1), occlusion=(0.3,))
-    assert [(c.corruption, c.level, c.text) for c in conditions(config)][:5] == [
+    assert [(c.corruption, c.level, c.text) for c in conditions(config, AUDIO_VISUAL)][:5] == [
         (AUDIO_NOISE, 20, "20 dB"), (AUDIO_NOISE, -5, "-5 dB"), (FRAME_NOISE, 0.1, "sd 0.1"),
         (FRAME_NOISE, 0.4, "sd 0.4"), (OCCLUSION, 0.3, "30 %"),
     ]  # fmt: skip
-    assert [(c.corruption, c.fill) for c in conditions(config)][5:] == [
+    assert [(c.corruption, c.fill) for c in conditions(config, AUDIO_VISUAL)][5:] == [
         ("audio missing", "zeros"), ("audio missing", "mean"),
         ("visual missing", "zeros"), ("visual missing", "mean"),
+    ]  # fmt: skip
+
+
+def test_modalities_that_are_given_as_arrays_can_only_be_missing():
+    modalities = [array_modality("text", (7,)), array_modality("gaze", (4, 3))]
+    found = conditions(EvaluateConfig(), modalities)
+    assert [(c.corruption, c.fill, c.modality) for c in found] == [
+        ("text missing", "zeros", "text"), ("text missing", "mean", "text"),
+        ("gaze missing", "zeros", "gaze"), ("gaze missing", "mean", "gaze"),
+    ]  # fmt: skip
+    inputs = {"text": torch.ones(5, 7), "gaze": torch.ones(5, 4, 3)}
+    b = Batch(torch.arange(5), torch.zeros(5, dtype=torch.int64), inputs, torch.zeros(5, dtype=torch.int64))
+    means = {"text": torch.full((7,), 2.0), "gaze": torch.full((4, 3), 3.0)}
+    corrupted_inputs = [corrupt(b, c, 0, N_FFT, HOP, means).inputs for c in found]
+    assert [(x["text"].mean().item(), x["gaze"].mean().item()) for x in corrupted_inputs] == [
+        (0, 1), (2, 1), (1, 0), (1, 3)
     ]  # fmt: skip

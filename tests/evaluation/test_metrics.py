@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.evaluation import metrics
+from mgap_cli.gap.scores import Scores
 from mgap_cli.stats.paired import EXACT_BELOW
 
 CONFIG = EvaluateConfig(bootstrap=500)
@@ -31,8 +32,9 @@ def made(seed: int = 0, n: int = 120, skill: float = 1.5, ids: str = "s"):
         logits = generator.normal(size=(n, 4))
         logits[np.arange(n), labels] += weight
         probabilities[head] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    p_audio, p_visual = (probabilities[m][np.arange(n), labels] for m in ("audio", "visual"))
-    return [f"{ids}{i}" for i in range(n)], labels, CLASSES, probabilities, p_audio, p_visual
+    names = [f"{ids}{i}" for i in range(n)]
+    p = {m: probabilities[m][np.arange(n), labels] for m in ("audio", "visual")}
+    return names, labels, CLASSES, probabilities, Scores(names, CLASSES, labels, p)
 
 
 def evaluated(name: str = "x", **kwargs) -> metrics.Evaluation:
@@ -40,10 +42,10 @@ def evaluated(name: str = "x", **kwargs) -> metrics.Evaluation:
 
 
 def test_summary_agrees_with_scikit_learn():
-    ids, labels, classes, probabilities, p_audio, p_visual = made()
+    ids, labels, classes, probabilities, scores = made()
     posterior = np.linspace(0, 1, len(ids))
     e = metrics.summarise(
-        ids, labels, classes, probabilities, p_audio, p_visual,
+        ids, labels, classes, probabilities, scores,
         config=CONFIG, name="x", split="test", seed="3", posterior=posterior,
     )  # fmt: skip
     for head, p in probabilities.items():
@@ -61,11 +63,14 @@ def test_summary_agrees_with_scikit_learn():
         assert (e.correct[head] == (predicted == labels)).all()
     assert e.absent == ("never seen",)
     assert e.class_counts == (*np.bincount(labels).tolist(), 0)
-    gaps = [a - v for a, v in zip(p_audio, p_visual, strict=True)]
+    gaps = [a - v for a, v in zip(*scores.p.values(), strict=True)]
     assert e.gap.mean_absolute == pytest.approx(sum(map(abs, gaps)) / len(gaps))
     assert e.gap.median_absolute == pytest.approx(np.median(list(map(abs, gaps))))
     assert e.gap.mean_signed == pytest.approx(sum(gaps) / len(gaps))
-    assert e.gap.audio_leads == sum(g > 0 for g in gaps) / len(gaps)
+    assert e.gap.leads == {
+        "audio": sum(g > 0 for g in gaps) / len(gaps),
+        "visual": sum(g < 0 for g in gaps) / len(gaps),
+    }
     assert e.gap.balanced == 0.5
 
 
@@ -78,16 +83,12 @@ def test_document_is_plain_json():
 
 
 def test_unfit_input_is_named():
-    ids, labels, classes, probabilities, p_audio, p_visual = made()
+    ids, labels, classes, probabilities, scores = made()
     probabilities["fused"][3, 1] = np.nan
     with pytest.raises(UnfitError, match="1 of 480 fused values are not finite"):
-        metrics.summarise(
-            ids, labels, classes, probabilities, p_audio, p_visual, config=CONFIG, name="x", split="val"
-        )
+        metrics.summarise(ids, labels, classes, probabilities, scores, config=CONFIG, name="x", split="val")
     with pytest.raises(UnfitError, match="the val split has no samples"):
-        metrics.summarise(
-            [], labels[:0], classes, {}, p_audio[:0], p_visual[:0], config=CONFIG, name="x", split="val"
-        )
+        metrics.summarise([], labels[:0], classes, {}, None, config=CONFIG, name="x", split="val")
 
 
 @pytest.mark.parametrize(("hits", "n"), [(30, 100), (600, 1000), (4, 6)])

@@ -16,6 +16,10 @@ from mgap_cli.stats import binned
 FEW = AnalysisConfig(resamples=99)
 
 
+def pair(audio: np.ndarray, visual: np.ndarray) -> dict[str, np.ndarray]:
+    return {"audio": audio, "visual": visual}
+
+
 def drawn(*parts: tuple[int, float, float], seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return np.clip(np.concatenate([generator.normal(mean, sd, n) for n, mean, sd in parts]), -1, 1)
@@ -25,7 +29,7 @@ def fitted(gap: np.ndarray, config: GapConfig | None = None, modalities=("audio"
     ids = [str(i) for i in range(len(gap))]
     labels = np.zeros(len(gap), dtype=np.int64)
     first, second = np.maximum(gap, 0), np.maximum(-gap, 0)
-    scores = Scores(ids, ("only",), labels, first, second, modalities=modalities)
+    scores = Scores(ids, ("only",), labels, dict(zip(modalities, (first, second), strict=True)))
     return analyse(scores, config or GapConfig())
 
 
@@ -37,7 +41,9 @@ def quick_fit(gap: np.ndarray) -> GapFit:
     """As `fitted`, without the fits that only BIC and ICL compare."""
     mixture, _ = fit_mixture(gap, GapConfig(n_init=1))
     posterior = mixture.posterior(gap)
-    scores = Scores([], ("only",), np.zeros(len(gap), np.int64), np.maximum(gap, 0), np.maximum(-gap, 0))
+    scores = Scores(
+        [], ("only",), np.zeros(len(gap), np.int64), pair(np.maximum(gap, 0), np.maximum(-gap, 0))
+    )
     return GapFit(scores, mixture, posterior, mixture.components(gap), {}, {}, 0.0, None, [])
 
 
@@ -203,7 +209,7 @@ def test_a_modality_that_leads_everywhere_has_an_interval_below_certainty():
     generator = np.random.default_rng(4)
     p_audio = np.where(generator.random(60) < 0.5, 0.95, 0.5)
     scores = Scores(
-        [str(i) for i in range(60)], ("a", "b"), np.zeros(60, np.int64), p_audio, np.full(60, 0.5), {}
+        [str(i) for i in range(60)], ("a", "b"), np.zeros(60, np.int64), pair(p_audio, np.full(60, 0.5))
     )
     found = examine(analyse(scores, GapConfig()), FEW)
     assert found.lead == 1.0 and found.lead_interval is not None

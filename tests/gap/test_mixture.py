@@ -27,6 +27,7 @@ from mgap_cli.stats import em
 
 ABSOLUTE = GapConfig()
 SIGNED = GapConfig(kind="signed", components=3)
+PAIR = ("audio", "visual")
 
 
 def drawn(*parts: tuple[int, float, float], seed: int = 0) -> np.ndarray:
@@ -47,8 +48,7 @@ def scored(gap: np.ndarray) -> Scores:
         ids=[str(i) for i in range(n)],
         classes=("only",),
         labels=np.zeros(n, dtype=np.int64),
-        p_audio=np.maximum(gap, 0.0),
-        p_visual=np.maximum(-gap, 0.0),
+        p={"audio": np.maximum(gap, 0.0), "visual": np.maximum(-gap, 0.0)},
     )
 
 
@@ -186,9 +186,9 @@ def test_known_parameters_are_recovered():
 
 def test_roles():
     signed, _ = fit_mixture(THREE, SIGNED)
-    assert [signed.role(k) for k in range(3)] == ["visual-dominated", "balanced", "audio-dominated"]
+    assert [signed.role(k, PAIR) for k in range(3)] == ["visual-dominated", "balanced", "audio-dominated"]
     absolute, _ = fit_mixture(TWO, ABSOLUTE)
-    assert [absolute.role(k) for k in range(2)] == ["balanced", "imbalanced"]
+    assert [absolute.role(k, PAIR) for k in range(2)] == ["balanced", "imbalanced"]
 
 
 def test_components_follow_the_posterior_and_the_side():
@@ -196,7 +196,7 @@ def test_components_follow_the_posterior_and_the_side():
     component = mixture.components(THREE)
     r = mixture.posterior(THREE)
     np.testing.assert_array_equal(component == mixture.balanced, r < 0.5)
-    sides = np.array([mixture.role(k) for k in component])
+    sides = np.array([mixture.role(k, PAIR) for k in component])
     assert (sides[THREE > 0.4] == "audio-dominated").all()
     assert (sides[THREE < -0.35] == "visual-dominated").all()
     assert (sides[np.abs(THREE) < 0.1] == "balanced").all()

@@ -20,7 +20,7 @@ def test_round_trip(tmp_path, kind, components):
     g = np.random.default_rng(0)
     p, q = g.beta(8, 2, 200), np.where(g.random(200) < 0.4, g.beta(1, 8, 200), g.beta(8, 2, 200))
     ids = [f"c,{i}" for i in range(200)]
-    scores = Scores(ids, ("x", 'y "z"'), np.arange(200) % 2, p, q)
+    scores = Scores(ids, ("x", 'y "z"'), np.arange(200) % 2, {"audio": p, "visual": q})
     config = GapConfig(kind=kind, components=components, n_init=1)
     fit = analyse(scores, config)
     tested = examine(fit, AnalysisConfig(resamples=19), config)

@@ -149,7 +149,11 @@ def test_any_column_makes_groups_or_is_refused(values, condition):
     n = len(values)
     p = np.linspace(0, 1, n)
     scores = Scores(
-        [str(i) for i in range(n)], ("a",), np.zeros(n, np.int64), p, p[::-1], columns={"x": values}
+        [str(i) for i in range(n)],
+        ("a",),
+        np.zeros(n, np.int64),
+        {"a": p, "b": p[::-1]},
+        columns={"x": values},
     )
     fit = analyse(scores, GapConfig(n_init=1))
     found = answered(lambda: breakdown(fit, "x", np.ones(n, bool), AnalysisConfig()))

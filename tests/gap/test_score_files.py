@@ -91,8 +91,8 @@ def test_every_form_says_the_same(name, tmp_path):
     np.testing.assert_array_equal(table.labels, LABELS)
     (scores,) = table.pairs()
     assert scores.modalities == ("audio", "visual")
-    np.testing.assert_allclose(scores.p_audio, P["audio"], atol=1e-12)
-    np.testing.assert_allclose(scores.p_visual, P["visual"], atol=1e-12)
+    np.testing.assert_allclose(scores.p["audio"], P["audio"], atol=1e-12)
+    np.testing.assert_allclose(scores.p["visual"], P["visual"], atol=1e-12)
     for head, predicted in scores.predicted.items():
         np.testing.assert_array_equal(predicted, LOGITS[head].argmax(axis=1))
     assert set(scores.predicted) == (set() if name.startswith(("true", "quoted")) else set(LOGITS))
@@ -238,7 +238,7 @@ def test_three_lines_in_a_program_of_ones_own():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: measure(LABELS, audio=P["audio"]), "two modalities, not 1"),
+        (lambda: measure(LABELS, audio=P["audio"]), "two modalities; found audio"),
         (lambda: measure(LABELS, a=P["audio"], b=P["visual"][:-1]), "there are 60 labels"),
         (lambda: measure(LABELS, a=LOGITS["audio"], b=LOGITS["visual"]), "outside"),
         (lambda: measure(LABELS + 1, a=HALVES, b=HALVES), "not in 0..2"),

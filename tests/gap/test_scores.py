@@ -13,7 +13,7 @@ from mgap_cli.model.inference import Predictions
 def scores(audio: list[float], visual: list[float]) -> Scores:
     ids = [str(i) for i in range(len(audio))]
     labels = np.zeros(len(audio), dtype=np.int64)
-    return Scores(ids, ("a", "b"), labels, np.array(audio), np.array(visual))
+    return Scores(ids, ("a", "b"), labels, {"audio": np.array(audio), "visual": np.array(visual)})
 
 
 def test_gap_is_signed_audio_minus_visual():
@@ -61,8 +61,8 @@ def test_scores_of_predictions_keep_ids_and_predicted_classes_together():
         ("a", "b"),
     )
     assert made.ids == ["two", "zero"]
-    np.testing.assert_allclose(made.p_audio, [0.4, 0.7])
-    np.testing.assert_allclose(made.p_visual, [0.8, 0.4])
+    np.testing.assert_allclose(made.p["audio"], [0.4, 0.7])
+    np.testing.assert_allclose(made.p["visual"], [0.8, 0.4])
     assert {head: p.tolist() for head, p in made.predicted.items()} == {
         "fused": [0, 1],
         "audio": [1, 1],

@@ -12,6 +12,7 @@ from mgap_cli.evaluation.evaluate import Judgement
 from mgap_cli.evaluation.metrics import summarise
 from mgap_cli.evaluation.robustness import CLEAN, Condition, Measured, conditions
 from mgap_cli.gap.scores import Scores
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.stats.intervals import Interval
 
 CONFIG = EvaluateConfig(bootstrap=100)
@@ -38,22 +39,22 @@ def judgement(
         logits = generator.normal(size=(n, len(classes)))
         logits[np.arange(n), labels] += skill
         p[head] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    p_audio, p_visual = (p[m][np.arange(n), labels] for m in ("audio", "visual"))
+    true = {m: p[m][np.arange(n), labels] for m in ("audio", "visual")}
     both = {"audio", "visual"} <= set(heads)
     ids = [str(i) for i in range(n)]
     name = name or f"mgap-runs/[green]a-long-folder-name[/green]-{method}-seed{seed}/{stage}"
+    columns = {"group": [f"[bold]speaker {i % 25}" for i in range(n)]}
+    scores = Scores(ids, classes, labels, true, columns=columns)
     evaluation = summarise(
-        ids, labels, classes, {h: p[h] for h in heads}, p_audio if both else None, p_visual if both else None,
+        ids, labels, classes, {h: p[h] for h in heads}, scores if both else None,
         config=CONFIG, name=name, split="test", stage=stage, method=method, seed=str(seed),
         posterior=generator.random(n) if both else None,
     )  # fmt: skip
-    columns = {"group": [f"[bold]speaker {i % 25}" for i in range(n)]}
-    scores = Scores(ids, classes, labels, p_audio, p_visual, columns=columns)
     measured = [
         Measured(
             c, dict.fromkeys(heads, 0.9 / (i + 1)), dict.fromkeys(heads, Interval(0.5 / (i + 1), 1 / (i + 1)))
         )
-        for i, c in enumerate([Condition(CLEAN), *conditions(CONFIG)])
+        for i, c in enumerate([Condition(CLEAN), *conditions(CONFIG, AUDIO_VISUAL)])
     ]
     config = Config().updated({"train.seed": seed, **(sets or {})}, "test")
     groups = [by_column(scores, evaluation.correct, "group", CONFIG, 4)]

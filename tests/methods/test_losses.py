@@ -279,7 +279,7 @@ def scored(index: np.ndarray) -> ScoredEpoch:
     gap = np.where(np.arange(len(index)) % 2, generator.normal(0.7, 0.05, len(index)), 0.05)
     gap = np.clip(gap + generator.normal(0, 0.01, len(index)), 0, 1)
     ids, labels = [str(i) for i in index], np.zeros(len(index), dtype=np.int64)
-    return ScoredEpoch(Scores(ids, ("only",), labels, gap, np.zeros(len(index))), index)
+    return ScoredEpoch(Scores(ids, ("only",), labels, {"audio": gap, "visual": np.zeros(len(index))}), index)
 
 
 def test_a_refit_gives_each_sample_its_posterior():

@@ -24,7 +24,7 @@ def make_fit(kind: str = "absolute", components: int = 2, n: int = 300) -> GapFi
     labels = generator.integers(0, len(CLASSES) - 1, n)  # the last class has no samples
     predicted = {head: generator.integers(0, len(CLASSES), n) for head in ("fused", "audio", "visual")}
     ids = [f"[bold]/a/long/folder/of/clips/1001_DFA_ANG_{i:05}" for i in range(n)]
-    scores = Scores(ids, CLASSES, labels, p_audio, p_visual, predicted)
+    scores = Scores(ids, CLASSES, labels, {"audio": p_audio, "visual": p_visual}, predicted)
     return analyse(scores, GapConfig(kind=kind, components=components))  # type: ignore[arg-type]
 
 
@@ -42,5 +42,7 @@ def signed_fit() -> GapFit:
 def constant_fit() -> GapFit:
     """Gaps that are all the same: no mixture, no BIC, no crossing, no predictions."""
     half = np.full(20, 0.5)
-    scores = Scores([str(i) for i in range(20)], ("only",), np.zeros(20, dtype=np.int64), half, half, {})
+    scores = Scores(
+        [str(i) for i in range(20)], ("only",), np.zeros(20, dtype=np.int64), {"audio": half, "visual": half}
+    )
     return analyse(scores, GapConfig())

@@ -66,9 +66,8 @@ def test_robustness_has_a_curve_a_head_or_a_contender():
 def test_bars_of_a_missing_modality_have_their_intervals():
     """The error bar of one model is its interval; of several seeds it is one sd to each side."""
     one, two = judgement(), judgement(20)
-    missing = set(plots.MISSING.values())
-    measured = [m for m in one.robustness if m.condition.corruption in missing]
-    others = [m for m in two.robustness if m.condition.corruption in missing]
+    measured = [m for m in one.robustness if m.condition.fill]
+    others = [m for m in two.robustness if m.condition.fill]
     alone = plots.robustness_figure([Contender("one", (one,))]).axes[-1]
     seeds = plots.robustness_figure([Contender("seeds", (one, two)), Contender("b", (two, one))]).axes[-1]
     for axes, expected in (

@@ -37,10 +37,10 @@ def test_every_curve_is_in_the_picture(name: str, request: pytest.FixtureRequest
     fit = request.getfixturevalue(name)
     picture = pixels(fit)
     assert picture.shape[1] == 1500
-    roles = {fit.mixture.role(k) for k in range(len(fit.mixture.weights))}
-    for role, colour in palette.ROLE_COLOURS.items():
-        drawn = any(palette.ROLE_COLOURS[r] == colour for r in roles)
-        assert (count(picture, colour) > 300) == drawn, role
+    drawn = {fit.role(k) for k in range(len(fit.mixture.weights))}
+    for role in ("balanced", "imbalanced", "audio-dominated", "visual-dominated"):
+        colour = palette.role_style(role, ("audio", "visual"))[0]
+        assert (count(picture, colour) > 300) == (role in drawn), role
     assert count(picture, palette.POSTERIOR) > 2000
 
 
@@ -72,9 +72,9 @@ def test_one_colour_means_one_thing():
         if path.name not in ("palette.py",):
             assert not re.findall(r"#[0-9A-Fa-f]{6}\b|\btab:|[\"']C\d[\"']", path.read_text()), path.name
     meanings = [
-        palette.INK, palette.GREY, palette.DIM, palette.AUDIO, palette.VISUAL, palette.BALANCED,
+        palette.INK, palette.GREY, palette.DIM, palette.BALANCED,
         palette.IMBALANCED, palette.POSTERIOR, palette.PEOPLE,
-        *(colour for colour, *_ in palette.METHOD_STYLES),
+        *(colour for colour, *_ in (*palette.MODALITY_STYLES, *palette.METHOD_STYLES)),
         *(colour for colour in palette.SPLIT_COLOURS.values() if colour != palette.INK),
     ]  # fmt: skip
     assert len({colour.upper() for colour in meanings}) == len(meanings)
@@ -91,7 +91,8 @@ def test_a_modality_has_its_colour_in_every_figure(signed_fit: GapFit):
         for axes in reliability_figure(judgement(n=400).evaluation).axes
         if axes.get_title("left")
     }
-    for head, colour in (("audio", palette.AUDIO), ("visual", palette.VISUAL)):
+    for head in ("audio", "visual"):
+        colour = palette.head_styles([head])[head][0]
         assert densities[f"{head}-dominated"].get_color() == colour
         assert over_time[head].get_color() == robustness[head].get_color() == colour
         assert bars[head] == colors.to_rgb(colour)
@@ -116,7 +117,7 @@ def test_terminal_plot_keeps_its_width(fit: GapFit, width: int, encoding: str):
 def test_terminal_bars_have_the_heights_of_the_histogram(fit: GapFit):
     rows = [line[MARGIN:].ljust(80) for line in drawn(fit, 80)[1 : 1 + HISTOGRAM_ROWS]]
     bins = (80 - MARGIN - 1) // BAR
-    counts, _ = np.histogram(np.abs(fit.scores.p_audio - fit.scores.p_visual), bins=bins, range=(0, 1))
+    counts, _ = np.histogram(np.abs(fit.scores.gap), bins=bins, range=(0, 1))
     eighths = [sum(" ▁▂▃▄▅▆▇█".index(row[b * BAR]) for row in rows) for b in range(bins)]
     expected = counts / counts.max() * HISTOGRAM_ROWS * 8
     assert np.abs(np.array(eighths) - expected).max() <= 1

@@ -70,7 +70,7 @@ def test_diagnostics_mark_the_smallest_bic(fit: GapFit):
 
 
 def test_leads_by_hand(fit: GapFit):
-    gap = fit.scores.p_audio - fit.scores.p_visual
+    gap = fit.scores.p["audio"] - fit.scores.p["visual"]
     leads = printed(tables.lead_table(fit, 0.95))
     assert re.search(rf"audio leads +{(gap > 0).sum()} ", leads)
     assert "equal" not in leads

@@ -17,7 +17,7 @@ from mgap_cli.analysis.measures.shapley import coalitions, shapley
 from mgap_cli.config import Config, EvaluateConfig
 from mgap_cli.data.loading.loader import Loader, generator_for
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.gap.scores import MODALITIES, Scores, certainty_of, true_class_probability
+from mgap_cli.gap.scores import Scores, certainty_of, true_class_probability
 from mgap_cli.stats.arrays import BoolArray, FloatArray
 from mgap_cli.training.trained_model import TrainedModel, open_trained
 
@@ -27,9 +27,19 @@ def measures_of_model(
 ) -> list[Measure]:
     """Return every measure of a checkpoint on a split; see each one's module for source and formula.
 
-    unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another head,
-    UnfitError if it was trained on another store.
+    unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another head or
+    there are not two modalities, UnfitError if it was trained on another store.
     """
+    modalities = tuple(model.network.encoders)
+    if len(modalities) != 2:
+        raise UsageError(
+            f"--measures compares two modalities; {model.path} has {', '.join(modalities)}.",
+            "Export the scores with --csv, and analyse two: mgap analyze-gap SCORES.csv --modalities A,B "
+            "--measures",
+        )
+    unknown = [name for name in unimodal if name not in modalities]
+    if unknown:
+        raise UsageError(f"--unimodal {unknown[0]}: the modalities are {' and '.join(modalities)}.")
     bootstrap = _bootstrap(config)
     references = {m: _unimodal_hits(model, m, path, split) for m, path in unimodal.items()}
     indices = model.store.indices(split)
@@ -38,12 +48,12 @@ def measures_of_model(
         return Loader(model.store, which, model.device, model.config.augment, size)
 
     clean = model.predict(split)
-    heads = [clean.probabilities[m] for m in MODALITIES]
+    heads = [clean.probabilities[m] for m in modalities]
     p = [true_class_probability(h, clean.labels) for h in heads]
     found = [discrepancy_ratio(p[0], p[1], bootstrap.confidence)]
     seen = features(model.network, loader().ordered())
     if seen.shares and model.config.model.unimodal == "heads":
-        p = [true_class_probability(seen.shares[m], seen.labels) for m in MODALITIES]
+        p = [true_class_probability(seen.shares[m], seen.labels) for m in modalities]
         found.append(
             discrepancy_ratio(p[0], p[1], bootstrap.confidence, "discrepancy_ratio_fusion", "fusion")
         )
@@ -65,7 +75,8 @@ def measures_of_model(
 
 def measures_of_scores(scores: Scores, config: Config) -> list[Measure]:
     """Return the measures that scores allow; those of certainty take the probabilities of all classes."""
-    found = [discrepancy_ratio(scores.p_audio, scores.p_visual, config.analysis.confidence)]
+    first, second = scores.p.values()
+    found = [discrepancy_ratio(first, second, config.analysis.confidence)]
     both = [scores.certainty[m] for m in scores.modalities if m in scores.certainty]
     return found + (_certainties(both, _bootstrap(config)) if len(both) == 2 else [])
 
@@ -83,8 +94,8 @@ def unimodal_paths(words: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for word in words:
         name, mark, path = word.partition("=")
-        if not mark or not path or name not in MODALITIES:
-            raise UsageError(f"--unimodal {word}: expected audio=CHECKPOINT or visual=CHECKPOINT.")
+        if not mark or not path or not name:
+            raise UsageError(f"--unimodal {word}: expected MODALITY=CHECKPOINT, such as audio=a/train.pt.")
         if name in found:
             raise UsageError(f"--unimodal: {name} is given twice.")
         found[name] = Path(path)

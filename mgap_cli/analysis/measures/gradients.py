@@ -39,7 +39,7 @@ NORM_SOURCE = "ours"
 
 @dataclass(frozen=True)
 class Gradients:
-    """(K, 2) of K batches, for the audio and the visual encoder."""
+    """(K, 2) of K batches, for the encoders of the first and the second modality."""
 
     cosine: FloatArray  # NaN where a gradient is 0
     fused_norm: FloatArray

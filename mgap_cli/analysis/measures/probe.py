@@ -104,10 +104,9 @@ def probe_measures(
 
     The two gaps are compared where both are known.
     """
-    n = len(hits["audio"])
-    a, b, value, interval = difference_of_means(
-        hits["audio"].astype(float), hits["visual"].astype(float), config
-    )
+    first, second = hits
+    n = len(hits[first])
+    a, b, value, interval = difference_of_means(hits[first].astype(float), hits[second].astype(float), config)
     found = [
         Measure(
             "probe_accuracy",
@@ -126,13 +125,13 @@ def probe_measures(
     if not gaps:
         return found
     means = {m: float(gap.mean()) for m, gap in gaps.items()}
-    difference = gaps["audio"] - gaps["visual"] if len(gaps) == 2 else None
+    difference = gaps[first] - gaps[second] if len(gaps) == 2 else None
     found.append(
         Measure(
             "probe_gap",
             "probe gap",
-            means.get("audio"),
-            means.get("visual"),
+            means.get(first),
+            means.get(second),
             "difference",
             None if difference is None else float(difference.mean()),
             None if difference is None else bootstrap_mean(difference, config),

@@ -31,7 +31,7 @@ import numpy as np
 from mgap_cli.analysis.measures.measure import Measure, difference_of_means
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.data.loading.loader import Batch, Loader
-from mgap_cli.evaluation.robustness import FILLS, MISSING, Condition, corrupt, training_means
+from mgap_cli.evaluation.robustness import FILLS, Condition, corrupt, missing, training_means
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.stats.arrays import BoolArray, FloatArray
 from mgap_cli.training.trained_model import TrainedModel
@@ -110,7 +110,7 @@ def coalitions(
     means, stored = training_means(model), model.store.data_config
     found = {}
     for fill in FILLS:
-        audio_gone, visual_gone = (Condition(MISSING[m], fill=fill) for m in ("audio", "visual"))
+        no_first, no_second = (missing(m, fill) for m in model.network.encoders)
 
         def fused(*gone: Condition, limit: int | None = None) -> Predictions:
             def batches() -> Iterator[Batch]:
@@ -126,8 +126,8 @@ def coalitions(
         def right(found: Predictions) -> BoolArray:
             return np.asarray(found.probabilities["fused"].argmax(axis=1) == found.labels)
 
-        constant = int(fused(audio_gone, visual_gone, limit=1).probabilities["fused"][0].argmax())
+        constant = int(fused(no_first, no_second, limit=1).probabilities["fused"][0].argmax())
         found[fill] = Coalitions(
-            right(clean), right(fused(visual_gone)), right(fused(audio_gone)), clean.labels == constant
+            right(clean), right(fused(no_second)), right(fused(no_first)), clean.labels == constant
         )
     return found

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, MISSING, OCCLUSION
+from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, OCCLUSION
 from mgap_cli.report.figures.gap import DPI
 from mgap_cli.report.layout import printable, shortened
-from mgap_cli.report.palette import GREY, HEAD_STYLES, INK, METHOD_STYLES, SHARES, Style
+from mgap_cli.report.palette import GREY, INK, METHOD_STYLES, SHARES, Style, head_styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mgap_cli.evaluation.metrics import Evaluation, HeadMetrics
-    from mgap_cli.evaluation.robustness import Condition
+    from mgap_cli.evaluation.robustness import Condition, Measured
     from mgap_cli.report.tables.evaluation import Contender
     from mgap_cli.stats.arrays import FloatArray
 
@@ -111,12 +111,12 @@ def reliability_figure(e: Evaluation) -> Figure:
     """Draw each head's accuracy by confidence, in its colour, with the diagonal; below it, the samples."""
     from matplotlib.figure import Figure
 
-    heads = list(e.heads)
+    heads, styles = list(e.heads), head_styles(e.modalities)
     figure = Figure(figsize=(5 * len(heads) + 0.4, 6.6), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(2, len(heads), height_ratios=[4, 1])
     for column, head in enumerate(heads):
         upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
-        _reliability(upper, lower, head, e.heads[head], first=column == 0)
+        _reliability(upper, lower, head, e.heads[head], styles[head][0], first=column == 0)
     figure.suptitle(
         f"Reliability: accuracy by confidence, {e.split} split, n = {e.n}\n{e.name}",
         fontsize=16,
@@ -129,7 +129,7 @@ def reliability_figure(e: Evaluation) -> Figure:
     return figure
 
 
-def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool) -> None:
+def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, colour: str, first: bool) -> None:
     found = m.reliability
     bins = len(found.counts)
     edges = np.linspace(0, 1, bins + 1)
@@ -139,7 +139,6 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, first: bool)
         for values in (found.accuracy, found.confidence)
     )
     counts = np.array(found.counts)
-    colour = HEAD_STYLES[head][0]
     for name, shown, alpha in (
         ("accuracy", counts >= SPARSE, 0.65),
         (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.25),
@@ -189,26 +188,32 @@ def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
     from matplotlib.figure import Figure
 
     evaluation = side_by_side[0].members[0].evaluation
-    alone = len(side_by_side) == 1
+    alone, styles = len(side_by_side) == 1, head_styles(evaluation.modalities)
     lines = (
-        [Line(head, side_by_side[0], head, HEAD_STYLES[head]) for head in evaluation.heads]
+        [Line(head, side_by_side[0], head, styles[head]) for head in evaluation.heads]
         if alone
         else [
             Line(shortened(printable(c.name), 40, middle=True), c, c.head, style)
             for c, style in zip(side_by_side, METHOD_STYLES, strict=False)
         ]
     )
-    figure = Figure(figsize=(13, 8.6), dpi=DPI, layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).ravel()
-    for axes, corruption in zip(panels, (AUDIO_NOISE, FRAME_NOISE, OCCLUSION), strict=False):
+    measured = {m.condition.corruption for m in side_by_side[0].members[0].robustness}
+    corruptions = [corruption for corruption in UNITS if corruption in measured]
+    rows, columns = (2, 2) if corruptions else (1, 1)
+    figure = Figure(figsize=(13, 4.3 * rows), dpi=DPI, layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in panels[len(corruptions) + 1 :]:
+        axes.remove()
+    panels = panels[: len(corruptions) + 1]
+    for axes, corruption in zip(panels, corruptions, strict=False):
         _curves(axes, corruption, lines)
-    _missing(panels[3], lines)
+    _missing(panels[-1], lines)
     for axes in panels:
         axes.axhline(1 / len(evaluation.classes), color=GREY, linestyle=":", linewidth=1.5, label="chance")
         axes.set_ylim(0, 1.02)
         axes.tick_params(labelsize=12)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in panels[::2]:
+    for axes in panels[::columns]:
         axes.set_ylabel("accuracy", fontsize=14)
     head = "" if alone else f"{'/'.join(dict.fromkeys(line.head for line in lines))} head, "
     left_out = len(side_by_side) - len(METHOD_STYLES)
@@ -266,6 +271,11 @@ def _accuracies(line: Line, corruptions: Iterable[str]) -> _Accuracies:
     return _Accuracies([measured.condition for measured, _ in rows], mean, low, high)
 
 
+def _without_a_modality(line: Line) -> list[Measured]:
+    """Return the first member's accuracies without each modality."""
+    return [m for m in line.contender.members[0].robustness if m.condition.fill]
+
+
 def _curves(axes: Any, corruption: str, lines: Sequence[Line]) -> None:
     """Draw one curve per line, with its band; many single models have none."""
     conditions: list[Condition] = []
@@ -295,7 +305,8 @@ def _missing(axes: Any, lines: Sequence[Line]) -> None:
     width = 0.84 / len(lines)
     ticks: list[str] = []
     for index, line in enumerate(lines):
-        accuracies = _accuracies(line, MISSING.values())
+        names = dict.fromkeys(m.condition.corruption for m in _without_a_modality(line))
+        accuracies = _accuracies(line, names)
         heights = accuracies.mean
         x = np.arange(len(heights)) + (index - (len(lines) - 1) / 2) * width
         lengths = np.maximum(np.stack([heights - accuracies.low, accuracies.high - heights]), 0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from mgap_cli.files import atomic_write
 from mgap_cli.output import Output
-from mgap_cli.report.palette import GREY, INK, POSTERIOR, ROLE_COLOURS, ROLE_DASHES
+from mgap_cli.report.palette import GREY, INK, POSTERIOR, role_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +31,6 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
     mixture, scores = fit.mixture, fit.scores
     signed = mixture.kind == "signed"
     low = -1.0 if signed else 0.0
-    first, second = scores.modalities
-    difference = f"p({first}) − p({second})"
     values = np.clip(mixture.value(scores.gap), low, 1.0)  # a rounding error beyond 1 is still a sample
     x = np.linspace(low, 1.0, GRID)
     density = mixture.density(x)  # (K, GRID)
@@ -44,22 +42,18 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
     left.stairs(heights, np.linspace(low, 1.0, BINS + 1), fill=True, color=GREY, alpha=0.45, label="samples")
     left.plot(x, density.sum(axis=0), color=INK, linewidth=5, alpha=0.35, label="mixture")
     for k in range(len(mixture.weights)):
-        role = mixture.role(k)
+        role, style = fit.role(k), role_style(fit.role(k), scores.modalities)
         left.plot(
             x,
             np.where(density[k] > top / 500, density[k], np.nan),  # no line along the axis
-            color=ROLE_COLOURS[role],
-            linestyle=ROLE_DASHES[role],
+            color=style[0],
+            linestyle=style[1],
             linewidth=2.5,
-            label=f"{fit.role(k)}: weight {mixture.weights[k]:.2f}, mean {mixture.means[k]:.2f}",
+            label=f"{role}: weight {mixture.weights[k]:.2f}, mean {mixture.means[k]:.2f}",
         )
     left.set_xlim(low, 1.0)
     left.set_ylim(0, top)
-    left.set_xlabel(
-        f"modality gap  {difference}" if signed else f"modality gap  |{difference}|",
-        fontsize=14,
-        parse_math=False,
-    )
+    left.set_xlabel(f"modality gap  {fit.gap_label.replace(' - ', ' − ')}", fontsize=14, parse_math=False)
     left.set_ylabel("density of samples", fontsize=14)
 
     right = left.twinx()

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgap_cli.gap.scores import FUSED
 from mgap_cli.report.figures.gap import DPI
 from mgap_cli.report.layout import printable
-from mgap_cli.report.palette import BALANCED, DIM, GREY, HEAD_STYLES, ROLE_COLOURS, ROLE_DASHES
-from mgap_cli.report.tables.movement import HEADS, Entries, by_role, component_roles, measured_split
+from mgap_cli.report.palette import BALANCED, DIM, GREY, head_styles, role_style
+from mgap_cli.report.tables.movement import (
+    Entries,
+    by_role,
+    component_roles,
+    heads_of_entries,
+    measured_split,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +59,12 @@ def history_figure(entries: Entries, name: str) -> Figure:
 
 
 def _accuracies(axes: Axes, entries: Entries, x: np.ndarray, split: str) -> None:
-    for head in HEADS:
+    heads = heads_of_entries(entries)
+    styles = head_styles(heads)
+    for head in heads:
         values = [entry.get(split, {}).get(head) for entry in entries]
         if any(value is not None for value in values):
-            colour, dash, marker = HEAD_STYLES[head]
+            colour, dash, marker = styles[head]
             heights = [np.nan if value is None else 100 * value for value in values]
             axes.plot(x, heights, color=colour, marker=marker, linestyle=dash, linewidth=2, label=head)
     axes.set_ylim(0, 102)
@@ -64,18 +73,20 @@ def _accuracies(axes: Axes, entries: Entries, x: np.ndarray, split: str) -> None
 
 def _components(means: Axes, weights: Axes, entries: Entries, x: np.ndarray) -> None:
     mixtures: list[dict[str, Any] | None] = [entry.get("mixture") for entry in entries]
+    modalities = [head for head in heads_of_entries(entries) if head != FUSED]
     followed = [by_role(m) if m else {} for m in mixtures]
     for number, key in enumerate(component_roles([m for m in mixtures if m])):
         rows, role = [components.get(key) for components in followed], key[0]
         mean, sd, weight = (
             np.array([row[key] if row else np.nan for row in rows]) for key in ("mean", "sd", "weight")
         )
+        colour, dash, _ = role_style(role, modalities)
         style: dict[str, Any] = {
-            "color": ROLE_COLOURS[role],
-            "linestyle": ROLE_DASHES[role],
+            "color": colour,
+            "linestyle": dash,
             "marker": "os^D"[number % 4],
         }
-        means.fill_between(x, mean - sd, mean + sd, color=ROLE_COLOURS[role], alpha=0.15, linewidth=0)
+        means.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
         means.plot(x, mean, linewidth=2, label=role, **style)
         weights.plot(x, 100 * weight, linewidth=2, label=f"weight, {role}", **style)
     share = [100 * m["balanced_share"] if m else np.nan for m in mixtures]

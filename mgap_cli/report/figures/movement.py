@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgap_cli.gap.mixture import IMBALANCED
+from mgap_cli.report import palette
 from mgap_cli.report.figures.gap import DPI, GRID
 from mgap_cli.report.layout import printable
-from mgap_cli.report.palette import GREY, INK, ROLE_COLOURS
+from mgap_cli.report.palette import GREY, INK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +40,8 @@ def movement_figure(found: Movement) -> Figure:
     for name, rows, colour, marker in (
         ("stayed balanced", ~was & ~now, GREY, "o"),
         ("stayed imbalanced", was & now, INK, "^"),
-        ("moved to balanced", was & ~now, ROLE_COLOURS["balanced"], "o"),
-        ("moved to imbalanced", ~was & now, ROLE_COLOURS["imbalanced"], "s"),
+        ("moved to balanced", was & ~now, palette.BALANCED, "o"),
+        ("moved to imbalanced", ~was & now, palette.IMBALANCED, "s"),
     ):
         label = f"{name}: {rows.sum()} ({rows.mean():.1%})"
         axes.scatter(

@@ -53,9 +53,7 @@ class GapPlot:
         yield Text("posterior of imbalance", style="bold")
         yield from _panel(posterior, 1.0, POSTERIOR_ROWS, "1", styles, blocks)
         yield _axis(low, bins * BAR)
-        first, second = map(printable, fit.scores.modalities)
-        difference = f"p({first}) - p({second})"
-        name = difference if mixture.kind == "signed" else f"|{difference}|"
+        name = printable(fit.gap_label)
         yield Text(
             " " * MARGIN + f"gap {name}; bars: samples per bin of {edges[1] - edges[0]:.3f}", style="dim"
         )

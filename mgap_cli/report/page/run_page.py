@@ -21,6 +21,7 @@ from mgap_cli.errors import MgapError
 from mgap_cli.files import MALFORMED, damaged
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.saved import saved_fit
+from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.report.figures.contact_sheet import CLIPS, clip_figures
 from mgap_cli.report.figures.gap import gap_figure, png_bytes
 from mgap_cli.report.figures.history import history_figure
@@ -283,6 +284,9 @@ class RunReport:
             section.say("Which they are is not known: see the modality gap above.", missing=True)
             self.missing.append("clips")
             return section
+        if self.store.modalities != AUDIO_VISUAL:
+            section.say("This store has arrays, not clips: there is nothing to look at.", missing=True)
+            return section
         fit, store = self.fit, self.store
         place = {id_: i for i, id_ in enumerate(store.ids)}
         order = np.lexsort((-np.abs(fit.scores.gap), -fit.posterior))[:CLIPS].tolist()
@@ -297,16 +301,14 @@ class RunReport:
             "of a shorter clip starts again."
         )
         cells = []
-        first, second = fit.scores.modalities
         for i, figure in zip(order, clip_figures(store, rows), strict=True):
             id_, label = fit.scores.ids[i], fit.scores.classes[fit.scores.labels[i]]
-            p, q = fit.scores.p_audio[i], fit.scores.p_visual[i]
-            leads = first if p > q else second
-            numbers = (
-                f"p {first} {p:.3f}, p {second} {q:.3f}, gap {p - q:+.3f}, posterior {fit.posterior[i]:.3f}"
-            )
+            p, gap = {name: float(values[i]) for name, values in fit.scores.p.items()}, fit.scores.gap[i]
+            leads = max(p, key=lambda name: p[name])
+            each = ", ".join(f"p {name} {value:.3f}" for name, value in p.items())
+            numbers = f"{each}, gap {gap:+.3f}, posterior {fit.posterior[i]:.3f}"
             caption = fragment("clip_caption", label, id_, numbers)
-            alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {p - q:+.2f}."
+            alt = f"Frames and spectrogram of {id_}, class {label}: {leads} leads, gap {gap:+.2f}."
             cells.append(figure_html(png_bytes(figure), alt, caption))
         section.blocks.append(fragment("clips", cells))
         return section

@@ -17,7 +17,7 @@ from rich.table import Table
 from mgap_cli.evaluation.by_column import GroupAccuracy
 from mgap_cli.evaluation.evaluate import Judgement
 from mgap_cli.evaluation.metrics import Comparison, Evaluation
-from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, MISSING, OCCLUSION, Condition
+from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, OCCLUSION, Condition
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, Spread, several_seeds, spreads
 from mgap_cli.report.layout import (
     add_numbers,
@@ -35,12 +35,14 @@ from mgap_cli.stats.paired import smallest_p
 BLOCK = 7  # checkpoints that fit side by side in 80 columns
 WIDEST = 14  # letters of a word of a method's name that fit beside its figures in 80 columns
 FEW = 4  # checkpoints up to which each has a paragraph of its own
+_HEADS_WITH_INTERVALS = 3  # more of them leave no room for the name of a checkpoint at 80 columns
 LISTED = 20  # groups of samples that are shown; of more, the least and the most accurate
+MISSING = "missing"  # the condition of any modality without input
 DEFINITIONS = {
     AUDIO_NOISE: "audio noise: white, at that signal-to-noise ratio, added to the stored spectrum",
     FRAME_NOISE: "frame noise: Gaussian, white being 1",
     OCCLUSION: "occlusion: a square of that share of the frame",
-    MISSING["audio"]: "missing: its input replaced by zeros, or by the training split's mean",
+    MISSING: "missing: its input replaced by zeros, or by the training split's mean",
 }
 
 
@@ -68,7 +70,7 @@ def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[
 def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     """Checkpoints below one another: each head's accuracy, fused macro-F1 and mAP, the gap."""
     heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
-    few = len(evaluations) <= FEW
+    few = len(evaluations) <= FEW and len(heads) <= _HEADS_WITH_INTERVALS
     table = new_table()
     if not few:
         add_numbers(table, "")
@@ -351,7 +353,8 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
     """Accuracy under each condition: every head of one checkpoint with the change, or fused of several."""
     evaluation = judged[0].evaluation
     rows = [measured.condition for measured in judged[0].robustness]
-    notes = [f"{'; '.join(DEFINITIONS.values())}."]
+    applied = {MISSING if row.fill else row.corruption for row in rows}
+    notes = [f"{'; '.join(text for name, text in DEFINITIONS.items() if name in applied)}."]
     side_by_side = contenders(judged, groups)
     table = new_table()
     table.add_column("input")

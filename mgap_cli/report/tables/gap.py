@@ -35,8 +35,7 @@ def component_table(fit: GapFit, split: str = "") -> RenderableType:
             below += [f"{low:.3f}, {high:.3f}" for low, high in (tests.means[k], tests.sds[k])]
             cells = [f"{value}\n{interval}" for value, interval in zip(cells, below, strict=True)]
         table.add_row(verbatim(printable(fit.role(k))), str(k), *cells, str(count), percent(count / n))
-    first, second = map(printable, fit.scores.modalities)
-    over = f"|p({first}) - p({second})|" if fit.mixture.kind == "absolute" else f"p({first}) - p({second})"
+    over = printable(fit.gap_label)
     notes = []
     if tests and tests.balanced:
         low, high = tests.balanced
@@ -71,10 +70,8 @@ def diagnostics_table(fit: GapFit, split: str = "") -> RenderableType:
 
 def lead_table(fit: GapFit, confidence: float, split: str = "") -> RenderableType:
     """The gap by which modality gives the true class the higher probability. confidence: of the intervals."""
-    gap = fit.scores.gap
-    first, second = fit.scores.modalities
-    rows = [(f"{first} leads", gap > 0), (f"{second} leads", gap < 0), ("equal", gap == 0)]
-    title = f"Gap by leading modality{_of(split, len(gap))}"
+    rows = [(f"{name} leads" if name else "equal", mask) for name, mask in fit.scores.by_leader()]
+    title = f"Gap by leading modality{_of(split, len(fit.scores))}"
     return titled(title, _groups(fit, [(name, mask) for name, mask in rows if mask.any()], confidence))
 
 
@@ -88,12 +85,12 @@ def pair_table(fits: Sequence[tuple[str, GapFit]]) -> RenderableType:
     """The same measures on every two modalities, side by side: (name, fit) each."""
     if len(fits) == 1:
         ((_, fit),) = fits
-        first, second = map(printable, fit.scores.modalities)
-        return titled("Gap", _side_by_side([(f"{first} - {second}", fit)], (first, second)))
+        names = fit.scores.modalities
+        return titled("Gap", _side_by_side([(" - ".join(names), fit)], names))
     return titled("Gap by pair of modalities", _side_by_side(fits, ("first", "second")))
 
 
-def _side_by_side(fits: Sequence[tuple[str, GapFit]], modalities: tuple[str, str]) -> Table:
+def _side_by_side(fits: Sequence[tuple[str, GapFit]], modalities: Sequence[str]) -> Table:
     table = new_table()
     table.add_column("")
     for name, _ in fits:
@@ -114,16 +111,14 @@ def posterior_table(
     table = new_table()
     table.add_column("id")
     table.add_column("label")
-    first, second = map(printable, scores.modalities)
-    add_numbers(table, f"p\n{first}", f"p\n{second}", "gap", "post.", "k")
+    add_numbers(table, *(f"p\n{printable(name)}" for name in scores.modalities), "gap", "post.", "k")
     for head in scores.predicted:
         table.add_column(verbatim(f"{printable(head)}\nsays"))
     for i in order:
         table.add_row(
             cropped(scores.ids[i], middle=True),  # ids tend to differ at their ends
             cropped(scores.classes[scores.labels[i]]),
-            f"{scores.p_audio[i]:.3f}",
-            f"{scores.p_visual[i]:.3f}",
+            *(f"{p[i]:.3f}" for p in scores.p.values()),
             f"{gap[i]:+.3f}",
             f"{fit.posterior[i]:.3f}",
             str(fit.component[i]),
@@ -131,17 +126,17 @@ def posterior_table(
         )
     title = f"Most imbalanced samples{_of(split, len(rows))}, {len(order)} shown"
     roles = ", ".join(f"{k} {printable(fit.role(k))}" for k in range(len(fit.mixture.weights)))
-    note = f"gap = p {first} - p {second}; post. = posterior of imbalance; k = component ({roles})."
+    note = f"gap = {printable(scores.gap_formula)}; post. = posterior of imbalance; k = component ({roles})."
     return titled(title, table, note)
 
 
 def _groups(fit: GapFit, groups: Sequence[tuple[str, BoolArray]], confidence: float) -> Table:
     """Return a table with one row per group of samples, given as (name, (N,) mask)."""
     gap, imbalanced = fit.scores.gap, fit.imbalanced
-    first, second = map(printable, fit.scores.modalities)
     table = new_table()
     table.add_column("")
-    add_numbers(table, "n", "mean\n|gap|", f"mean p\n{first}", f"mean p\n{second}")
+    means = (f"mean p\n{printable(name)}" for name in fit.scores.modalities)
+    add_numbers(table, "n", "mean\n|gap|", *means)
     add_numbers(table, "imbalanced\n%", f"{_level(confidence)}\ninterval")
     for name, mask in groups:
         n = int(mask.sum())
@@ -150,8 +145,7 @@ def _groups(fit: GapFit, groups: Sequence[tuple[str, BoolArray]], confidence: fl
             cropped(name),
             str(n),
             f"{np.abs(gap[mask]).mean():.3f}",
-            f"{fit.scores.p_audio[mask].mean():.3f}",
-            f"{fit.scores.p_visual[mask].mean():.3f}",
+            *(f"{p[mask].mean():.3f}" for p in fit.scores.p.values()),
             percent(count / n),
             _range(wilson_interval(count, n, confidence)),
         )
@@ -167,20 +161,25 @@ def _bests(fit: GapFit, k: int) -> list[str]:
     ]
 
 
-def _split_measures(fit: GapFit, modalities: tuple[str, str]) -> dict[str, str]:
+def _split_measures(fit: GapFit, modalities: Sequence[str]) -> dict[str, str]:
     """Measure name to printed value."""
     scores, gap = fit.scores, fit.scores.gap
     imbalanced = fit.imbalanced
-    first, second = map(printable, modalities)
+    names = [printable(name) for name in modalities]
+    led = [(name, mask) for name, (_, mask) in zip(names, scores.by_leader(), strict=False)]
+    led = led[: 1 if len(led) == 2 else None]  # of two modalities the second leads in the rest
     measures = {
         "n": str(len(scores)),
         "mean |gap|": f"{np.abs(gap).mean():.3f}",
         "median |gap|": f"{np.median(np.abs(gap)):.3f}",
-        f"mean gap ({first} - {second})": f"{gap.mean():+.3f}",
-        f"{first} leads %": percent((gap > 0).mean()),
+        **({f"mean gap ({names[0]} - {names[1]})": f"{gap.mean():+.3f}"} if len(names) == 2 else {}),
+        **{f"{name} leads %": percent(mask.mean()) for name, mask in led},
         "balanced %": percent(fit.balanced_share),
         "imbalanced %": percent(imbalanced.mean()),
-        f"{first} leads % of imbalanced": percent((gap[imbalanced] > 0).mean()) if imbalanced.any() else "-",
+        **{
+            f"{name} leads % of imbalanced": percent(mask[imbalanced].mean()) if imbalanced.any() else "-"
+            for name, mask in led
+        },
         "balanced mean": f"{fit.mixture.means[fit.mixture.balanced]:.3f}",
         "posterior 1/2 at |gap|": "-" if fit.crossing is None else f"{fit.crossing:.3f}",
         "BIC prefers K =": str(min(fit.bic, key=lambda k: fit.bic[k])) if fit.bic else "-",

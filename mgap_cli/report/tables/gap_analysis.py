@@ -67,11 +67,11 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
 def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: str = "") -> RenderableType:
     """The share of imbalanced in each group of a column."""
     n = sum(group.n for group in found.groups)
-    first, second = map(printable, fit.scores.modalities)
+    names = [printable(name) for name in fit.scores.modalities]
     table = new_table()
     table.add_column(verbatim(printable(found.column)))
     add_numbers(table, "n", "imbalanced\n%", f"{100 * found.confidence:g} %\ninterval")
-    add_numbers(table, "mean\n|gap|", f"mean p\n{first}", f"mean p\n{second}", f"{first}\nleads %")
+    add_numbers(table, "mean\n|gap|", *(f"mean p\n{name}" for name in names), f"{names[0]}\nleads %")
     groups = found.groups
     end = len(groups) if len(groups) <= LISTED else LISTED // 2
     for i, group in enumerate(groups):
@@ -85,8 +85,7 @@ def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: s
             percent(group.share),
             f"{percent(group.interval.low)}-{percent(group.interval.high)}",
             f"{group.mean_gap:.3f}",
-            f"{group.p[0]:.3f}",
-            f"{group.p[1]:.3f}",
+            *(f"{p:.3f}" for p in group.p),
             percent(group.leads),
         )
     parts = [f"Imbalanced by {printable(found.column)}", printable(split), printable(condition), f"n = {n}"]

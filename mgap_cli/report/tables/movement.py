@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from mgap_cli.analysis.movement import Movement, Transition
+from mgap_cli.gap.scores import FUSED
 from mgap_cli.report.layout import (
     add_numbers,
     cropped,
@@ -22,7 +23,6 @@ from mgap_cli.report.layout import (
 )
 from mgap_cli.stats.intervals import Interval
 
-HEADS = ("fused", "audio", "visual")
 SIDE_BY_SIDE = 3  # components whose columns fit beside the accuracies in 80 columns
 LISTED = 20  # classes that are shown; of more, those that moved most and least
 PATHS = 16
@@ -36,12 +36,20 @@ def measured_split(entries: Entries) -> str:
     return "val" if all("val" in entry for entry in entries) else "train"
 
 
+def heads_of_entries(entries: Entries) -> list[str]:
+    """Return the heads whose accuracies the epochs record, the fused head first."""
+    split = measured_split(entries)
+    names = dict.fromkeys(head for entry in entries for head in entry.get(split, {}) if head != "loss")
+    return sorted(names, key=lambda head: head != FUSED)
+
+
 def history_tables(entries: Entries) -> list[RenderableType]:
     """Each epoch's mixture and accuracies: lines of metrics.jsonl."""
     split = measured_split(entries)
     mixtures = [entry["mixture"] for entry in entries if "mixture" in entry]
     roles = component_roles(mixtures)
-    accuracies = [f"{head}\n%" for head in HEADS]
+    heads = heads_of_entries(entries)
+    accuracies = [f"{printable(head)}\n%" for head in heads]
     together = len(roles) <= SIDE_BY_SIDE
     table = new_table()
     table.add_column("epoch", no_wrap=True)
@@ -58,10 +66,10 @@ def history_tables(entries: Entries) -> list[RenderableType]:
     for entry in entries:
         name = f"{printable(str(entry['stage']))} {entry['epoch']}"
         figures = entry.get(split, {})
-        heads = [percent(figures.get(head)) for head in HEADS]
+        shares = [percent(figures.get(head)) for head in heads]
         cells = _mixture_cells(entry.get("mixture"), roles) if roles else []
-        table.add_row(verbatim(name), *cells, *(heads if together else []))
-        other.add_row(verbatim(name), *heads)
+        table.add_row(verbatim(name), *cells, *(shares if together else []))
+        other.add_row(verbatim(name), *shares)
     notes = [f"Accuracies: on {split}, after the epoch."]
     if roles:
         kind = "|gap|" if mixtures[0]["kind"] == "absolute" else "the gap"
@@ -160,7 +168,7 @@ def score_table(found: Movement) -> RenderableType:
         add_numbers(table, f"mean p {name}\nbefore", "after", "change")
     for before, after, count, _ in found.since_first(-1).rows():
         scores = found.mean_scores(before, after)
-        cells = ["-"] * 6
+        cells = ["-"] * (3 * len(found.scores.modalities))
         if scores:
             cells = [
                 text

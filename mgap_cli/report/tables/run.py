@@ -14,6 +14,8 @@ from mgap_cli.runs.reader import RunFolder
 
 Document = Mapping[str, Any]
 
+LEADS = "_leads_share"  # the ending of the keys of a gap's leading modalities
+
 
 def stage_table(run: RunFolder) -> RenderableType:
     """What was trained: method, epochs, which epoch was chosen and how, time."""
@@ -108,9 +110,10 @@ def _heads(found: Sequence[Document], on: str) -> RenderableType:
 def _gaps(found: Sequence[Document], on: str) -> RenderableType:
     table = new_table()
     table.add_column("checkpoint")
-    add_numbers(
-        table, "mean\n|gap|", "interval", "median\n|gap|", "mean\ngap", "audio\nleads %", "balanced\n%"
-    )
+    leads = [key for key in next((e["gap"] for e in found if e["gap"]), {}) if key.endswith(LEADS)]
+    leads = leads[: 1 if len(leads) == 2 else None]  # of two modalities the second leads in the rest
+    columns = [f"{printable(key.removesuffix(LEADS))}\nleads %" for key in leads]
+    add_numbers(table, "mean\n|gap|", "interval", "median\n|gap|", "mean\ngap", *columns, "balanced\n%")
     for e in found:
         gap = e["gap"]
         if gap is None:
@@ -122,7 +125,7 @@ def _gaps(found: Sequence[Document], on: str) -> RenderableType:
             f"{low:.3f}-{high:.3f}",
             f"{gap['median_absolute']:.3f}",
             f"{gap['mean_signed']:+.3f}",
-            percent(gap["audio_leads_share"]),
+            *(percent(gap[key]) for key in leads),
             percent(gap["balanced_share"]),
         )
     note = "balanced: posterior of imbalance under 1/2, by the mixture of the first checkpoint."
