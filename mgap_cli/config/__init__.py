@@ -18,6 +18,7 @@ from mgap_cli.config.resolve import LARGEST_FILE, differing_keys, from_dict, rea
 from mgap_cli.config.schema import (
     ENCODERS,
     FUSIONS,
+    RULES,
     AdaptConfig,
     AnalysisConfig,
     AugmentConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "LARGEST_COUNT",
     "LARGEST_FILE",
     "LARGEST_NUMBER",
+    "RULES",
     "AdaptConfig",
     "AnalysisConfig",
     "AugmentConfig",

@@ -46,6 +46,7 @@ Float32Name = Literal["auto", "tf32", "ieee"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
 ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual"))
 FUSIONS = Choices("mgap_cli.model.fusions", without=("base",))
+RULES = Choices("mgap_cli.evaluation.decision_rules", without=("base",))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,30 @@
+"""Decision rules, one per file: each makes one prediction out of the predictions of all heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mgap_cli.config import RULES
+from mgap_cli.plugins import load_class
+
+if TYPE_CHECKING:
+    from mgap_cli.evaluation.decision_rules.base import DecisionRule
+
+DEFAULT = "fused"
+AUTO = "auto"
+
+
+def load_rule(name: str) -> type[DecisionRule]:
+    """Return the rule called `name`, or the class that `path/to/file.py:Name` names.
+
+    Raises UsageError for an unknown name, and for a file or class that cannot be loaded.
+    """
+    from mgap_cli.evaluation.decision_rules.base import DecisionRule
+
+    return load_class(RULES, name, DecisionRule, "decision rule")
+
+
+def listed_rules() -> list[type[DecisionRule]]:
+    """Return the rules that ship, without `auto`: fused first, then those that learn nothing, by name."""
+    rules = [load_rule(name) for name in RULES.names() if name != AUTO]
+    return sorted(rules, key=lambda rule: (rule.name != DEFAULT, rule.learns, rule.name))

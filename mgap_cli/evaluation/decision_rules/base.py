@@ -1,0 +1,76 @@
+"""The protocol of a decision rule: class probabilities out of the log-probabilities of every head.
+
+To add a rule, write one file here with a subclass of `DecisionRule` whose `name` is the file's name (with `-`
+for `_`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from mgap_cli.errors import UnfitError
+from mgap_cli.gap.score_table import FUSED
+from mgap_cli.stats.arrays import FloatArray, IntArray
+
+Heads = Mapping[str, FloatArray]  # head to (N, C) log-probabilities: the fused head, and one per modality
+
+_SMALLEST = float(np.finfo(np.float32).tiny)  # softmax in float32 gives 0 below it, whose log is infinite
+
+
+class DecisionRule:
+    """Base class of every rule.
+
+    name: as on the command line. learns: `fit` learns parameters on validation; such a rule may not be judged
+    on the samples that it was fitted on.
+    """
+
+    name: ClassVar[str] = ""
+    learns: ClassVar[bool] = False
+
+    @classmethod
+    def fit(cls, heads: Heads, labels: IntArray) -> DecisionRule:
+        """Return the rule with what it learns from the validation split; labels: (N,), N >= 1."""
+        return cls()
+
+    def combine(self, heads: Heads) -> FloatArray:
+        """Return probabilities (N, C), which sum to 1 over the classes.
+
+        A head that is missing takes no part. A rule none of whose heads is present takes the mean of those
+        that are.
+        """
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, object]:
+        """Return what the rule learned, as plain values by name."""
+        return {}
+
+
+def log_probabilities(probabilities: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the logarithms of probabilities (N, C) by head; 0 counts as 1.2e-38, the least in float32."""
+    return {head: np.log(np.maximum(p, _SMALLEST)) for head, p in probabilities.items()}
+
+
+def unimodal(heads: Heads) -> dict[str, FloatArray]:
+    """Return the heads without the fused one; the fused one if there is no other. UnfitError without any."""
+    _require_any(heads)
+    return {head: log_p for head, log_p in heads.items() if head != FUSED} or dict(heads)
+
+
+def mean_probability(heads: Heads) -> FloatArray:
+    """Return the mean over heads of their probabilities (N, C); UnfitError without any head."""
+    _require_any(heads)
+    return np.asarray(np.mean([np.exp(log_p) for log_p in heads.values()], axis=0))
+
+
+def log_softmax(z: FloatArray) -> FloatArray:
+    """Return log softmax over the classes of (N, C) values."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _require_any(heads: Heads) -> None:
+    if not heads:
+        raise UnfitError("A decision rule needs the predictions of at least one head, and there are none.")
