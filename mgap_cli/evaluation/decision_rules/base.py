@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgap_cli.errors import UnfitError
-from mgap_cli.gap.score_table import FUSED
+from mgap_cli.gap.scores import FUSED
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 Heads = Mapping[str, FloatArray]  # head to (N, C) log-probabilities: the fused head, and one per modality

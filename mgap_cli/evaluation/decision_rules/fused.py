@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, mean_probability
-from mgap_cli.gap.score_table import FUSED
+from mgap_cli.gap.scores import FUSED
 from mgap_cli.stats.arrays import FloatArray
 
 

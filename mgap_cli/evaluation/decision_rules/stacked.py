@@ -63,7 +63,8 @@ class Stacked(DecisionRule):
         terms = [_centred(heads[head]) @ w.T for head, w in self.weights.items() if head in heads]
         if not terms:
             return mean_probability(heads)
-        return np.exp(log_softmax(np.asarray(self.bias + np.sum(terms, axis=0))))
+        z: FloatArray = self.bias + np.sum(terms, axis=0)
+        return np.asarray(np.exp(log_softmax(z)))
 
 
 def _centred(log_p: FloatArray) -> FloatArray:
