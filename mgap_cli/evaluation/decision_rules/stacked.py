@@ -63,10 +63,9 @@ class Stacked(DecisionRule):
         terms = [_centred(heads[head]) @ w.T for head, w in self.weights.items() if head in heads]
         if not terms:
             return mean_probability(heads)
-        z: FloatArray = self.bias + np.sum(terms, axis=0)
-        return np.asarray(np.exp(log_softmax(z)))
+        return np.exp(log_softmax(self.bias + np.sum(terms, axis=0)))
 
 
 def _centred(log_p: FloatArray) -> FloatArray:
     """Return (N, C) log-probabilities minus each sample's mean over the classes."""
-    return log_p - log_p.mean(axis=1, keepdims=True)
+    return np.asarray(log_p - log_p.mean(axis=1, keepdims=True))
