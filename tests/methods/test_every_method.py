@@ -39,7 +39,7 @@ BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epoch
 # AdamW divides by small gradients, and their rounding would show.
 TWICE = ["train.epochs=2", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
 # Numbers of epochs that would be longer than the training: with 1 it has epochs of every kind.
-SHORT = {"reconboost": ("epochs", "correction")}
+SHORT = {"reconboost": ("epochs", "correction"), "relearning": ("every",)}
 
 
 def own_settings(name: str) -> list[str]:
