@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from mgap_cli import processes
 from mgap_cli.errors import STOP_SIGNALS
 
 
@@ -23,18 +24,31 @@ class StopFlag:
 
     @property
     def name(self) -> str:
-        return signal.Signals(self.agreed).name
+        return "Ctrl-C" if self.by_user else signal.Signals(self.agreed).name
+
+    @property
+    def by_user(self) -> bool:
+        """Whether it was Ctrl-C alone, and not a scheduler's signal."""
+        return self.agreed == signal.SIGINT
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[StopFlag]:
-    """Catch SIGTERM and SIGUSR1 within the block; the earlier handlers come back after it."""
+def stop_on_signal(numbers: Sequence[int] = STOP_SIGNALS) -> Iterator[StopFlag]:
+    """Catch these signals within the block; the earlier handlers come back after it.
+
+    A second Ctrl-C raises KeyboardInterrupt at once, unless there are several processes: their launcher sends
+    the signal once more to all of them. SIGINT stays ignored where it is ignored, such as in a job that a
+    script has put in the background.
+    """
     flag = StopFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        flag.caught = number
+        if number == flag.caught == signal.SIGINT and processes.size() == 1:
+            raise KeyboardInterrupt
+        flag.caught = max(flag.caught, number)  # SIGTERM and SIGUSR1 are larger than SIGINT
 
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    caught = [n for n in numbers if n != signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in caught}
     try:
         yield flag
     finally:

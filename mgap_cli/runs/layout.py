@@ -2,8 +2,9 @@
 
     RUN/
       config.yaml        the resolved configuration of the stage that ran last (valid for --config)
-      env.json           versions, device and command line of the stage that ran last
-      status.json        state (running | done | preempted | failed), stage, epoch, step
+      env.json           versions, commit, host, date, device and command line of the stage that ran last
+      status.json        state (running | done | preempted | interrupted | failed), stage, epoch, step; when
+                         it was written (time), where (host) and by which process (pid)
       metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the
                          adaptive stage also the mixture
       train.pt, train-last.pt   the same as the next two, of a method with one stage (`mgap train`)
@@ -28,11 +29,12 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from contextlib import suppress
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import (
@@ -47,7 +49,10 @@ from mgap_cli.files import (
     read_record,
     write_json,
 )
+from mgap_cli.packages import version_of
 
+# `preempted`: stopped by SIGTERM or SIGUSR1; `interrupted`: by Ctrl-C; `failed`: ended by an error.
+RunState = Literal["running", "done", "preempted", "interrupted", "failed"]
 CHECKPOINT_FORMAT = "mgap-checkpoint"  # what the `format` field of our checkpoints says
 STAGES = ("train", "warmup", "adapt")  # of the methods that ship, in the order of reports
 LOCK_NAME = ".mgap.lock"
@@ -90,9 +95,18 @@ def _is_run_folder(run: Path, names: set[str]) -> bool:
     return ours and "config.yaml" not in names
 
 
-def write_status(run: Path, state: str, stage: str, epoch: int, step: int) -> None:
-    """Write `status.json`, which says how a run ended where torchrun replaces the exit code by its own."""
-    write_json(run / "status.json", {"state": state, "stage": stage, "epoch": epoch, "step": step})
+def write_status(run: Path, state: RunState, stage: str, epoch: int, step: int) -> None:
+    """Write `status.json`, which says how a run ended where torchrun replaces the exit code by its own.
+
+    epoch: finished epochs of the stage. step: finished steps of the epoch after them.
+    """
+    reached = {"state": state, "stage": stage, "epoch": epoch, "step": step}
+    write_json(run / "status.json", {**reached, "time": now(), "host": platform.node(), "pid": os.getpid()})
+
+
+def now() -> str:
+    """Return the local time with its offset from UTC, to the second."""
+    return datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -122,12 +136,42 @@ def _is_epoch(entry: object) -> bool:
 
 
 def write_environment(run: Path, chosen: dict[str, str]) -> None:
-    """Write `env.json`: versions, the command line, and what was `chosen` for this machine."""
+    """Write `env.json`: versions, the command line, and what was `chosen` for this machine.
+
+    commit: of the mgap that runs, null where it is not a git checkout.
+    """
     packages = ("mgap", "torch", "torchvision", "numpy", "scikit-learn")
-    versions = {}
-    for package in packages:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
-    document = {"command": sys.argv, **chosen, **machine, "versions": versions}
+    versions = {package: version for package in packages if (version := version_of(package))}
+    machine = {
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+    }
+    document = {
+        "command": sys.argv,
+        "date": now(),
+        **chosen,
+        **machine,
+        "commit": _commit(),
+        "versions": versions,
+    }
     write_json(run / "env.json", document)
+
+
+def _commit() -> str | None:
+    """Return the git commit of the checkout that this program is run from, with a + after local changes."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):  # git is not installed, or refuses somebody else's folder
+        return None
+    return commit + ("+" if changes else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    line = ["git", "-C", str(root), *words]
+    return subprocess.run(line, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

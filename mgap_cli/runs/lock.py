@@ -19,14 +19,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 from mgap_cli.errors import MgapError
 from mgap_cli.files import MALFORMED, cannot_write, parsed_json, sweep_temporaries
 from mgap_cli.output import Output
 from mgap_cli.processes import is_main
-from mgap_cli.runs.layout import LOCK_NAME
+from mgap_cli.runs.layout import LOCK_NAME, now
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _held: set[Path] = set()  # folders whose lock this process holds
@@ -131,6 +130,5 @@ def _record() -> bytes:
     command = shlex.join(["mgap", *sys.argv[1:]])
     if len(command) > 200:
         command = f"{command[:199]}…"
-    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": since}
+    holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": now()}
     return (json.dumps(holder) + "\n").encode()

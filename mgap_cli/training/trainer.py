@@ -8,6 +8,7 @@ an uninterrupted run, bit for bit on a CPU. Two rules give it that: every random
 from __future__ import annotations
 
 import json
+import signal
 import textwrap
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from mgap_cli.config import Config
 from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.loading.placement import place_samples
 from mgap_cli.data.store import Store
-from mgap_cli.errors import ExitCode, MgapError, UnfitError, UsageError
+from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, write_text
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.methods.base import BudgetEpoch
@@ -32,7 +33,7 @@ from mgap_cli.model.own_files import network_plugins
 from mgap_cli.output import Output, Ticker
 from mgap_cli.plugins import find_plugin, is_plugin
 from mgap_cli.runs.checkpoint import Checkpoint, TrainedStore, load_checkpoint, save_checkpoint
-from mgap_cli.runs.layout import read_metrics, write_status
+from mgap_cli.runs.layout import RunState, read_metrics, write_status
 from mgap_cli.signals import StopFlag, ignore_signals, stop_on_signal
 from mgap_cli.training.compiling import compiled
 from mgap_cli.training.distributed import World, join, predict_together, share_batch_norm
@@ -124,8 +125,8 @@ class Trainer:
     def fit(self) -> Path:
         """Train to the stage's last epoch, from wherever an earlier run stopped; return the checkpoint.
 
-        Raises MgapError with exit code 75 after SIGTERM or SIGUSR1 (state saved), and with 1 where the
-        loss stays non-finite or memory runs out.
+        Raises MgapError with exit code 75 after SIGTERM or SIGUSR1 and with 130 after Ctrl-C (state saved),
+        and with 1 where the loss stays non-finite or memory runs out.
         """
         if self.last_path.exists():
             self._restore(load_checkpoint(self.last_path))
@@ -139,7 +140,7 @@ class Trainer:
         try:
             with (
                 closing(self.logger),
-                stop_on_signal() as stop,
+                stop_on_signal((*STOP_SIGNALS, signal.SIGINT)) as stop,
                 self.sink.progress(self.stage.name, total, "steps", done) as tick,
             ):
                 while self.epoch < self.stage.epochs:
@@ -147,9 +148,8 @@ class Trainer:
         except BaseException as error:
             if self.world.size > 1:
                 ignore_signals()
-            preempted = isinstance(error, MgapError) and error.exit_code == ExitCode.PREEMPTED
             with suppress(MgapError):  # a full disk is then the first error to report
-                self._write_status("preempted" if preempted else "failed")
+                self._write_status(_state_after(error))
             raise
         if self.world.is_main and self.best_path.exists():
             self.best_path.replace(self.final_path)
@@ -402,12 +402,14 @@ class Trainer:
             self._rank(earlier)
 
     def _save_and_leave(self, stop: StopFlag) -> None:
+        if stop.by_user:
+            self.sink.log("Ctrl-C: saving; press it again to stop without saving")
         self._save()
         self.world.barrier()  # the first to leave ends all, and the main process takes a while to save
         raise MgapError(
             f"stopped by {stop.name} at epoch {self.epoch + 1}, step {self.step}; saved {self.last_path}.",
             "Run the same command again to continue.",
-            ExitCode.PREEMPTED,
+            ExitCode.INTERRUPTED if stop.by_user else ExitCode.PREEMPTED,
         )
 
     def _append_metrics(self, entry: dict[str, Any]) -> None:
@@ -416,8 +418,16 @@ class Trainer:
         kept = [e for e in old if e["stage"] != entry["stage"] or e["epoch"] < entry["epoch"]]
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
 
-    def _write_status(self, state: str) -> None:
+    def _write_status(self, state: RunState) -> None:
         write_status(self.run, state, self.stage.name, self.epoch, self.step)
+
+
+def _state_after(error: BaseException) -> RunState:
+    """Return the state of a run that this error ends."""
+    code = error.exit_code if isinstance(error, MgapError) else ExitCode.FAILED
+    if isinstance(error, KeyboardInterrupt) or code == ExitCode.INTERRUPTED:
+        return "interrupted"
+    return "preempted" if code == ExitCode.PREEMPTED else "failed"
 
 
 def check_selection(config: Config, store: Store) -> None:

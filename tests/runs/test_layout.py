@@ -6,8 +6,12 @@ import ast
 import errno
 import json
 import os
+import platform
+import shutil
 import stat
+import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -116,6 +120,9 @@ def test_json_has_no_nan(path, bad):
 def test_status(tmp_path):
     write_status(tmp_path, "running", "warmup", 3, 14)
     status = json.loads((tmp_path / "status.json").read_text())
+    written = datetime.fromisoformat(status.pop("time"))
+    assert abs(written - datetime.now(timezone.utc)) < timedelta(minutes=10)
+    assert (status.pop("host"), status.pop("pid")) == (platform.node(), os.getpid())
     assert status == {"state": "running", "stage": "warmup", "epoch": 3, "step": 14}
 
 
@@ -125,6 +132,30 @@ def test_environment(tmp_path):
     assert found["device"] == "cpu"
     assert found["command"] == sys.argv
     assert found["versions"]["torch"].startswith("2.")
+    assert found["host"] == platform.node() and datetime.fromisoformat(found["date"]).tzinfo
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="there is no git")
+def test_the_environment_names_the_commit_of_a_checkout(tmp_path, monkeypatch):
+    def git(*words: str) -> str:
+        line = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.org", *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    def commit() -> str | None:
+        write_environment(tmp_path / "run", {})
+        return json.loads((tmp_path / "run" / "env.json").read_text())["commit"]
+
+    module = tmp_path / "mgap_cli" / "runs" / "layout.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    monkeypatch.setattr(layout, "__file__", str(module))
+    assert commit() is None
+    git("init", "-q")
+    git("add", "mgap_cli")
+    git("commit", "-q", "-m", "first")
+    assert commit() == git("rev-parse", "HEAD")
+    module.write_text("changed")
+    assert commit() == git("rev-parse", "HEAD") + "+"
 
 
 def test_the_tree_in_the_docstring_names_every_file_that_is_written():

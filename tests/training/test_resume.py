@@ -174,17 +174,59 @@ def test_resuming_needs_no_more_than_the_last_checkpoint_and_the_best(whole, sto
     assert_same_checkpoint(whole / "warmup.pt", run / "warmup.pt")
 
 
-def test_killed_by_ctrl_c(whole, store, tmp_path):
+def test_ctrl_c_saves_within_the_epoch(whole, store, tmp_path):
     run = tmp_path / "run"
     running = start(*warmup_line(store, run), pause=(2, 2))
     running.until_paused()
     running.send(signal.SIGINT)
     done = running.wait()
-    assert done.code == 130 and done.out == "" and "Traceback" not in done.err, done.err
-    assert done.err.endswith("error: interrupted.\n")
-    assert status(run)["state"] != "running" and not list(run.glob(".*.tmp"))
+    done.fails(130, "stopped by Ctrl-C at epoch 3, step 3", "Run the same command again")
+    assert status(run) == {"state": "interrupted", "stage": "warmup", "epoch": 2, "step": 3}
+    assert torch.load(run / "warmup-last.pt", weights_only=True)["step"] == 3
+    assert not list(run.glob(".*.tmp"))
+    resumed = mgap(*warmup_line(store, run))
+    assert resumed.code == 0 and "going on from epoch 2, step 3" in resumed.err
+    assert_same_run(whole, run)
+
+
+def stop_saving_by_ctrl_c() -> None:
+    """Send a second Ctrl-C to this process when it begins to save within an epoch."""
+    from mgap_cli.training.trainer import Trainer
+
+    plain = Trainer._save
+
+    def save(trainer: Trainer) -> None:
+        if trainer.step:
+            signal.raise_signal(signal.SIGINT)
+        plain(trainer)
+
+    Trainer._save = save  # type: ignore[method-assign]
+
+
+def test_a_second_ctrl_c_stops_without_saving(whole, store, tmp_path):
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run), pause=(2, 2), before=stop_saving_by_ctrl_c)
+    running.until_paused()
+    running.send(signal.SIGINT)
+    done = running.wait()
+    done.fails(130, "interrupted")
+    assert status(run)["state"] == "interrupted"
+    assert torch.load(run / "warmup-last.pt", weights_only=True)["step"] == 0, "as the epoch before left it"
     assert mgap(*warmup_line(store, run)).code == 0
     assert_same_run(whole, run)
+
+
+def ignore_ctrl_c() -> None:
+    """Ignore SIGINT, as a shell does for the background jobs of a script."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def test_an_ignored_ctrl_c_stays_ignored(store, tmp_path):
+    run = tmp_path / "run"
+    running = start(*warmup_line(store, run), before=ignore_ctrl_c)
+    running.until(lambda: len(metrics(run)) >= 2)
+    running.send(signal.SIGINT)
+    assert running.wait().code == 0 and status(run)["state"] == "done"
 
 
 @pytest.mark.parametrize("stage", ["warmup", "adapt"])
