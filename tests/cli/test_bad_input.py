@@ -239,7 +239,7 @@ USAGE = {
     "out of range": (["--set", "train.batch_size=0"], "train.batch_size"),
     "not a number": (["--set", "train.lr=.nan"], "train.lr"),
     "no config file": (["--config", "none.yaml"], "none.yaml"),
-    "decomposed": (["--set", "model.unimodal=decomposed", "--fusion", "film"], "--fusion concat or sum"),
+    "decomposed": (["--set", "model.unimodal=decomposed", "--fusion", "film"], "--fusion concat or "),
     "weights": (["--set", "model.audio_weights=none.pth"], "none.pth"),
 }
 
