@@ -245,7 +245,7 @@ def metrics(run: Path, stage: str = "warmup") -> list[dict[str, Any]]:
 
 
 def status(run: Path) -> dict[str, Any]:
-    """Return what status.json says of the training, without when, where and by whom it was written."""
+    """Return what status.json says of the training, without time, host and process."""
     document: dict[str, Any] = json.loads((run / "status.json").read_text())
     return {key: value for key, value in document.items() if key not in ("time", "host", "pid")}
 
