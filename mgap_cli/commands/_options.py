@@ -120,9 +120,8 @@ def _float32(tf32: bool) -> configuration.Float32Name:
     return "tf32" if tf32 else "ieee"
 
 
-Checkpoint = Annotated[
-    Path, typer.Argument(help="A checkpoint: a .pt file that training wrote.", show_default=False)
-]
+CHECKPOINT_HELP = "A checkpoint (.pt), or a run folder: the checkpoint of its last finished stage."
+Checkpoint = Annotated[Path, typer.Argument(help=CHECKPOINT_HELP, show_default=False)]
 StoreArgument = Annotated[
     Path, typer.Argument(help="A store: the folder that `mgap prepare` wrote.", show_default=False)
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
@@ -62,7 +64,9 @@ ADAPTIVE: options.Group = {
     options.MACHINE,
 )
 def adapt(
-    checkpoint: options.Checkpoint,
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A warm-up's checkpoint (.pt), or its run folder.", show_default=False)
+    ],
     given: options.Given,
     output: options.NextRunFolder = None,
     store: options.StoreOption = None,
@@ -75,9 +79,11 @@ def adapt(
 
     Settings that are not given are those of the warm-up.
     """
+    from mgap_cli.runs.run_checkpoints import checkpoint_in
     from mgap_cli.workflow.stages import open_for_adapt, plan_adapt
 
     sink = Output(json, quiet)
+    checkpoint = checkpoint_in(checkpoint, sink, without=("adapt",))
     parent, opened = open_for_adapt(checkpoint, store)
     resolved = given.over(parent.config)
     plan = plan_adapt(checkpoint, parent, opened, resolved, output or checkpoint.parent)

@@ -55,8 +55,8 @@ def analyze_gap(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="A .pt file from warmup or adapt, or any model's scores: .csv, .npz or .parquet. "
-            "With several .pt files: which samples moved.",
+            help="A checkpoint (.pt), a run folder (the checkpoint of its last finished stage), or any model's "
+            "scores (.csv, .npz, .parquet). With several checkpoints: which samples moved.",
             show_default=False,
         ),
     ],
@@ -158,14 +158,14 @@ def analyze_gap(
 
     if paired and not measures:
         raise UsageError("--unimodal needs --measures: give both.")
-    if measures and (history or first.is_dir() or len(inputs) > 1):
+    if measures and (history or len(inputs) > 1):
         raise UsageError("--measures takes one checkpoint or one file of scores.")
-    if history or first.is_dir():
+    if history:
         if len(inputs) > 1:
             raise UsageError("--history shows one run folder at a time.")
         movement.history(first, plot=plot, sink=sink)
         return
-    if any(map(is_scores, inputs)):
+    if any(is_scores(path) and not path.is_dir() for path in inputs):
         if paired:
             raise UsageError("--unimodal is for checkpoints: a file of scores has no encoders to probe.")
         if len(inputs) > 1 or history or store or "runtime.device" in given.settings:
@@ -175,12 +175,14 @@ def analyze_gap(
     if modalities:
         raise UsageError("--modalities is for files of scores: a checkpoint has audio and visual.")
     from mgap_cli.runs.checkpoint import load_checkpoint
+    from mgap_cli.runs.run_checkpoints import checkpoint_in, without_working_files
 
-    resolved = resolved_over(load_checkpoint(first).config)
+    checkpoints = without_working_files([checkpoint_in(path, sink) for path in inputs], sink)
+    resolved = resolved_over(load_checkpoint(checkpoints[0]).config)
     chosen = split or DEFAULT_SPLIT
-    if len(inputs) > 1:
+    if len(checkpoints) > 1:
         movement.movement(
-            inputs,
+            checkpoints,
             split=chosen,
             store=store,
             config=resolved,
@@ -191,4 +193,4 @@ def analyze_gap(
             sink=sink,
         )
         return
-    analyse_checkpoint(first, chosen, store, resolved, request, sink)
+    analyse_checkpoint(checkpoints[0], chosen, store, resolved, request, sink)

@@ -14,7 +14,7 @@ from mgap_cli.output import Output
 
 @options.with_settings(options.DEVICE)
 def evaluate(
-    checkpoints: Annotated[list[Path], typer.Argument(help="One or more .pt files.", show_default=False)],
+    checkpoints: Annotated[list[Path], typer.Argument(help=options.CHECKPOINT_HELP, show_default=False)],
     given: options.Given,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     by: Annotated[

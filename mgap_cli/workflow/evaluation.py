@@ -38,7 +38,7 @@ def evaluate_checkpoints(
     sink: Output,
     settings_file: Path | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Evaluate checkpoint files under the lock of their run folders; return the document and the tables.
+    """Evaluate checkpoints, or those of run folders, under the lock of their run folders; return the document and the tables.
 
     store: the data, if not where the checkpoints say. settings_file: an input that no output may replace.
     """
@@ -49,7 +49,8 @@ def evaluate_checkpoints(
     from mgap_cli.training.distributed import writing
     from mgap_cli.training.trained_model import open_trained
 
-    chosen = _chosen(_present(checkpoints), sink)
+    taken = [checkpoint_in(path, sink) for path in checkpoints]
+    chosen = without_working_files(_present(taken), sink)
     outputs = _outputs(chosen, request)
     ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
     device = choose_scoring_device(config.runtime.device, sink)
@@ -106,23 +107,6 @@ def judge(
     if request.robustness:
         shown.append(tables.robustness_table(judged, groups))
     return document, shown
-
-
-def _chosen(checkpoints: Sequence[Path], sink: Output) -> list[Path]:
-    """Return the checkpoints without the working files of stages whose own checkpoint is among them.
-
-    A shell's RUN/*.pt gives RUN/adapt-last.pt, from which training resumes, before RUN/adapt.pt.
-    """
-    given = {path.resolve() for path in checkpoints}
-    kept = []
-    for path in checkpoints:
-        stage = path.stem.removesuffix("-last").removesuffix("-best")
-        own = path.with_name(f"{stage}{path.suffix}")
-        if own.name != path.name and own.resolve() in given:
-            sink.log(f"left out {path}: {own.name} is given too, and is the epoch that the stage chose")
-        else:
-            kept.append(path)
-    return kept
 
 
 def _document_path(last: Path) -> Path:

@@ -27,7 +27,7 @@ def analyse_checkpoint(
     from mgap_cli.training.trained_model import open_trained
     from mgap_cli.workflow.gap_measures import checked_unimodal, model_measures
 
-    unimodal = checked_unimodal(request.unimodal)
+    unimodal = checked_unimodal(request.unimodal, sink)
     human_png = gap_path(checkpoint, ".png", kind="human")
     kept = [gap_path(checkpoint, suffix) for suffix in (".csv", ".json", ".png")]
     outputs = [path for path in kept if path.suffix != ".csv" or not request.csv]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgap_cli.output import Output
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -14,11 +16,12 @@ if TYPE_CHECKING:
     from mgap_cli.training.trained_model import TrainedModel
 
 
-def checked_unimodal(words: Sequence[str]) -> dict[str, Path]:
-    """Read what --unimodal says, before any pass is made."""
+def checked_unimodal(words: Sequence[str], sink: Output) -> dict[str, Path]:
+    """Read what --unimodal says, before any pass is made; a run folder gives its last checkpoint."""
     from mgap_cli.analysis.measures.every import unimodal_paths
+    from mgap_cli.runs.run_checkpoints import checkpoint_in
 
-    return unimodal_paths(words)
+    return {modality: checkpoint_in(path, sink) for modality, path in unimodal_paths(words).items()}
 
 
 def model_measures(

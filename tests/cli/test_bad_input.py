@@ -112,7 +112,7 @@ class Bomb:
 def test_no_checkpoint(tmp_path):
     for command in COMMANDS:
         mgap(command, tmp_path / "none.pt").fails(3, "no such checkpoint")
-    mgap("evaluate", tmp_path).fails(3, "is a folder")
+    mgap("evaluate", tmp_path).fails(3, "no checkpoint of a finished stage")
     assert not listing(tmp_path)
 
 
