@@ -55,8 +55,8 @@ def analyze_gap(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="A checkpoint (.pt), a run folder (the checkpoint of its last finished stage), or any model's "
-            "scores (.csv, .npz, .parquet). With several checkpoints: which samples moved.",
+            help="A checkpoint (.pt), a run folder (the checkpoint of its last finished stage), or any "
+            "model's scores (.csv, .npz, .parquet). With several checkpoints: which samples moved.",
             show_default=False,
         ),
     ],

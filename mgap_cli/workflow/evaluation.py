@@ -38,13 +38,15 @@ def evaluate_checkpoints(
     sink: Output,
     settings_file: Path | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Evaluate checkpoints, or those of run folders, under the lock of their run folders; return the document and the tables.
+    """Evaluate checkpoints under the lock of their run folders; return the document and the tables.
 
+    checkpoints: files, or run folders for the last checkpoint of each.
     store: the data, if not where the checkpoints say. settings_file: an input that no output may replace.
     """
     from mgap_cli.evaluation.robustness import conditions
     from mgap_cli.files import ensure_outputs_allowed
     from mgap_cli.runs.checkpoint import load_checkpoint
+    from mgap_cli.runs.run_checkpoints import checkpoint_in, without_working_files
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
     from mgap_cli.training.trained_model import open_trained

@@ -68,7 +68,7 @@ def test_history(run):
     document = done.json()
     assert document["schema"] == "mgap.history/1" and len(document["epochs"]) == 6
     assert (run / "history.png").read_bytes().startswith(b"\x89PNG")
-    out = mgap("analyze-gap", run).out  # a folder can mean nothing else
+    out = mgap("analyze-gap", run, "--history").out
     share = document["epochs"][-1]["mixture"]["balanced_share"]
     assert "adapt 3" in out and f"{100 * share:.1f}" in out
 
