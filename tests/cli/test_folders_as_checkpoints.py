@@ -86,6 +86,6 @@ def test_a_seed_whose_stage_is_not_finished_is_not_counted(run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "other"))
     (other / "adapt.pt").unlink()
     done = mgap("evaluate", *sorted(run.glob("*.pt")), *sorted(other.glob("*.pt")), *FAST, "--json")
-    names = [Path(checkpoint["name"]).name for checkpoint in done.json()["checkpoints"]]
-    assert sorted(names) == ["adapt", "warmup", "warmup"]
+    evaluated = set(done.json()["sha256"])
+    assert evaluated == {str(path) for path in (run / "adapt.pt", run / "warmup.pt", other / "warmup.pt")}
     assert "adapt-last.pt: adapt is not finished there" in done.err
