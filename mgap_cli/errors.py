@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from enum import IntEnum
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
@@ -30,6 +31,8 @@ class MgapError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+        if hint and sys.version_info >= (3, 11):
+            self.add_note(hint)  # a program of the user's own prints it below the message
 
 
 class UsageError(MgapError):

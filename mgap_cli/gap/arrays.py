@@ -1,18 +1,22 @@
-"""The diagnosis as one call, for programs that have scores as arrays."""
+"""The diagnosis as one call, for programs that have scores as arrays or tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from mgap_cli.config import GapConfig
+from mgap_cli.errors import UsageError
 from mgap_cli.gap.mixture import GapFit, analyse
-from mgap_cli.gap.score_table import table_of
+from mgap_cli.gap.score_table import Kind, table_of
 
 
 def measure(
     labels: Any,
     *,
+    kind: Kind = "p",
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     config: GapConfig | None = None,
@@ -21,11 +25,34 @@ def measure(
     """Return the gaps of two or more modalities, their mixture and each sample's posterior of imbalance.
 
     labels: (N,) class indices or names. scores: modalities by name, each (N,) probabilities of the
-    true class or (N, C) probabilities of all; the gap of two is the first minus the second, of more the mean
-    over pairs (see `gap.scores`). The fit's arrays are in the order given. Raises UnfitError for invalid
-    scores, UsageError for fewer than two.
+    true class or (N, C) probabilities of all, or (N, C) logits with kind="logits"; `fused` is the head of all
+    modalities. Arrays, lists and tensors of every float type and device will do, with or without gradients;
+    nothing flows back through them. The gap of two is the first minus the second, of more the mean over pairs
+    (see `gap.scores`). The fit's arrays are in the order given. Raises UnfitError for invalid scores, shapes
+    or labels, UsageError for fewer than two modalities and an unknown kind.
     """
-    table = table_of(
-        labels, {name: ("p", values) for name, values in scores.items()}, ids=ids, classes=classes
-    )
+    require_kind(kind)
+    heads = {name: (kind, as_array(values)) for name, values in scores.items()}
+    table = table_of(as_array(labels), heads, ids=ids, classes=classes)
     return analyse(table, config or GapConfig())
+
+
+def require_kind(kind: str) -> None:
+    """Raise UsageError for a kind of scores that there is not."""
+    if kind not in get_args(Kind):
+        raise UsageError(
+            f"kind={kind!r} is not a kind of scores.",
+            "Give kind='p' for probabilities, kind='logits' for logits.",
+        )
+
+
+def as_array(values: Any) -> np.ndarray[Any, Any]:
+    """Return array-like values, or a tensor's, as an array in the host's memory; floats become float64.
+
+    A tensor is known by its methods: a program that has none must not load torch for this.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        # numpy knows neither bfloat16 nor float8; not every device knows float64.
+        values = (values.double() if values.is_floating_point() else values).numpy()
+    return np.asarray(values)

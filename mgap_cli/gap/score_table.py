@@ -26,7 +26,8 @@ from mgap_cli.gap.scores import (
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 Kind = Literal["p", "logits"]
-SUM_TOLERANCE = 1e-3  # of a row of probabilities, which half precision may have rounded
+SUM_TOLERANCE = 5e-3  # of a row of probabilities: bfloat16 rounds each by up to 2^-8 of itself
+_SHAPES = "Give labels (N,), and scores (N,) of the true class or (N, C) of all classes; logits are (N, C)."
 _EXACT = 2**53  # up to here float64 represents every whole number
 
 
@@ -45,7 +46,7 @@ def table_of(
     """
     given = np.asarray(labels)
     if given.ndim != 1:
-        raise UnfitError(f"The labels have shape {given.shape}; expected one for each sample.")
+        raise UnfitError(f"The labels have shape {given.shape}; expected one for each sample.", _SHAPES)
     if given.dtype.kind == "f" and (given == np.round(given)).all() and (np.abs(given) <= _EXACT).all():
         given = given.astype(np.int64)  # indices that a data frame made floats
     if given.dtype.kind not in "iuUb":
@@ -57,15 +58,19 @@ def table_of(
     check_unique(names)
     scores = {name: (kind, np.asarray(values, dtype=np.float64)) for name, (kind, values) in heads.items()}
     widths = set()
-    for name, (_, values) in scores.items():
+    for name, (kind, values) in scores.items():
         if len(values.shape) not in (1, 2) or len(values) != len(given):
             raise UnfitError(
-                f"The scores of {name} have shape {values.shape}; there are {len(given)} labels."
+                f"The scores of {name} have shape {values.shape}; there are {len(given)} labels.", _SHAPES
+            )
+        if kind == "logits" and values.ndim == 1:
+            raise UnfitError(
+                f"The logits of {name} have shape {values.shape}; expected those of all classes.", _SHAPES
             )
         widths |= set(values.shape[1:])
     if len(widths) > 1:
         raise UnfitError(
-            f"The heads have different numbers of classes: {', '.join(map(str, sorted(widths)))}."
+            f"The heads have different numbers of classes: {', '.join(map(str, sorted(widths)))}.", _SHAPES
         )
     found, index = _indexed(given, classes, widths.pop() if widths else None)
     p: dict[str, FloatArray] = {}
@@ -104,7 +109,7 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
             raise UnfitError(
                 f"{off.sum()} of {len(values)} rows of {name} probabilities do not sum to 1, "
                 f"such as that of {ids[int(np.argmax(off))]!r}.",
-                f"Logits go in columns or arrays that are named logits_{name}.",
+                f"Logits go in columns or arrays that are named logits_{name}; in Python: kind='logits'.",
             )
     return values
 
@@ -112,7 +117,10 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
 def require_two(modalities: Sequence[str] | Mapping[str, Any]) -> None:
     """Raise UsageError unless there are two modalities, at least."""
     if len(modalities) < 2:
-        raise UsageError(f"A gap takes two modalities; found {', '.join(modalities) or 'none'}.")
+        raise UsageError(
+            f"A gap takes two modalities; found {', '.join(modalities) or 'none'}.",
+            "Give the scores of two or more by name, such as audio and visual.",
+        )
 
 
 def order_of(names: Sequence[str]) -> list[str]:

@@ -161,7 +161,7 @@ def check_names(what: str, names: Iterable[str]) -> None:
 def check_unique(ids: Sequence[str]) -> None:
     """Raise UnfitError unless there are ids, and no two are the same."""
     if not len(ids):
-        raise UnfitError("There are no samples.")
+        raise UnfitError("There are no samples.", "Give at least one label, and the scores of its sample.")
     distinct = len(set(ids))
     if distinct < len(ids):
         first, _ = Counter(ids).most_common(1)[0]
@@ -190,7 +190,7 @@ def check_probabilities(name: str, p: FloatArray, ids: Sequence[str]) -> None:
     refuse(
         (p < 0) | (p > 1 + 1e-6),
         "lie outside [0, 1]",
-        f"Logits go in columns or arrays that are named logits_{name}.",
+        f"Logits go in columns or arrays that are named logits_{name}; in Python: kind='logits'.",
     )
 
 
