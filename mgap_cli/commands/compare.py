@@ -9,6 +9,7 @@ import typer
 
 from mgap_cli import methods as all_methods
 from mgap_cli.commands import _options as options
+from mgap_cli.comparison.plan import DEFAULT_METRIC, DEFAULT_SEEDS
 from mgap_cli.output import Output
 
 PLAN = "Plan"
@@ -55,7 +56,9 @@ def compare(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of seeds, from 0.", rich_help_panel=PLAN, show_default="3"),
+        typer.Option(
+            min=1, help="Number of seeds, from 0.", rich_help_panel=PLAN, show_default=str(DEFAULT_SEEDS)
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -71,7 +74,7 @@ def compare(
             help="HEAD.accuracy, HEAD.balanced_accuracy, HEAD.macro_f1, HEAD.ece or gap.mean_absolute.",
             rich_help_panel=RESULT,
         ),
-    ] = "fused.accuracy",
+    ] = DEFAULT_METRIC,
     table: Annotated[
         Literal["markdown", "latex", "csv", "json"] | None,
         typer.Option(help="Print the table in this format.", rich_help_panel=RESULT, show_default=False),
@@ -116,7 +119,13 @@ def compare(
         plan_comparison,
         requested,
     )
-    from mgap_cli.workflow.comparison_views import dry_run_view, raise_for_failures, status_view, table_view
+    from mgap_cli.workflow.comparison_views import (
+        dry_run_view,
+        raise_for_failures,
+        status_view,
+        table_view,
+        write_page,
+    )
 
     sink = Output(json or table == "json", quiet)
     only = paths[0] if paths and len(paths) == 1 and is_results_folder(paths[0]) else None
@@ -135,5 +144,6 @@ def compare(
     if not only or retry_failed:
         execute_comparison(comparison, results, sink, jobs=jobs, per_gpu=per_gpu, retry_failed=retry_failed)
     sink.result(*table_view(comparison, results, metric, reference, table, sink))
-    if not only:
+    if not only or retry_failed:
+        sink.log(f"page: {write_page(comparison, results, metric, reference)}")
         raise_for_failures(comparison, results)

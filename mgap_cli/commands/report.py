@@ -12,13 +12,16 @@ from mgap_cli.output import Output
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of mgap run, warmup or adapt.", show_default=False)],
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of mgap run, train or warmup; or of compare.", show_default=False),
+    ],
     output: options.Page = None,
     store: options.StoreOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write one HTML file with everything about a run; prints its path.
+    """Write one HTML file with everything about a run, or about a comparison; prints its path.
 
     It shows the results that are in the folder, and names the command that makes a missing one: no
     network is run. The run may be in progress.
@@ -27,8 +30,14 @@ def report(
     from mgap_cli.report.documents import path_document
     from mgap_cli.report.page.run_page import RunReport
     from mgap_cli.runs.reader import RunFolder
+    from mgap_cli.workflow.comparison import is_results_folder, open_comparison
+    from mgap_cli.workflow.comparison_views import write_page
 
     sink = Output(json, quiet)
+    if is_results_folder(run):
+        made_page = write_page(open_comparison(run), run, path=output)
+        sink.result(path_document("report", made_page, run=str(run), verdict=[], missing=[]), made_page)
+        return
     folder = RunFolder(run, store)
     path = output or run / "report.html"
     ensure_output_allowed(path, (file for file in run.iterdir() if file.suffix != ".html"))

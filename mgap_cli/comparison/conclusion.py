@@ -35,7 +35,7 @@ def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) 
         return f"{store}: {what} {verb} be told apart from {table.reference} by {table.metric}."
     parts = []
     for word, sign in (("better", 1), ("worse", -1)):
-        names = [_named(row, table.metric) for row in real if _gain(row, table.metric) * sign > 0]
+        names = [_named(row, table) for row in real if _gain(row, table.metric) * sign > 0]
         if names:
             parts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {word}")
     rest = tested - len(real)
@@ -57,12 +57,10 @@ def _too_few_seeds(table: ComparisonTable) -> str:
     )
 
 
-def _named(row: Row, metric: str) -> str:
+def _named(row: Row, table: ComparisonTable) -> str:
     assert row.against is not None
     difference = row.against.difference.mean
-    size = (
-        f"{100 * abs(difference):.1f} points" if not metric.startswith("gap.") else f"{abs(difference):.3f}"
-    )
+    size = f"{100 * abs(difference):.1f} points" if table.in_percent else f"{abs(difference):.3f}"
     return f"{row.method} (by {size}, corrected p {row.against.adjusted_seeds:.3f})"
 
 

@@ -23,6 +23,7 @@ from mgap_cli.errors import UsageError
 from mgap_cli.yaml_reader import parse_yaml, shown
 
 DEFAULT_SEEDS = 3
+DEFAULT_METRIC = "fused.accuracy"
 _UNSAFE = re.compile(r"[^\w.=+,-]+")
 _KEYS = ("stores", "methods", "seeds", "settings")
 

@@ -17,6 +17,7 @@ from mgap_cli.stats.paired import mcnemar, sign_flip, smallest_p
 
 LEVEL = 0.05  # of every test here
 POWER = 0.8
+GAP_METRIC = "gap.mean_absolute"  # of each sample's two modalities or more, between 0 and 1
 DRAWS = 10_000  # resamples of a bootstrap
 
 
@@ -95,6 +96,11 @@ class ComparisonTable:
     reference: str
     rows: tuple[Row, ...]
     ranks: Ranks | None
+
+    @property
+    def in_percent(self) -> bool:
+        """Whether the metric is a share, which tables and figures show as a percentage."""
+        return self.metric != GAP_METRIC
 
     @property
     def tests(self) -> int:
@@ -188,7 +194,7 @@ def ranks(rows: Sequence[Row], metric: str) -> Ranks | None:
 
 def smaller_is_better(metric: str) -> bool:
     """Say whether a smaller value of a metric is the better one: calibration error, and the gap."""
-    return metric.endswith(".ece") or metric == "gap.mean_absolute"
+    return metric.endswith(".ece") or metric == GAP_METRIC
 
 
 def seeds_needed(tests: int) -> int:

@@ -150,7 +150,7 @@ def _value_grid(title: str, rows: Sequence[Row], table: ComparisonTable) -> Grid
     others = list(dict.fromkeys(head for row in rows for head in row.others))
     headings = (
         "method",
-        f"mean ± sd{' %' if _in_percent(table) else ''}",
+        f"mean ± sd{' %' if table.in_percent else ''}",
         "interval",
         "val",
         *others,
@@ -195,7 +195,7 @@ def _value(value: float | None, table: ComparisonTable, sign: str = "") -> str:
     """Return a value of the metric: a share as a percentage, "-" where there is none."""
     if value is None:
         return "-"
-    return f"{100 * value:{sign}.1f}" if _in_percent(table) else f"{value:{sign}.3f}"
+    return f"{100 * value:{sign}.1f}" if table.in_percent else f"{value:{sign}.3f}"
 
 
 def _rank_grid(ranks: Ranks) -> Grid:
@@ -204,12 +204,8 @@ def _rank_grid(ranks: Ranks) -> Grid:
     return Grid(f"Average rank over {ranks.stores} stores", ("method", "rank"), lines)
 
 
-def _in_percent(table: ComparisonTable) -> bool:
-    return not table.metric.startswith("gap.mean")
-
-
 def _number(value: float, table: ComparisonTable) -> str:
-    return f"{100 * value:.1f} points" if _in_percent(table) else f"{value:.3f}"
+    return f"{100 * value:.1f} points" if table.in_percent else f"{value:.3f}"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def _keep_plan(comparison: Comparison, results: Path) -> None:
         before = open_comparison(results)
         for key in before.settings.keys() & comparison.settings.keys():
             store = key.partition("/")[0]
-            old, new = (_deciding(tree.settings[key]) for tree in (before, comparison))
+            old, new = (deciding_settings(tree.settings[key]) for tree in (before, comparison))
             differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
             if before.fingerprints[store] != comparison.fingerprints[store]:
                 raise UsageError(
@@ -219,8 +219,8 @@ def _keep_plan(comparison: Comparison, results: Path) -> None:
     write_json(results / PLAN, {"schema": _SCHEMA, **asdict(comparison)})
 
 
-def _deciding(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that decide a cell, by key; lists as JSON has them."""
+def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the settings that decide a cell, by key, without the seed; lists as JSON has them."""
     return {
         f"{section}.{key}": list(value) if isinstance(value, tuple) else value
         for section, keys in tree.items()

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import CellResult
-from mgap_cli.comparison.plan import Cell
+from mgap_cli.comparison.plan import DEFAULT_METRIC, Cell
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
-from mgap_cli.workflow.comparison import Comparison, read_results, running_cells
+from mgap_cli.workflow.comparison import Comparison, deciding_settings, read_results, running_cells
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mgap_cli.comparison.statistics import ComparisonTable
     from mgap_cli.report.comparison_table import Format
 
 View = tuple[Any, ...]  # a JSON document, and what is shown instead
@@ -85,20 +86,13 @@ def table_view(
     Raises UnfitError where no cell is done, UsageError for a metric or a reference that no cell has.
     """
     from mgap_cli.comparison.conclusion import conclusion
-    from mgap_cli.comparison.statistics import compare_methods
     from mgap_cli.report import comparison_table as tables
     from mgap_cli.report.documents import comparison_document
     from mgap_cli.report.layout import verbatim
 
     every = read_results(comparison, results)
-    done = [result for result in every.values() if result and result.state == "done"]
-    _check(done, results, metric)
-    if reference and reference not in comparison.methods:
-        raise UsageError(
-            f"--reference {reference}: this comparison has no such method.",
-            f"Choose one of: {', '.join(comparison.methods)}.",
-        )
-    found = compare_methods(done, metric, reference or FAIR_BASELINE, PLAIN)
+    done = _finished(every)
+    found = _statistics(comparison, results, metric, reference)
     sentences = conclusion(found)
     document = comparison_document(found, sentences, done)
     shown: list[RenderableType]
@@ -116,6 +110,30 @@ def table_view(
     return document, *shown
 
 
+def write_page(
+    comparison: Comparison,
+    results: Path,
+    metric: str = DEFAULT_METRIC,
+    reference: str | None = None,
+    path: Path | None = None,
+) -> Path:
+    """Write the page of a comparison, as index.html in its folder or as `path`; return where it is.
+
+    Raises as `table_view` does.
+    """
+    from mgap_cli.comparison.statistics import GAP_METRIC, compare_methods
+    from mgap_cli.files import write_text
+    from mgap_cli.report.page.comparison_page import comparison_page
+
+    every = read_results(comparison, results)
+    settings = {name: deciding_settings(tree) for name, tree in comparison.settings.items()}
+    path = path or results / "index.html"
+    table = _statistics(comparison, results, metric, reference)
+    gaps = compare_methods(_finished(every), GAP_METRIC, table.reference, PLAIN)
+    write_text(path, comparison_page(table, gaps, every, settings, results))
+    return path
+
+
 def raise_for_failures(comparison: Comparison, results: Path) -> None:
     """Raises MgapError where a cell has failed."""
     found = read_results(comparison, results).items()
@@ -128,7 +146,14 @@ def raise_for_failures(comparison: Comparison, results: Path) -> None:
         )
 
 
-def _check(done: list[CellResult], results: Path, metric: str) -> None:
+def _finished(every: Mapping[Cell, CellResult | None]) -> list[CellResult]:
+    return [result for result in every.values() if result and result.state == "done"]
+
+
+def _statistics(comparison: Comparison, results: Path, metric: str, reference: str | None) -> ComparisonTable:
+    from mgap_cli.comparison.statistics import compare_methods
+
+    done = _finished(read_results(comparison, results))
     if not done:
         raise UnfitError(
             f"{results}: no cell of this comparison is done.", "See `mgap compare RESULTS --status`."
@@ -136,11 +161,17 @@ def _check(done: list[CellResult], results: Path, metric: str) -> None:
     known = sorted({name for result in done for name in result.figures.get("test", {})})
     if metric not in known:
         raise UsageError(f"--metric {metric}: no cell has it.", f"Choose one of: {', '.join(known)}.")
+    if reference and reference not in comparison.methods:
+        raise UsageError(
+            f"--reference {reference}: this comparison has no such method.",
+            f"Choose one of: {', '.join(comparison.methods)}.",
+        )
+    return compare_methods(done, metric, reference or FAIR_BASELINE, PLAIN)
 
 
 def _estimated_hours(found: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:
     """Return the hours of the cells that are left, by cells of the same store and method, or store."""
-    done = [result for result in found.values() if result and result.state == "done"]
+    done = _finished(found)
     if not done:
         return None
     total = 0.0
