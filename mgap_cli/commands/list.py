@@ -80,10 +80,15 @@ def _measures() -> Rows:
 
 def _encoders() -> Rows:
     rows = [
-        (e.name, e.summary, e.constants["INPUTS"], e.constants.get("PAPER", "ours"))
+        (
+            e.name,
+            e.summary,
+            *(e.constants[fact] for fact in ("INPUTS", "FEATURES", "PREPROCESSING")),
+            e.constants.get("PAPER", "ours"),
+        )
         for e in configuration.ENCODERS.entries()
     ]
-    return ("encoder", "summary", "inputs", "paper"), rows
+    return ("encoder", "summary", "inputs", "features", "preprocessing", "paper"), rows
 
 
 def _fusions() -> Rows:

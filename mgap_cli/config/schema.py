@@ -44,7 +44,7 @@ ScoreSource = Literal["pass", "online"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
-ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual"))
+ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual", "torchvision_weights"))
 FUSIONS = Choices("mgap_cli.model.fusions", without=("base",))
 RULES = Choices("mgap_cli.evaluation.decision_rules", without=("base",))
 
@@ -76,6 +76,11 @@ class ModelConfig:
     audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts
     visual_weights: str = ""  # the same for the visual encoder
 
+    def pretrained(self) -> tuple[str, ...]:
+        """Return the modalities whose encoders start from a file of weights."""
+        files = {"audio": self.audio_weights, "visual": self.visual_weights}
+        return tuple(name for name, file in files.items() if file)
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -92,6 +97,7 @@ class TrainConfig:
     batch_size: int = bounded(64, 2, LARGEST_COUNT)  # samples per step of all processes; batch norm needs two
     optimizer: OptimizerName = "sgd"
     lr: float = positive(1e-3)
+    pretrained_lr: float = at_least_zero(1.0)  # factor of lr for encoders that start from a file of weights
     momentum: float = at_least_zero(0.9)  # momentum of sgd
     weight_decay: float = at_least_zero(1e-4)  # weight decay of the optimizer
     schedule: ScheduleName = "step"

@@ -87,6 +87,7 @@ def known_names(key: str, value: Any, metadata: Mapping[str, Any], origin: str) 
 def _known_name(key: str, value: str, choices: Choices, origin: str) -> str:
     if is_plugin(value):
         return absolute_spec(value)
+    value = value.replace("_", "-")  # as torchvision writes vit_b_16
     if value not in choices.names():
         expected = f"one of {', '.join(choices.names())}"
         raise UsageError(

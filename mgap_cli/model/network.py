@@ -14,7 +14,7 @@ from mgap_cli.errors import UsageError
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.modalities.modality import Modality
 from mgap_cli.model.encoders import build_encoder
-from mgap_cli.model.encoders.residual import ResNet
+from mgap_cli.model.encoders.torchvision_weights import TorchvisionEncoder
 from mgap_cli.model.fusions import additive_names, load_fusion
 
 if TYPE_CHECKING:
@@ -160,10 +160,11 @@ def _one_size(sizes: Mapping[str, int]) -> int:
 
 
 def _load_weights(encoder: nn.Module | None, name: str, file: str) -> None:
-    """Load torchvision's weights into a residual encoder; UsageError if the modality has no such encoder."""
-    if not isinstance(encoder, ResNet):
+    """Load torchvision's weights into an encoder; UsageError if the modality has none that takes them."""
+    if not isinstance(encoder, TorchvisionEncoder):
         raise UsageError(
-            f"model.{name}_weights is for a residual encoder of {name}, and this network has none.",
+            f"model.{name}_weights is for an encoder of {name} that torchvision has too, and this network has "
+            "none.",
             f"Remove it: --set model.{name}_weights=",
         )
     encoder.load_torchvision(file)

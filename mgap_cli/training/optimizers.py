@@ -25,12 +25,18 @@ class Optimizers:
         names = {parameter: name for name, parameter in task.named_parameters()}
         self.by_group: dict[str, torch.optim.Optimizer] = {}
         self.names: dict[str, list[str]] = {}
+        slower = tuple(f"network.encoders.{m}." for m in config.model.pretrained())
         for group, parameters in task.method.parameter_groups(task.network).items():
             trained = [p for p in parameters if p.requires_grad]
             if not trained:
                 raise UsageError(f"method {task.method.name}: group {group!r} has no parameter to train.")
-            self.by_group[group] = _optimizer(trained, config, device)
-            self.names[group] = [names[p] for p in trained]
+            pretrained = []
+            if config.train.pretrained_lr != 1:
+                pretrained = [p for p in trained if names[p].startswith(slower)]
+            kept = {id(p) for p in pretrained}
+            new = [p for p in trained if id(p) not in kept]
+            self.by_group[group] = _optimizer(new, pretrained, config, device)
+            self.names[group] = [names[p] for p in (*new, *pretrained)]
         self.schedules = {g: _schedule(o, config, stage) for g, o in self.by_group.items()}
 
     @property
@@ -93,6 +99,9 @@ class Optimizers:
             self._remember(group, state[group]["memory"])
             optimizer.param_groups[0]["lr"] = state[group]["lr"]
             self.schedules[group].load_state_dict(state[group]["schedule"])
+            _, *others = zip(optimizer.param_groups, self.schedules[group].get_last_lr(), strict=True)
+            for of, lr in others:
+                of["lr"] = lr
 
     def take_memory(self, state: dict[str, Any]) -> None:
         """Take from another run's state the memory of every parameter that has the same name here."""
@@ -114,14 +123,18 @@ class Optimizers:
         require_fitting_memory(optimizer)
 
 
-def _optimizer(parameters: list[nn.Parameter], config: Config, device: torch.device) -> torch.optim.Optimizer:
+def _optimizer(
+    new: list[nn.Parameter], pretrained: list[nn.Parameter], config: Config, device: torch.device
+) -> torch.optim.Optimizer:
+    """Return the optimizer of one group, in which pretrained parameters have their own learning rate."""
     train = config.train
     fused = device.type in ("cpu", "cuda")
+    groups: list[dict[str, Any]] = [{"params": new}] if new else []
+    if pretrained:
+        groups.append({"params": pretrained, "lr": train.pretrained_lr * train.lr})
     if train.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, train.lr, train.momentum, weight_decay=train.weight_decay, fused=fused
-        )
-    return torch.optim.AdamW(parameters, train.lr, weight_decay=train.weight_decay, fused=fused)
+        return torch.optim.SGD(groups, train.lr, train.momentum, weight_decay=train.weight_decay, fused=fused)
+    return torch.optim.AdamW(groups, train.lr, weight_decay=train.weight_decay, fused=fused)
 
 
 def _schedule(optimizer: torch.optim.Optimizer, config: Config, stage: Stage) -> LambdaLR:

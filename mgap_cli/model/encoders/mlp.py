@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
 
 INPUTS = "features, sequence"
+FEATURES = "model.hidden"
+PREPROCESSING = "batch normalisation"
 
 
 class MLP(Encoder):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from mgap_cli.model.encoders.residual import ResNet
 
 INPUTS = "spectrogram, frames"
+FEATURES = "8 x model.width"
+PREPROCESSING = "frames: ImageNet's mean and sd; spectrograms: as stored"
 PAPER = "He et al., CVPR 2016"
 
 
@@ -12,4 +14,5 @@ class ResNet18(ResNet):
     """The residual encoder with two BasicBlocks per stage."""
 
     name = "resnet18"
-    blocks = 2
+    torchvision_name = "resnet18"
+    blocks = (2, 2, 2, 2)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
 
 INPUTS = "sequence"
+FEATURES = "model.hidden"
+PREPROCESSING = "batch normalisation of the steps"
 STEPS = 5  # of one convolution's kernel
 
 
