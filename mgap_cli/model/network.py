@@ -163,8 +163,7 @@ def _load_weights(encoder: nn.Module | None, name: str, file: str) -> None:
     """Load torchvision's weights into an encoder; UsageError if the modality has none that takes them."""
     if not isinstance(encoder, TorchvisionEncoder):
         raise UsageError(
-            f"model.{name}_weights is for an encoder of {name} that torchvision has too, and this network has "
-            "none.",
+            f"model.{name}_weights is for an encoder that torchvision has too, and {name} has none here.",
             f"Remove it: --set model.{name}_weights=",
         )
     encoder.load_torchvision(file)
