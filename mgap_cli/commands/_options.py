@@ -209,6 +209,17 @@ NETWORK: Group = {
         autocompletion=configuration.FUSIONS.names,
     ),
 }
+DECISION: Group = {
+    "rule": setting(
+        "evaluate.rule",
+        str,
+        f"Decision rule that is reported: {', '.join(configuration.RULES.names())} (the rule that validation "
+        "chooses); or your own, as path/to/file.py:Name.",
+        panel="Options",
+        metavar=NAME_OR_FILE,
+        autocompletion=configuration.RULES.names,
+    ),
+}
 DEVICE: Group = {
     "device": setting("runtime.device", str, "auto, cpu, cuda, cuda:N or mps.", panel=RUNTIME),
 }

@@ -12,7 +12,7 @@ from mgap_cli.commands import _options as options
 from mgap_cli.output import Output
 
 
-@options.with_settings(options.DEVICE)
+@options.with_settings(options.DECISION, options.DEVICE)
 def evaluate(
     checkpoints: Annotated[list[Path], typer.Argument(help=options.CHECKPOINT_HELP, show_default=False)],
     given: options.Given,

@@ -157,6 +157,7 @@ class EvaluateConfig:
     confidence: float = share(0.95)  # confidence level of the intervals
     top_k: int = count(5)  # the k of the top-k accuracy, left out if there are no more than k classes
     bins: int = count(15, 10_000)  # equal-width bins of confidence for the calibration error
+    rule: str = named("fused", RULES)  # decision rule whose predictions are reported
     snr_db: tuple[float, ...] = levels(20, 10, 5, 0, -5, low=-100, high=100, open_low=False)
     frame_noise: tuple[float, ...] = levels(0.05, 0.1, 0.2, 0.4)
     occlusion: tuple[float, ...] = levels(0.1, 0.25, 0.5, 0.75, high=1)  # covered shares of the frame's area

@@ -12,22 +12,38 @@ from mgap_cli.config import Config
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UsageError
 from mgap_cli.evaluation.by_column import ByColumn, by_column
-from mgap_cli.evaluation.metrics import Evaluation, summarise
+from mgap_cli.evaluation.decision_rules import DEFAULT
+from mgap_cli.evaluation.metrics import DECISION, Evaluation, summarise
 from mgap_cli.evaluation.robustness import Measured, sweep
+from mgap_cli.evaluation.rule_table import (
+    Decision,
+    RuleTable,
+    Scored,
+    decide,
+    fitted_decision,
+    rule_table,
+)
 from mgap_cli.gap.mixture import Mixture, fit_mixture
 from mgap_cli.gap.scores import scores_of
+from mgap_cli.model.inference import Predictions
 from mgap_cli.training.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that was asked of one checkpoint. robustness: a row a condition, the clean one first; or empty."""
+    """All that was asked of one checkpoint.
+
+    robustness: one row per condition, the clean one first; or empty. rules: None for a network with one head.
+    decision: the rule that was asked for instead of the fused head.
+    """
 
     path: Path
     config: Config
     evaluation: Evaluation
     by: list[ByColumn]
     robustness: list[Measured]
+    rules: RuleTable | None = None
+    decision: Decision | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -35,6 +51,8 @@ class Judgement:
             "checkpoint": str(self.path),
             "by": [found.to_dict() for found in self.by],
             "robustness": [measured.to_dict() for measured in self.robustness],
+            "decision_rules": self.rules.to_dict() if self.rules else None,
+            "decision": self.decision.to_dict() if self.decision else None,
         }
 
 
@@ -50,7 +68,8 @@ def evaluate(
 
     The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
     every modality, so that the shares compare. by: columns to break accuracy down by. tick: called
-    after each pass over the split. Raises UsageError if the models differ in their data.
+    after each pass over a split: this one, then validation, where decision rules are fitted. Raises
+    UsageError if the models differ in their data, UnfitError for a rule that cannot be fitted.
     """
     mixture: Mixture | None = None
     first: tuple[Path, Store] | None = None
@@ -64,11 +83,18 @@ def evaluate(
         scores = scores_of(found, model.store.ids, model.store.classes, model.store.columns)
         if whole and mixture is None:
             mixture, _ = fit_mixture(scores.gap, model.config.gap)
+        samples, validation = scored(model, found), validation_of(model, split, found)
+        tick()
+        probabilities = {head: found.probabilities[head] for head in model.heads}
+        decision = None
+        if config.evaluate.rule != DEFAULT:
+            decision = fitted_decision(config.evaluate.rule, validation, model.path)
+            probabilities = {DECISION: decide(decision, samples, split == "val"), **probabilities}
         evaluation = summarise(
             scores.ids,
             found.labels,
             model.store.classes,
-            {head: found.probabilities[head] for head in model.heads},
+            probabilities,
             scores if whole else None,
             config=config.evaluate,
             name=str(model.path),
@@ -83,11 +109,25 @@ def evaluate(
             by_column(scores, evaluation.correct, column, config.evaluate, config.analysis.bins)
             for column in dict.fromkeys(by)
         ]
-        measured = sweep(model, split, found, config.evaluate, tick) if robustness else []
+        rule = decision.rule if decision else None
+        measured = sweep(model, split, found, config.evaluate, tick, rule) if robustness else []
+        rules = rule_table(samples, validation, split, config.evaluate)
         chosen = " (selected on test)" if model.checkpoint.selected.get("on") == "test" else ""
         evaluation = replace(evaluation, name=f"{model.path}{chosen}")
-        judged.append(Judgement(model.path, model.config, evaluation, columns, measured))
+        judged.append(Judgement(model.path, model.config, evaluation, columns, measured, rules, decision))
     return _named(judged)
+
+
+def scored(model: TrainedModel, found: Predictions) -> Scored:
+    """Return what the heads that were trained predict, for decision rules."""
+    return Scored.of({head: found.probabilities[head] for head in model.heads}, found.labels)
+
+
+def validation_of(model: TrainedModel, split: str, found: Predictions) -> Scored | None:
+    """Return the predictions on the validation split, or None: `found`, if `split` is that one."""
+    if split == "val":
+        return scored(model, found)
+    return scored(model, model.predict("val")) if (model.store.splits == "val").any() else None
 
 
 def _check_same_data(path: Path, store: Store, model: TrainedModel) -> None:

@@ -6,7 +6,7 @@ Pure functions of arrays. N samples, C classes; a head is 'fused' or a modality.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 from mgap_cli.stats.intervals import Interval, wilson_interval
 from mgap_cli.stats.paired import McNemar, mcnemar
 
+DECISION = "decision"  # beside the heads: what a decision rule makes of them
 CHUNK = 2**22  # numbers that a bootstrap holds at a time, 32 MB an array
 
 
@@ -150,6 +151,11 @@ class Evaluation:
         }
 
 
+def main_head(heads: Collection[str]) -> str:
+    """Return the head whose figures are reported: a decision rule's, the fused one, or else the first."""
+    return next((head for head in (DECISION, FUSED) if head in heads), next(iter(heads)))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Accuracy of b minus that of a, on the same samples."""
@@ -218,7 +224,8 @@ def summarise(
         method=method,
         seed=seed,
         confidence=config.confidence,
-        modalities=tuple(modalities) or tuple(head for head in probabilities if head != FUSED),
+        modalities=tuple(modalities)
+        or tuple(head for head in probabilities if head not in (FUSED, DECISION)),
         classes=tuple(classes),
         class_counts=tuple(np.bincount(labels, minlength=len(classes)).tolist()),
         heads={head: head_metrics(labels, p, config) for head, p in probabilities.items()},

@@ -34,7 +34,8 @@ from mgap_cli.config import EvaluateConfig
 from mgap_cli.data.loading.augment import IMAGENET_MEAN, IMAGENET_STD
 from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.media.audio import LOG_FLOOR
-from mgap_cli.evaluation.metrics import share_interval
+from mgap_cli.evaluation.decision_rules.base import DecisionRule, log_probabilities
+from mgap_cli.evaluation.metrics import DECISION, share_interval
 from mgap_cli.modalities.modality import Modality, ModalityKind
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.stats.intervals import Interval
@@ -118,19 +119,22 @@ def sweep(
     clean: Predictions,
     config: EvaluateConfig,
     tick: Callable[[], None] = lambda: None,
+    decision: DecisionRule | None = None,
 ) -> list[Measured]:
     """Return the accuracies under every condition, the clean one first, of which `clean` are the predictions.
 
-    tick: called after each pass over the split.
+    decision: a fitted rule that is measured too, without the head of a missing modality. tick: called
+    after each pass over the split.
     """
     means, stored = training_means(model), model.store.data_config
-    measured = [_measured(Condition(CLEAN), clean, model, config)]
+    measured = [_measured(Condition(CLEAN), clean, model, config, decision)]
     for condition in conditions(config, model.checkpoint.modalities):
         corrupted = (
             corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
             for batch in _loader(model, split).ordered()
         )
-        measured.append(_measured(condition, predict(model.network, corrupted), model, config))
+        found = predict(model.network, corrupted)
+        measured.append(_measured(condition, found, model, config, decision))
         tick()
     return measured
 
@@ -206,9 +210,19 @@ def _power(magnitude: Tensor, n_fft: int) -> Tensor:
 
 
 def _measured(
-    condition: Condition, found: Predictions, model: TrainedModel, config: EvaluateConfig
+    condition: Condition,
+    found: Predictions,
+    model: TrainedModel,
+    config: EvaluateConfig,
+    decision: DecisionRule | None,
 ) -> Measured:
-    correct = {head: found.probabilities[head].argmax(axis=1) == found.labels for head in model.heads}
+    probabilities = {head: found.probabilities[head] for head in model.heads}
+    if decision is not None:
+        gone = condition.modality if condition.fill else ""
+        present = {head: p for head, p in probabilities.items() if head != gone}
+        decided = decision.combine(log_probabilities(present or probabilities))
+        probabilities = {DECISION: decided, **probabilities}
+    correct = {head: p.argmax(axis=1) == found.labels for head, p in probabilities.items()}
     return Measured(
         condition,
         {head: float(np.mean(hits)) for head, hits in correct.items()},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mgap_cli.config import Config, EvaluateConfig, differing_keys
-from mgap_cli.evaluation.metrics import Comparison, Evaluation, compare
+from mgap_cli.evaluation.metrics import Comparison, Evaluation, compare, main_head
 from mgap_cli.stats.multiple_testing import holm
 from mgap_cli.stats.paired import sign_flip, smallest_p
 from mgap_cli.training.stage import deciding_sections
@@ -195,7 +195,6 @@ def _pairs(a: RunGroup, b: RunGroup, evaluations: Sequence[Evaluation]) -> list[
 
 
 def _common(a: Evaluation, b: Evaluation) -> str | None:
-    """Return the head to compare by: fused, or else the first that both have."""
-    if "fused" in a.heads and "fused" in b.heads:
-        return "fused"
-    return next((head for head in a.heads if head in b.heads), None)
+    """Return the head to compare by: the main one of those that both have."""
+    common = [head for head in a.heads if head in b.heads]
+    return main_head(common) if common else None

@@ -69,7 +69,7 @@ def evaluation_document(
 ) -> dict[str, Any]:
     """Return what evaluate found: of each checkpoint, and of methods over their seeds."""
     return {
-        "schema": "mgap.evaluate/2",
+        "schema": "mgap.evaluate/3",
         "evaluations": [j.to_dict() for j in judged],
         "comparisons": [c.to_dict() for c in comparisons],
         "groups": [_group_document(group, judged) for group in groups],

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import cycle
 
+from mgap_cli.evaluation.metrics import DECISION
 from mgap_cli.gap.mixture import DOMINATED
 from mgap_cli.gap.scores import FUSED
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
@@ -25,6 +26,7 @@ PEOPLE = "#56B4E9"  # sky blue: what listeners find
 
 Style = tuple[str, str, str]  # colour, dashes, marker
 FUSED_STYLE: Style = (INK, "-", "o")
+DECISION_STYLE: Style = ("#4D7C0F", "-", "*")  # olive: what a decision rule makes of all heads
 MODALITY_STYLES: tuple[Style, ...] = (  # blue is audio, vermilion visual, or the first and second of others
     *(("#0072B2", "--", "s"), ("#D55E00", "-.", "^")),
     *(("#6A51C7", ":", "D"), ("#7F3B08", "-", "v"), ("#00798C", "--", "P"), ("#B0006D", "-.", "X")),
@@ -43,11 +45,15 @@ def head_styles(heads: Iterable[str]) -> dict[str, Style]:
     Audio and visual keep their styles wherever they are; other modalities take those that are left, in order,
     and start again where there are more modalities than styles.
     """
-    modalities = [head for head in dict.fromkeys(heads) if head != FUSED]
+    modalities = [head for head in dict.fromkeys(heads) if head not in (FUSED, DECISION)]
     built_in = {m.name: style for m, style in zip(AUDIO_VISUAL, MODALITY_STYLES, strict=False)}
     styles = {name: style for name, style in built_in.items() if name in modalities}
     left = cycle([style for style in MODALITY_STYLES if style not in styles.values()])
-    return {FUSED: FUSED_STYLE, **{name: styles.get(name) or next(left) for name in modalities}}
+    return {
+        FUSED: FUSED_STYLE,
+        DECISION: DECISION_STYLE,
+        **{name: styles.get(name) or next(left) for name in modalities},
+    }
 
 
 def role_style(role: str, modalities: Iterable[str]) -> Style:

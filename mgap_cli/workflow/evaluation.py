@@ -57,7 +57,7 @@ def evaluate_checkpoints(
     ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
     device = choose_scoring_device(config.runtime.device, sink)
     models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
-    passes = len(chosen)
+    passes = 2 * len(chosen)  # over the split and over validation
     if request.robustness:
         passes += sum(len(conditions(config.evaluate, load_checkpoint(path).modalities)) for path in chosen)
     with ExitStack() as stack:
@@ -84,6 +84,7 @@ def judge(
     from mgap_cli.files import file_digest, write_json
     from mgap_cli.report.documents import evaluation_document
     from mgap_cli.report.tables import evaluation as tables
+    from mgap_cli.report.tables.decision_rules import rules_table
 
     judged = evaluate(models, request.split, config, request.by, request.robustness, tick)
     evaluations = [j.evaluation for j in judged]
@@ -106,6 +107,8 @@ def judge(
         shown.append(tables.comparison_table(comparisons, evaluations))
     shown.append(tables.per_class_table(judged, groups))
     shown += [tables.by_table(judged, groups, place) for place in range(len(judged[0].by))]
+    if rules := rules_table(judged, groups):
+        shown.append(rules)
     if request.robustness:
         shown.append(tables.robustness_table(judged, groups))
     return document, shown

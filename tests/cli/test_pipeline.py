@@ -41,7 +41,7 @@ def test_the_pipeline_in_bash(store, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     first, end = json.JSONDecoder().raw_decode(done.stdout)
     second = json.loads(done.stdout[end:])
-    assert first["schema"] == "mgap.analyze-gap/1" and second["schema"] == "mgap.evaluate/2"
+    assert first["schema"] == "mgap.analyze-gap/1" and second["schema"] == "mgap.evaluate/3"
     assert second["evaluations"][0]["n"] == len(
         [r for r in rows(store / "clips.csv") if r["split"] == "test"]
     )
@@ -133,7 +133,7 @@ COMMANDS = {
     "warmup": ("mgap.warmup/1", ["warmup", "STORE", "-o", "RUN", *sets(*TINY)]),
     "adapt": ("mgap.adapt/1", ["adapt", "RUN/warmup.pt"]),
     "analyze-gap": ("mgap.analyze-gap/1", ["analyze-gap", "RUN/warmup.pt"]),
-    "evaluate": ("mgap.evaluate/2", ["evaluate", "RUN/warmup.pt", "RUN/adapt.pt"]),
+    "evaluate": ("mgap.evaluate/3", ["evaluate", "RUN/warmup.pt", "RUN/adapt.pt"]),
     "dry-run": ("mgap.dry-run/2", ["adapt", "RUN/warmup.pt", "--dry-run"]),
 }
 

@@ -127,7 +127,7 @@ def test_document_is_plain_json():
     comparisons = seeds.compare_checkpoints(found, evaluations(judged), CONFIG)
     document = evaluation_document(judged, comparisons, found, seeds.over_seeds(found, evaluations(judged)))
     again = json.loads(json.dumps(document, allow_nan=False))
-    assert again["schema"] == "mgap.evaluate/2" and "Holm" in again["correction"]
+    assert again["schema"] == "mgap.evaluate/3" and "Holm" in again["correction"]
     assert again["groups"][0]["figures"]["fused.accuracy"].keys() == {"mean", "sd"}
     assert list(again["groups"][1]["checkpoints"]) == ["1", "2", "3", "4"]
     assert again["group_comparisons"][0]["smallest_attainable_p"] == 0.25

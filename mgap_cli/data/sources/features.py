@@ -92,7 +92,7 @@ def _is_free(name: str) -> bool:
     """Say whether a module of PyTorch can have a part of this name, and no head has it."""
     from torch import nn
 
-    return name not in ("fused", "frames") and not hasattr(nn.ModuleDict(), name)
+    return name not in ("fused", "decision", "frames") and not hasattr(nn.ModuleDict(), name)
 
 
 def _samples(root: Path, name: str, arrays: dict[str, np.ndarray], n: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mgap_cli.evaluation.by_column import GroupAccuracy
 from mgap_cli.evaluation.evaluate import Judgement
-from mgap_cli.evaluation.metrics import Comparison, Evaluation
+from mgap_cli.evaluation.metrics import DECISION, Comparison, Evaluation, main_head
 from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, OCCLUSION, Condition
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, Spread, several_seeds, spreads
 from mgap_cli.report.layout import (
@@ -55,9 +55,8 @@ class Contender:
 
     @property
     def head(self) -> str:
-        """The fused head, or the only one."""
-        heads = self.members[0].evaluation.heads
-        return "fused" if "fused" in heads else next(iter(heads))
+        """The head whose figures are shown: that of a decision rule, the fused one, or the only one."""
+        return main_head(self.members[0].evaluation.heads)
 
 
 def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[Contender]:
@@ -68,7 +67,7 @@ def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[
 
 
 def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
-    """Checkpoints below one another: each head's accuracy, fused macro-F1 and mAP, the gap."""
+    """Checkpoints below one another: each head's accuracy, macro-F1 and mAP of the main one, the gap."""
     heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
     few = len(evaluations) <= FEW and len(heads) <= _HEADS_WITH_INTERVALS
     table = new_table()
@@ -84,7 +83,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     level = _level(evaluations[0].confidence)
     where = "Below each share: its {} interval." if few else "{} intervals: --json."
     notes = [
-        f"{where.format(level)} macro-F1, mAP: fused head. "
+        f"{where.format(level)} macro-F1, mAP: {_main_heads(evaluations)}. "
         "bal.: share of samples with a posterior of imbalance under 1/2."
     ]
     for absent in dict.fromkeys(e.absent for e in evaluations if e.absent):
@@ -93,7 +92,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
 
 
 def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
-    fused = e.heads.get("fused")
+    main = e.heads[main_head(e.heads)]
     seed = f"seed {e.seed}" if e.seed else ""
     lines = [e.name, ", ".join(filter(None, [e.stage, e.method, seed]))]
     table.add_row(
@@ -104,20 +103,20 @@ def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -
             else "-"
             for head in heads
         ),
-        _with_interval(fused.macro_f1, fused.macro_f1_interval) if fused else "-",
-        _with_interval(fused.mean_average_precision, fused.mean_average_precision_interval) if fused else "-",
+        _with_interval(main.macro_f1, main.macro_f1_interval),
+        _with_interval(main.mean_average_precision, main.mean_average_precision_interval),
         *_gap(e),
     )
 
 
 def _line(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
-    fused = e.heads.get("fused")
+    main = e.heads[main_head(e.heads)]
     table.add_row(
         str(number + 1),
         cropped(e.name, middle=True),
         *(percent(m.accuracy if (m := e.heads.get(head)) else None) for head in heads),
-        percent(fused.macro_f1 if fused else None),
-        percent(fused.mean_average_precision if fused else None),
+        percent(main.macro_f1),
+        percent(main.mean_average_precision),
         *_gap(e),
     )
 
@@ -130,13 +129,13 @@ def _gap(e: Evaluation) -> list[str]:
 
 
 def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
-    """Balanced accuracy, top-k, calibration: every head of one checkpoint, or the fused one of several."""
+    """Balanced accuracy, top-k, calibration: every head of one checkpoint, or the main one of several."""
     alone = len(evaluations) == 1
     rows = [
         (number, e, head)
         for number, e in enumerate(evaluations, start=1)
         for head in e.heads
-        if alone or head == ("fused" if "fused" in e.heads else next(iter(e.heads)))
+        if alone or head == main_head(e.heads)
     ]
     ranked = next((m.top_k for _, e, head in rows if (m := e.heads[head]).top_k), None)
     few = len(evaluations) <= FEW
@@ -169,7 +168,8 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         "Balanced accuracy: mean over classes. "
         f"{'Below each' if few else 'Interval'}: {_level(evaluations[0].confidence)} interval.",
     ]
-    title = "Class balance and calibration" if alone else "Class balance and calibration, fused head"
+    title = "Class balance and calibration"
+    title += "" if alone else f", {_main_heads(evaluations)}"
     return titled(f"{title}{_on(evaluations)}", table, *notes)
 
 
@@ -186,7 +186,8 @@ def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -
             table.add_row()
         found = spreads(group, evaluations)
         names = [f"{head}.accuracy" for head in heads]
-        names += ["fused.balanced_accuracy", "fused.macro_f1", "fused.ece"]
+        main = main_head(evaluations[next(iter(group.members.values()))].heads)
+        names += [f"{main}.balanced_accuracy", f"{main}.macro_f1", f"{main}.ece"]
         cells = [_spread(found.get(name)) for name in names]
         cells += [_spread(found.get("gap.mean_absolute"), 1, 3), _spread(found.get("gap.balanced_share"))]
         name = str(number) if long else printable(group.name)
@@ -194,7 +195,7 @@ def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -
     lone = [g.name for g in groups if len(g.members) == 1]
     notes = [
         "Mean over seeds and, below it, standard deviation (n - 1). "
-        "Balanced accuracy, F1 and ECE: fused head."
+        f"Balanced accuracy, F1 and ECE: {_main_heads(evaluations)}."
     ]
     if long:
         notes = [*(f"{i}: {printable(g.name)}" for i, g in enumerate(groups, start=1)), *notes]
@@ -287,7 +288,7 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
 
 
 def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
-    """Accuracy by class: every head of one checkpoint, or the fused head of several, side by side."""
+    """Accuracy by class: every head of one checkpoint, or the main head of several, side by side."""
     first = judged[0].evaluation
     side_by_side = contenders(judged, groups)
     title = f"ccuracy by class, %{_on([first])}"
@@ -313,7 +314,7 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
 
 
 def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int) -> RenderableType:
-    """Accuracy by the values of the `place`-th column: every head of one checkpoint, or fused of several."""
+    """Accuracy by the values of a column: every head of one checkpoint, or the main one of several."""
     first = judged[0].by[place]
     title = f"ccuracy by {printable(first.column)}, %{_on([judged[0].evaluation])}"
     notes = ["Bins of about equal n, in order." if first.binned else "The least accurate first."]
@@ -350,7 +351,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
 
 
 def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
-    """Accuracy under each condition: every head of one checkpoint with the change, or fused of several."""
+    """Accuracy under each condition: of each head with the change, or of the main head of several checkpoints."""
     evaluation = judged[0].evaluation
     rows = [measured.condition for measured in judged[0].robustness]
     applied = {MISSING if row.fill else row.corruption for row in rows}
@@ -405,6 +406,12 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
         )
     notes.append(f"Interval: Wilson's, {_level(evaluation.confidence)}. Change: from clean.")
     return titled(f"Robustness{_on([evaluation])}", table, *notes)
+
+
+def _main_heads(evaluations: Sequence[Evaluation]) -> str:
+    """Return which head is reported, in words."""
+    names = dict.fromkeys(main_head(e.heads) for e in evaluations)
+    return "/".join("decision rule" if name == DECISION else f"{name} head" for name in names)
 
 
 def _names(rows: Sequence[Condition]) -> list[str]:

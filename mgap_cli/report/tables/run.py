@@ -82,7 +82,7 @@ def evaluation_tables(document: Document) -> list[RenderableType]:
     shown = [_heads(found, splits), _gaps(found, splits)]
     if document["comparisons"]:
         shown.append(_differences(document["comparisons"]))
-    return [*shown, _classes(found, splits)]
+    return [*shown, *_decision_rules(found), _classes(found, splits)]
 
 
 def _heads(found: Sequence[Document], on: str) -> RenderableType:
@@ -151,6 +151,38 @@ def _differences(comparisons: Sequence[Document]) -> RenderableType:
         )
     note = f"Intervals: {100 * comparisons[0]['confidence']:g} % paired bootstrap."
     return titled("Differences in accuracy on the same samples", table, note)
+
+
+def _decision_rules(found: Sequence[Document]) -> list[RenderableType]:
+    """Return one table per checkpoint that has several heads."""
+    shown = []
+    for e in found:
+        rules, decision = e.get("decision_rules"), e.get("decision")
+        if not rules:
+            continue
+        table = new_table()
+        table.add_column("rule")
+        add_numbers(table, "accuracy\n%", "interval", "to fused\npoints", "interval\npoints")
+        add_numbers(table, "McNemar\np", "after Holm\np", "on validation\n%")
+        for row in rules["rows"]:
+            low, high = row["difference_interval"]
+            name = row.get("rule") or f"{row['head']} alone"
+            table.add_row(
+                verbatim(printable(name + ("*" if name == rules["chosen_by_validation"] else ""))),
+                percent(row["accuracy"]),
+                _range(row["accuracy_interval"]),
+                f"{100 * row['difference_to_fused']:+.1f}",
+                f"{100 * low:+.1f} to {100 * high:+.1f}",
+                p_value(row["mcnemar_p"]),
+                p_value(row["mcnemar_p_holm"]),
+                percent(row["validation_accuracy"]),
+            )
+        notes = ["* the rule that validation chooses."] if rules["chosen_by_validation"] else []
+        notes += [f"Reported: {printable(decision['name'])}."] if decision else []
+        notes += [printable(rules["sentence"])] if rules["sentence"] else []
+        title = f"Decision rules of {printable(e['name'])} on {printable(e['split'])}, n = {e['n']}"
+        shown.append(titled(title, table, *notes))
+    return shown
 
 
 def _classes(found: Sequence[Document], on: str) -> RenderableType:
