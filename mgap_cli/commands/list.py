@@ -1,4 +1,4 @@
-"""`mgap list`: the methods, data sets, presets, settings, measures, encoders and fusions that exist."""
+"""`mgap list`: methods, data sets, presets, settings, measures, encoders, fusions and decision rules."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from mgap_cli.output import Output
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Topic = Literal["methods", "datasets", "presets", "settings", "measures", "encoders", "fusions"]
+Topic = Literal["methods", "datasets", "presets", "settings", "measures", "encoders", "fusions", "rules"]
 
 
 def list_(
     topic: Annotated[
         Topic,
         typer.Argument(
-            help="methods, datasets, presets, settings, measures, encoders or fusions.", show_default=False
+            help="methods, datasets, presets, settings, measures, encoders, fusions or rules.",
+            show_default=False,
         ),
     ],
     json: options.Json = False,
 ) -> None:
-    """List methods, data sets, presets, settings, measures, encoders or fusions, one line each."""
+    """List methods, data sets, presets, settings, measures, encoders, fusions or decision rules."""
     from mgap_cli.report.tables.choices import choices_table
 
     columns, rows = _TOPICS[topic]()
@@ -99,6 +100,11 @@ def _fusions() -> Rows:
     return ("fusion", "summary", "modalities", "paper"), rows
 
 
+def _rules() -> Rows:
+    rows = [(e.name, e.summary, e.constants.get("PAPER", "")) for e in configuration.RULES.entries()]
+    return ("rule", "summary", "paper"), rows
+
+
 _TOPICS: dict[str, Callable[[], Rows]] = {
     "methods": _methods,
     "datasets": _datasets,
@@ -107,4 +113,5 @@ _TOPICS: dict[str, Callable[[], Rows]] = {
     "measures": _measures,
     "encoders": _encoders,
     "fusions": _fusions,
+    "rules": _rules,
 }

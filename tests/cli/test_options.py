@@ -28,7 +28,7 @@ PUBLIC = {
         "--lambda-gap --lambda-shift --gap-scale --stop-gradient --shift --scores --refit-every --gap-kind "
         "--components"
     ),
-    "evaluate": "--split --by --robustness --plot --store --device --config --set --json --quiet",
+    "evaluate": "--split --rule --by --robustness --plot --store --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
     "compare": (

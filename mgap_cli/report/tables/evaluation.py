@@ -351,7 +351,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
 
 
 def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
-    """Accuracy under each condition: of each head with the change, or of the main head of several checkpoints."""
+    """Accuracy under each condition: each head with the change, or the main head of several."""
     evaluation = judged[0].evaluation
     rows = [measured.condition for measured in judged[0].robustness]
     applied = {MISSING if row.fill else row.corruption for row in rows}
