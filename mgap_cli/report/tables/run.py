@@ -155,7 +155,7 @@ def _differences(comparisons: Sequence[Document]) -> RenderableType:
 
 def _decision_rules(found: Sequence[Document]) -> list[RenderableType]:
     """Return one table per checkpoint that has several heads."""
-    shown = []
+    shown: list[RenderableType] = []
     for e in found:
         rules, decision = e.get("decision_rules"), e.get("decision")
         if not rules:
