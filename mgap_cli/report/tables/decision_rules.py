@@ -28,7 +28,7 @@ def _one(judgement: Judgement) -> RenderableType | None:
         return None
     table = new_table()
     table.add_column("rule")
-    add_numbers(table, "accuracy\n%", "interval", "to fused\npoints", "interval", "McNemar\np", "p\nHolm")
+    add_numbers(table, "accuracy\n%", "interval", "to fused\npoints", "interval", "p\nHolm")
     add_numbers(table, "on val\n%")
     for number, row in enumerate(found.rows):
         low, high = row.difference_interval.to_list()
@@ -36,19 +36,19 @@ def _one(judgement: Judgement) -> RenderableType | None:
         cells = (
             f"{100 * row.difference:+.1f}",
             f"{100 * low:+.1f}, {100 * high:+.1f}",
-            p_value(row.test.p_value),
             p_value(row.adjusted),
         )
         table.add_row(
             verbatim(printable(row.text) + chosen),
             percent(row.accuracy),
             f"{percent(row.interval.low)}-{percent(row.interval.high)}",
-            *(cells if number else ("", "", "", "")),
+            *(cells if number else ("", "", "")),
             percent(row.validation),
         )
     notes = ["No validation samples: rules that learn are left out."]
     if found.chosen:
         notes = ["* the rule that validation chooses: --rule auto reports it."]
+    notes.append("p: McNemar's, after Holm's correction. Intervals: Wilson's, and paired bootstrap.")
     notes.append("on val: a rule that learns is judged on samples that it was not fitted on (5 folds).")
     if decision:
         notes.append(f"Reported: {decision.name}{' (auto)' if decision.asked != decision.name else ''}.")

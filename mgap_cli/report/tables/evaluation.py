@@ -7,7 +7,7 @@ returns a renderable; see `tables`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -35,7 +35,7 @@ from mgap_cli.stats.paired import smallest_p
 BLOCK = 7  # checkpoints that fit side by side in 80 columns
 WIDEST = 14  # letters of a word of a method's name that fit beside its figures in 80 columns
 FEW = 4  # checkpoints up to which each has a paragraph of its own
-_HEADS_WITH_INTERVALS = 3  # more of them leave no room for the name of a checkpoint at 80 columns
+_HEADS_WITH_INTERVALS = 3  # more of them leave no room for the names of the rows at 80 columns
 LISTED = 20  # groups of samples that are shown; of more, the least and the most accurate
 MISSING = "missing"  # the condition of any modality without input
 DEFINITIONS = {
@@ -299,11 +299,10 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
     if len(judged) == 1:
         table = new_table()
         table.add_column("class")
-        add_numbers(table, "n", *(name for head in first.heads for name in (head, "interval")))
+        add_numbers(table, "n", *_headings(first.heads))
         for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
-            found = [(m.per_class[i], m.per_class_interval[i]) for m in first.heads.values()]
-            cells = ((percent(share), _range(interval) if interval else "-") for share, interval in found)
-            table.add_row(cropped(value), str(n), *(cell for pair in cells for cell in pair))
+            found = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
+            table.add_row(cropped(value), str(n), *_cells(found))
         note = f"{printable(first.name)}. Interval: Wilson's, {_level(first.confidence)}."
         return titled(f"A{title}", table, note)
     columns = [
@@ -321,17 +320,13 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
     if len(judged) == 1:
         table = new_table()
         table.add_column(verbatim(printable(first.column)))
-        add_numbers(table, "n")
-        for head in first.groups[0].accuracy:
-            add_numbers(table, head, "interval")
+        add_numbers(table, "n", *_headings(first.groups[0].accuracy))
         for group in _shortlist(first.groups, first.binned):
             if group is None:
                 table.add_row(f"... {len(first.groups) - LISTED} between")
                 continue
-            cells = [(percent(group.accuracy[h]), _range(group.interval[h])) for h in group.accuracy]
-            table.add_row(
-                cropped(group.value, middle=True), str(group.n), *(c for pair in cells for c in pair)
-            )
+            found = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
+            table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(found))
         notes.append(f"Interval: Wilson's, {_level(judged[0].evaluation.confidence)}.")
         return titled(f"A{title}", table, " ".join(notes))
     side_by_side = contenders(judged, groups)
@@ -406,6 +401,28 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
         )
     notes.append(f"Interval: Wilson's, {_level(evaluation.confidence)}. Change: from clean.")
     return titled(f"Robustness{_on([evaluation])}", table, *notes)
+
+
+def _with_intervals(heads: Collection[str]) -> Collection[str]:
+    """Return the heads whose intervals fit: all of few, else the main one."""
+    return heads if len(heads) <= _HEADS_WITH_INTERVALS else (main_head(heads),)
+
+
+def _headings(heads: Collection[str]) -> list[str]:
+    """Return the headings of `_cells`."""
+    shown = _with_intervals(heads)
+    return [name for head in heads for name in ((head, "interval") if head in shown else (head,))]
+
+
+def _cells(found: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
+    """Return the cells of each head's share and of the intervals that fit; "-" for what does not exist."""
+    shown = _with_intervals(found)
+    cells = []
+    for head, (share, interval) in found.items():
+        cells.append(percent(share))
+        if head in shown:
+            cells.append(_range(interval) if interval else "-")
+    return cells
 
 
 def _main_heads(evaluations: Sequence[Evaluation]) -> str:

@@ -43,7 +43,7 @@ def test_the_table_has_every_rule_and_every_head(run):
     highest = max(r["validation_accuracy"] for r in rules)
     assert rows[e["decision_rules"]["chosen_by_validation"]]["validation_accuracy"] == highest
     shown = mgap("evaluate", run / "warmup.pt", env={"COLUMNS": "80"}).out
-    assert "Decision rules on test" in shown and "audio alone" in shown
+    assert "Decision rules on test" in shown and "\naudio alone " in shown and "\nvisual alone " in shown
     assert f"{e['decision_rules']['chosen_by_validation']}*" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -57,7 +57,9 @@ def test_a_rule_becomes_the_reported_head(run, rule):
     assert next(iter(e["heads"])) == "decision"
     assert e["heads"]["decision"]["accuracy"] == pytest.approx(rows[decision["name"]]["accuracy"])
     shown = mgap("evaluate", run / "warmup.pt", "--rule", rule, env={"COLUMNS": "80"})
-    assert f"Reported: {decision['name']}" in shown.out and "decision rule" in shown.out
+    assert f"Reported: {decision['name']}" in shown.out and "mAP: decision rule" in shown.out
+    by_class = shown.out.partition("Accuracy by class")[2].splitlines()
+    assert all(any(line.startswith(name) for line in by_class) for name in e["classes"])
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
