@@ -40,13 +40,15 @@ class Needs:
 
     contributions: the parts of an additive fusion's logits; empty for any other fusion. features: the
     encoders' features in `loss`, joined over all processes. trained_start: a network that is already trained,
-    so that the method cannot be the first stage. pair: exactly two modalities.
+    so that the method cannot be the first stage. pair: exactly two modalities. earlier: the networks of
+    earlier stages of its recipe, so that it cannot train a stage of `warmup` or `adapt`.
     """
 
     contributions: bool = False
     features: bool = False
     trained_start: bool = False
     pair: bool = False
+    earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,11 @@ class EpochContext(Protocol):
     def scores(self, split: str = "train") -> tuple[Scores, np.ndarray]:
         """Return the scores of a split in eval mode, and the positions of its samples in the store."""
 
-    def predictions(self, split: str = "train") -> Predictions:
-        """Return the probabilities of every head and the features of a split, in eval mode."""
+    def predictions(self, split: str = "train", network: MultimodalNetwork | None = None) -> Predictions:
+        """Return the probabilities of every head and the features of a split, in eval mode.
+
+        Default: of the network that is trained. Another one must be on the same device.
+        """
 
     def reset(self, module: nn.Module) -> None:
         """Draw new initial weights for a module and clear the optimizer's state of its parameters."""

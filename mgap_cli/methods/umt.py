@@ -53,7 +53,7 @@ class Umt(Method):
 
     name = "umt"
     Settings = Settings
-    needs = Needs(features=True)
+    needs = Needs(features=True, earlier=True)
     probes = True
 
     @classmethod

@@ -28,6 +28,11 @@ class Predictions:
     probabilities: dict[str, npt.NDArray[np.float64]]
     features: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
+    def mean_loss(self, head: str) -> float:
+        """Return the mean cross-entropy of a head in nats, at most 27.6 per sample; NaN if one is NaN."""
+        true = self.probabilities[head][np.arange(len(self.labels)), self.labels]
+        return float(-np.log(np.maximum(true, 1e-12)).mean())
+
 
 @torch.inference_mode()
 def predict(network: MultimodalNetwork, batches: Iterable[Batch], features: bool = False) -> Predictions:

@@ -28,7 +28,7 @@ _RESET = 2  # the last counter of these draws; that of the training steps is 1
 class TrainingEpoch:
     """The start of an epoch; `methods.base.EpochContext` describes it for methods.
 
-    budget_epoch: the epoch's place in the budget of all stages. predict: runs the network over a split, in
+    budget_epoch: the epoch's place in the budget of all stages. predict: runs a network over a split, in
     all processes together; the flag asks for features too.
     """
 
@@ -37,7 +37,7 @@ class TrainingEpoch:
     seed: int
     task: Task
     optimizers: Optimizers
-    predict: Callable[[str, bool], tuple[Predictions, Scores]]
+    predict: Callable[[str, bool, MultimodalNetwork], tuple[Predictions, Scores]]
     resets: int = field(default=0, init=False)
 
     @property
@@ -47,12 +47,12 @@ class TrainingEpoch:
 
     def scores(self, split: str = "train") -> tuple[Scores, np.ndarray]:
         """Return the scores of a split in eval mode, and the positions of its samples in the store."""
-        predictions, scores = self.predict(split, False)
+        predictions, scores = self.predict(split, False, self.network)
         return scores, predictions.index
 
-    def predictions(self, split: str = "train") -> Predictions:
+    def predictions(self, split: str = "train", network: MultimodalNetwork | None = None) -> Predictions:
         """Return the probabilities of every head and the features of a split, in eval mode."""
-        return self.predict(split, True)[0]
+        return self.predict(split, True, network or self.network)[0]
 
     def reset(self, module: nn.Module) -> None:
         """Draw new initial weights for a module, and clear the optimizers' memory of its parameters.

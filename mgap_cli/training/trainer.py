@@ -8,6 +8,7 @@ an uninterrupted run, bit for bit on a CPU. Two rules give it that: every random
 from __future__ import annotations
 
 import json
+import math
 import signal
 import textwrap
 import time
@@ -271,12 +272,12 @@ class Trainer:
 
     def _validate(self, split: str) -> dict[str, float]:
         """Return accuracy by head, and the fused (or only) head's mean cross-entropy as `loss`."""
-        found = self._predict(self.store.indices(split))
+        found = self._predict(self.store.indices(split), self.task.network)
         heads = self.task.method.heads
-        true = found.probabilities[heads[0]][np.arange(len(found.labels)), found.labels]
-        if not np.isfinite(true).all():
+        loss = found.mean_loss(heads[0])
+        if not math.isfinite(loss):
             raise self.guard.diverged("it diverged: predictions are not finite", self._place(self.step))
-        figures = {"loss": float(-np.log(np.maximum(true, 1e-12)).mean())}
+        figures = {"loss": loss}
         for head in heads:
             figures[head] = float((found.probabilities[head].argmax(1) == found.labels).mean())
         return figures
@@ -298,21 +299,24 @@ class Trainer:
         figures = entry[self.config.train.select]
         return float(figures[self.task.method.heads[0]]), -float(figures["loss"])
 
-    def _predicted(self, split: str, features: bool) -> tuple[Predictions, Scores]:
-        """Return predictions and scores of a split; every process gets all of it."""
+    def _predicted(
+        self, split: str, features: bool, network: MultimodalNetwork
+    ) -> tuple[Predictions, Scores]:
+        """Return a network's predictions and scores of a split; every process gets all of it."""
         indices = self.store.indices(split)
         if not len(indices):
             raise UsageError(
                 f"{self.stage.method} reads the {split} split, and {self.store.path} has none.",
                 "Prepare a store with one, or train with another --method.",
             )
-        predictions = self._predict(indices, features)
+        predictions = self._predict(indices, network, features)
         return predictions, scores_of(predictions, self.store.ids, self.store.classes)
 
-    def _predict(self, indices: np.ndarray, features: bool = False) -> Predictions:
+    def _predict(
+        self, indices: np.ndarray, network: MultimodalNetwork, features: bool = False
+    ) -> Predictions:
         size = min(self.config.runtime.eval_batch_size, len(indices))
         self.world.broadcast_buffers(self.task)  # each process's batch norm has seen its own share last
-        network = self.task.network
         with explained(self.device, "--set runtime.eval_batch_size=", size):
             return predict_together(
                 network, lambda some: self._loader(some, size), indices, self.world, features

@@ -83,6 +83,7 @@ def plan_first(stage: RecipeStage, store: Store, config: Config, run: Path) -> P
     other files.
     """
     require_run_folder(run)
+    _require_no_earlier(stage)
     if load_method(stage.method).needs.trained_start:
         raise UsageError(
             f"{stage.name} cannot use the method {stage.method}: it starts from a trained network.",
@@ -103,6 +104,7 @@ def plan_next(
     files; UnfitError if the checkpoint's method trained a single branch.
     """
     require_run_folder(run)
+    _require_no_earlier(stage)
     config = with_required_model(load_method(stage.method), config)
     if any(same_file(path, own) for own in _checkpoints(run, stage.name)):
         raise UsageError(
@@ -171,6 +173,15 @@ def _plan_fresh(
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in takes.values())).hexdigest()
     planned = Stage(stage.name, stage.method, stage.epochs, stage.epochs, 0, digest if takes else "")
     return Plan(planned, config, store, run, None, takes)
+
+
+def _require_no_earlier(stage: RecipeStage) -> None:
+    """Raise UsageError if a stage's method needs the networks of earlier stages of its own recipe."""
+    if load_method(stage.method).needs.earlier:
+        raise UsageError(
+            f"{stage.name} cannot use the method {stage.method}: its recipe trains other networks first.",
+            f"Train the whole recipe: mgap train STORE --method {stage.method}.",
+        )
 
 
 def _stage_config(stage: RecipeStage, config: Config) -> Config:

@@ -37,7 +37,7 @@ ROWS, CLASSES = 121, 4  # an odd number, so that the shares of two processes dif
 EPOCHS = 8  # of the whole budget, half of them a warm-up or for teachers where the method has one
 BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epochs=0"]
 # AdamW divides by small gradients, and their rounding would show.
-TWICE = ["train.epochs=2", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
+TWICE = ["train.epochs=3", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
 # Numbers of epochs that would be longer than the training: with 1 it has epochs of every kind.
 SHORT = {"reconboost": ("epochs", "correction"), "relearning": ("every",)}
 

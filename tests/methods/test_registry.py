@@ -23,7 +23,7 @@ from mgap_cli.methods.base import Method
 NAMES = {
     *("joint", "joint-heads", "unimodal", "ogm", "ogm-ge", "adaptive"),
     *("mmpareto", "agm", "pmr", "mla", "lfm"),
-    *("detached", "freeze", "umt", "ensemble", "reconboost", "relearning"),
+    *("detached", "freeze", "umt", "ensemble", "reconboost", "relearning", "gblend"),
     *("opm", "mmcosine", "cml", "inforeg", "smv", "remix"),
 }
 PACKAGE = Path(mgap_cli.__file__).parent
