@@ -16,6 +16,7 @@ from mgap_cli.commands.compare import compare
 from mgap_cli.commands.docs import docs
 from mgap_cli.commands.doctor import doctor
 from mgap_cli.commands.evaluate import evaluate
+from mgap_cli.commands.export import export
 from mgap_cli.commands.inspect import inspect
 from mgap_cli.commands.list import list_
 from mgap_cli.commands.prepare import prepare
@@ -70,7 +71,7 @@ def mgap(
     """Measure modality imbalance in multimodal classifiers, per sample, and reduce it."""
 
 
-for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, report, run, compare):
+for command in (prepare, inspect, train, warmup, analyze_gap, adapt, evaluate, export, report, run, compare):
     app.command(cls=_Command)(command)
 app.command("list", cls=_Command)(list_)
 app.command(cls=_Command)(docs)

@@ -32,6 +32,7 @@ COMMANDS = (
     "analyze-gap",
     "adapt",
     "evaluate",
+    "export",
     "report",
     "run",
     "compare",

@@ -167,6 +167,17 @@ RunFolder = Annotated[Path | None, _output("Run folder.", "mgap-runs/<store>-see
 NextRunFolder = Annotated[Path | None, _output("Run folder.", "the checkpoint's")]
 DEFAULT_RESULTS = Path("mgap-results")
 ResultsFolder = Annotated[Path | None, _output("Folder of the comparison.", str(DEFAULT_RESULTS))]
+PredictionFile = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The file; its ending says the format.",
+        metavar="FILE.csv|.npz|.parquet",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
 
 NAME_OR_FILE = "NAME|FILE.py:CLASS"

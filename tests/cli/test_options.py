@@ -29,6 +29,7 @@ PUBLIC = {
         "--components"
     ),
     "evaluate": "--split --rule --by --robustness --plot --store --device --config --set --json --quiet",
+    "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
     "compare": (
