@@ -43,8 +43,8 @@ def complete(tmp_path: Path, *words: str) -> list[str]:
 def test_bash_completes(tmp_path):
     assert complete(tmp_path, "mgap", "wa") == ["warmup"]
     assert set(complete(tmp_path, "mgap", "")) == {
-        "prepare", "inspect", "train", "warmup", "analyze-gap", "adapt", "evaluate", "export", "report", "run",
-        "list", "docs", "compare", "doctor",
+        "prepare", "inspect", "train", "warmup", "analyze-gap", "adapt", "evaluate", "export", "report",
+        "run", "list", "docs", "compare", "doctor",
     }  # fmt: skip
     assert complete(tmp_path, "mgap", "warmup", "--meth") == ["--method"]
     assert set(complete(tmp_path, "mgap", "warmup", "store", "--fusion", "")) == {

@@ -38,7 +38,7 @@ def require_suffix(path: Path) -> None:
     """Raise UsageError unless the file's name says a format that `write_predictions` knows."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"{path}: the ending {path.suffix or 'is missing and'} does not say a format.",
+            f"{path}: its ending does not say a format.",
             f"Name a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.",
         )
 
