@@ -8,6 +8,7 @@
       metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the
                          adaptive stage also the mixture
       train.pt, train-last.pt   the same as the next two, of a method with one stage (`mgap train`)
+      teacher-audio.pt, copy-fused.pt ...   the same for the stages before it, of a method that has them
       warmup.pt          the checkpoint that the warm-up chose
       warmup-last.pt     the warm-up's state after its last epoch or step, from which it resumes
       adapt.pt, adapt-last.pt   the same for the adaptive stage

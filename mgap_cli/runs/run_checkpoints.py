@@ -37,7 +37,7 @@ def checkpoint_in(path: Path, sink: Output, without: Collection[str] = ()) -> Pa
 def finished_checkpoints(run: Path) -> list[Path]:
     """Return the checkpoints of a run folder's finished stages, in the order of training.
 
-    Raises UnfitError if the folder has stages of a user's own method and its metrics.jsonl is damaged.
+    Raises UnfitError if the folder has stages of other names and its metrics.jsonl is damaged.
     """
     paths = {
         path.stem: path
@@ -46,7 +46,7 @@ def finished_checkpoints(run: Path) -> list[Path]:
     }
     order = list(STAGES)
     if not paths.keys() <= {*order}:
-        order += [entry["stage"] for entry in read_metrics(run)]
+        order = [*(entry["stage"] for entry in read_metrics(run)), *order]
     return [paths[stem] for stem in dict.fromkeys([*order, *paths]) if stem in paths]
 
 

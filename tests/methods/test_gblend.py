@@ -91,7 +91,8 @@ def test_the_copies_decide_the_weights(store, tmp_path):
     for entry in metrics(run, "train"):
         assert entry["weights"] == pytest.approx(weights, rel=1e-3)
     assert len(metrics(run, "train")) == 2
-    assert mgap("evaluate", run / "train.pt", *sets("evaluate.bootstrap=50")).code == 0
+    evaluated = mgap("evaluate", run, *sets("evaluate.bootstrap=50"))
+    assert evaluated.code == 0 and "taking train.pt" in evaluated.err
     assert mgap("analyze-gap", run / "train.pt").code == 0
 
 
