@@ -1,10 +1,15 @@
-"""The processor cores that this process may use."""
+"""The processor cores that this process may use, and how many of them other processes keep busy."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+
+_SAMPLE_SECONDS = 0.3  # how long other processes are watched: 30 ticks of the kernel's clock per core
+_IDLE = (3, 4)  # idle and iowait among the times of a line of /proc/stat, after its name
 
 
 def usable_cores() -> int:
@@ -12,8 +17,50 @@ def usable_cores() -> int:
 
     Counts the cores that the scheduler allows, and on Linux the processor time that the control group allows.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *_quotas()]))
+    return max(1, min([len(_allowed()), *_quotas()]))
+
+
+def free_cores() -> float:
+    """Return how many usable cores other processes leave idle, from 0 to `usable_cores()`.
+
+    On Linux it watches the allowed cores for 0.3 s, so that a command that has just ended does not count.
+    Elsewhere it is the number of cores less the load average of the last minute.
+    """
+    allowed = _allowed()
+    try:
+        before = Path("/proc/stat").read_text()
+        time.sleep(_SAMPLE_SECONDS)
+        busy = busy_between(before, Path("/proc/stat").read_text(), allowed)
+    except (OSError, ValueError, IndexError):
+        busy = os.getloadavg()[0]
+    return min(usable_cores(), max(0.0, len(allowed) - busy))
+
+
+def busy_between(before: str, after: str, cores: Collection[int]) -> float:
+    """Return how many of `cores` were busy, on average, between two states of /proc/stat.
+
+    Raises ValueError or IndexError for a text of another form.
+    """
+    first, last = _times(before), _times(after)
+    busy = 0.0
+    for core in cores:
+        if core in first and core in last:
+            spent = [b - a for a, b in zip(first[core], last[core], strict=True)]
+            busy += 1 - sum(spent[i] for i in _IDLE) / sum(spent) if sum(spent) > 0 else 0
+    return busy
+
+
+def _times(stat: str) -> dict[int, list[int]]:
+    """Return the ticks that each core has spent: user, nice, system, idle, iowait, irq, softirq, steal."""
+    lines = (line.split() for line in stat.splitlines() if line.startswith("cpu") and line[3].isdigit())
+    return {int(words[0][3:]): [int(word) for word in words[1:9]] for words in lines}
+
+
+def _allowed() -> set[int]:
+    """Return the numbers of the cores that the scheduler allows."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
 
 
 def _quotas() -> list[int]:

@@ -239,6 +239,13 @@ MACHINE: Group = {
     "precision": setting(
         "runtime.precision", configuration.PrecisionName, "Number format of training.", panel=RUNTIME
     ),
+    "threads": setting(
+        "runtime.threads",
+        str,
+        "CPU threads; auto: OMP_NUM_THREADS, else the cores that are idle at the start of the run.",
+        panel=RUNTIME,
+        metavar="auto|N",
+    ),
     "sync_bn": setting(
         "runtime.sync_bn",
         bool,

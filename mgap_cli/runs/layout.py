@@ -2,7 +2,7 @@
 
     RUN/
       config.yaml        the resolved configuration of the stage that ran last (valid for --config)
-      env.json           versions, commit, host, date, device and command line of the stage that ran last
+      env.json           versions, commit, host, date, device, threads and command line of the stage that ran last
       status.json        state (running | done | preempted | interrupted | failed), stage, epoch, step; when
                          it was written (time), where (host) and by which process (pid)
       metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the
@@ -32,6 +32,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -136,7 +137,7 @@ def _is_epoch(entry: object) -> bool:
     return isinstance(entry.get("stage"), str) and type(epoch) is int and epoch > 0
 
 
-def write_environment(run: Path, chosen: dict[str, str]) -> None:
+def write_environment(run: Path, chosen: Mapping[str, str | int]) -> None:
     """Write `env.json`: versions, the command line, and what was `chosen` for this machine.
 
     commit: of the mgap that runs, null where it is not a git checkout.

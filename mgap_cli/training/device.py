@@ -28,10 +28,8 @@ def choose_device(wanted: str, sink: Output) -> torch.device:
         device, why = _named(wanted), "as asked"
     if many:
         device = _own(device, wanted)
-    name = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    )
-    sink.log(f"device: {device} ({name}; {why})")
+    name = f"{torch.cuda.get_device_name(device)}; " if device.type == "cuda" else ""
+    sink.log(f"device: {device} ({name}{why})")
     return device
 
 

@@ -361,6 +361,7 @@ class Trainer:
                 "sums": self.sums,
                 "bad_steps": int(self.guard.row),
                 "rng": torch.get_rng_state(),
+                "threads": torch.get_num_threads(),
             },
         )
 

@@ -30,6 +30,7 @@ from mgap_cli.training.distributed import join, writing
 from mgap_cli.training.precision import Precision, choose_precision
 from mgap_cli.training.stage import Stage, deciding_sections
 from mgap_cli.training.task import build_task
+from mgap_cli.training.threads import choose_threads, use_threads
 from mgap_cli.training.trackers import package
 from mgap_cli.training.trained_model import network_from, open_trained
 from mgap_cli.training.trainer import Trainer, check_selection
@@ -221,9 +222,11 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     check_selection(plan.config, plan.store)
     name, run = plan.stage.name, plan.run
     final, last, best = _checkpoints(run, name)
+    begun = plan.initial[1] if plan.initial and plan.initial[0].resolve().parent == run.resolve() else None
     for path in (final, last):
         if path.exists() and not force:
-            _refuse_other_configuration(path, plan)
+            begun = load_checkpoint(path)
+            _refuse_other_configuration(path, begun, plan)
     if final.exists() and not force:
         epochs = plan.stage.epochs
         write_status(run, "done", name, epochs, 0)
@@ -238,6 +241,10 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
         for path in (final, last, best):
             path.unlink(missing_ok=True)
     world.barrier()
+    threads = choose_threads(plan.config.runtime.threads, begun.loop.get("threads") if begun else None)
+    number = world.max(threads.number)
+    sink.log(f"threads: {number} ({threads.reason})")
+    use_threads(number)
     if plan.config.runtime.deterministic:
         be_deterministic(device, sink)
     precision = choose_precision(plan.config.runtime.precision, device, plan.config, sink)
@@ -256,6 +263,8 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
         "processes": str(world.size),
         "precision": precision.name,
         "float32": float32,
+        "threads": number,
+        "threads_reason": threads.reason,
     }
     write_environment(run, chosen)
     return trainer.fit()
@@ -328,8 +337,7 @@ def _checked(method: str, config: Config, store: Store) -> Config:
     return config
 
 
-def _refuse_other_configuration(path: Path, plan: Plan) -> None:
-    there = load_checkpoint(path)
+def _refuse_other_configuration(path: Path, there: Checkpoint, plan: Plan) -> None:
     stage = plan.stage
     sections = deciding_sections(stage.name, stage.method, plan.config)
     differing = differing_keys(there.config, plan.config, sections)
