@@ -144,7 +144,8 @@ def _run_one(
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     torch.set_num_threads(worker.threads)
-    os.environ["OMP_NUM_THREADS"] = str(worker.threads)  # what `runtime.threads=auto` then means
+    if not os.environ.get("OMP_NUM_THREADS"):
+        os.environ["OMP_NUM_THREADS"] = str(worker.threads)  # what `runtime.threads=auto` then means
     try:
         work(job, worker)
     except MgapError as error:

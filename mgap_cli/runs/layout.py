@@ -2,7 +2,8 @@
 
     RUN/
       config.yaml        the resolved configuration of the stage that ran last (valid for --config)
-      env.json           versions, commit, host, date, device, threads and command line of the stage that ran last
+      env.json           versions, commit, host, date, device, threads and command line of the stage that
+                         ran last
       status.json        state (running | done | preempted | interrupted | failed), stage, epoch, step; when
                          it was written (time), where (host) and by which process (pid)
       metrics.jsonl      one line per epoch: stage, epoch, lr, losses, validation figures, seconds; in the

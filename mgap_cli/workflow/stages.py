@@ -258,7 +258,7 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     parts = (plan.stage, plan.config, plan.store, run, sink, precision)
     trainer = Trainer(*parts, samples, plan.initial, earlier)
     write_text(run / "config.yaml", plan.config.to_yaml())
-    chosen = {
+    chosen: dict[str, str | int] = {
         "device": str(device),
         "processes": str(world.size),
         "precision": precision.name,

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/threads.py [--rounds 3]
 
-It prints a Markdown table of medians. The machine must have nothing else to do: the script says how many cores
-are idle before it starts. The busy processes are twice as many as the cores.
+It prints a Markdown table of medians. The machine must have nothing else to do: the script says how many
+cores are idle before it starts. The busy processes are twice as many as the cores.
 """
 
 from __future__ import annotations

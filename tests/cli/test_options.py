@@ -10,8 +10,8 @@ from mgap_cli.app import app
 from mgap_cli.config import Config, preset
 
 TRAINING = (
-    "--batch-size --lr --optimizer --schedule --clip-norm --select --seed --device --precision --threads --sync-bn "
-    "--tf32 --no-tf32 --deterministic --compile --report-to --config --set --force --json --quiet"
+    "--batch-size --lr --optimizer --schedule --clip-norm --select --seed --device --precision --threads "
+    "--sync-bn --tf32 --no-tf32 --deterministic --compile --report-to --config --set --force --json --quiet"
 )
 SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --workers"
 PUBLIC = {
