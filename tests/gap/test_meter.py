@@ -250,8 +250,9 @@ def test_the_lightning_module_of_the_page():
         names = {"Classifier": Classifier}
         exec(code, names)
         quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+        samples = torch.utils.data.DataLoader(loader(), batch_size=None)
         trainer = lightning.Trainer(accelerator="cpu", devices=1, **quiet)
-        logged |= trainer.validate(names["MeasuredClassifier"](), loader(), verbose=False)[0]
+        logged |= trainer.validate(names["MeasuredClassifier"](), samples, verbose=False)[0]
     assert logged == {"balanced_share": pytest.approx(EXPECTED.balanced_share)}
 
 
