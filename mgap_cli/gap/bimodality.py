@@ -29,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mgap_cli.config import AnalysisConfig, GapConfig
+from mgap_cli.gap.cautions import cautions
 from mgap_cli.gap.mixture import IMBALANCED, MIN_SAMPLES, GapFit, Mixture, balanced_component
 from mgap_cli.stats import binned, log_concave
 from mgap_cli.stats.arrays import FloatArray
@@ -64,7 +65,8 @@ class Bimodality:
     Hartigan's, fit: the Kolmogorov-Smirnov distance of the samples from the mixture. weights, means, sds: an
     interval for each component, in units of the gap. balanced: of the share of balanced samples. lead: the
     share of the imbalanced in which the first modality has the higher score, and its interval; None without
-    any. rounded_to: the step that the gaps were rounded to; None where they were not, or hardly.
+    any. rounded_to: the step that the gaps were rounded to; None where they were not, or hardly. cautions:
+    those of `cautions.py`.
     """
 
     verdict: Verdict
@@ -82,15 +84,17 @@ class Bimodality:
     lead: float | None = None
     lead_interval: Range | None = None
     rounded_to: float | None = None
+    cautions: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> list[str]:
         """What a reader of the verdict should know."""
         if self.rounded_to is None:
-            return []
+            return [*self.cautions]
         return [
             f"the gaps are rounded to steps of {self.rounded_to:.4g}: the tests spread equal gaps evenly "
-            "over a step. Scores with more decimals give a finer answer."
+            "over a step. Scores with more decimals give a finer answer.",
+            *self.cautions,
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,12 +136,16 @@ def examine(
     config, gap_config = config or AnalysisConfig(), gap_config or GapConfig()
     mixture, gap = fit.mixture, fit.scores.gap
     if len(mixture.weights) < 2 or len(gap) < MIN_SAMPLES:
-        return Bimodality("no mixture", _no_mixture(fit), config.resamples, config.confidence)
+        doubts = cautions(fit, None, config.confidence)
+        return Bimodality(
+            "no mixture", _no_mixture(fit), config.resamples, config.confidence, cautions=doubts
+        )
     generator = np.random.default_rng(config.seed)
     step = grid_step(gap)
     values = np.clip(mixture.value(gap if step is None else spread_over_step(gap, step)), -1.0, 1.0)
     verdict, ratio, concave, dipped = decide(values, mixture.kind, gap_config.sd_floor, config, generator)
     intervals = resampled(fit, gap_config.sd_floor, config, generator)
+    peaked = dipped.p_value < 1 - config.confidence
     return Bimodality(
         verdict=verdict,
         sentence=_sentence(verdict, fit, ratio, dipped, intervals.get("lead")),
@@ -146,6 +154,7 @@ def examine(
         dip=dipped,
         fit=_fit_test(values, mixture, gap_config.sd_floor, config.resamples, generator),
         rounded_to=step,
+        cautions=cautions(fit, values if peaked else None, config.confidence),
         resamples=config.resamples,
         confidence=config.confidence,
         **intervals,

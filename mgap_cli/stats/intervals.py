@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mgap_cli.stats.arrays import FloatArray
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -35,3 +37,14 @@ def wilson_interval(count: float, n: float, confidence: float) -> Interval:
     low = 0.0 if count == 0 else (centre - reach) / scale
     high = 1.0 if count == n else (centre + reach) / scale
     return Interval(float(low), float(high))
+
+
+def student_interval(values: FloatArray, confidence: float) -> Interval | None:
+    """Return Student's t interval of the mean of (n,) values, where n is small; None for n < 2."""
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n < 2:
+        return None
+    reach = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(np.std(values, ddof=1)) / n**0.5
+    return Interval(float(np.mean(values)) - reach, float(np.mean(values)) + reach)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
-from mgap_cli.workflow.gap_views import Request, overview, pair_fits, pair_tables, views
+from mgap_cli.workflow.gap_views import Request, conclusion, overview, pair_fits, pair_tables, views
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -42,7 +42,8 @@ def analyse_checkpoint(
     document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
-    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown)
+    last = conclusion(fits, split)
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown, last)
 
 
 def analyse_and_keep(
@@ -61,12 +62,13 @@ def analyse_and_keep(
     from mgap_cli.gap.mixture import analyse
     from mgap_cli.report.documents import gap_csv, gap_summary
     from mgap_cli.runs.layout import gap_path
-    from mgap_cli.workflow.gap_views import examined, write_gap_figure
+    from mgap_cli.workflow.gap_views import examined, warn_if_memorised, write_gap_figure
 
     present = [s for s in ("train", "val") if s == split or (model.store.splits == s).any()]
     names = present if split in present else [*present, split]
     fits = {name: analyse(model.scores(name), config.gap) for name in names}
     fits[split] = examined(fits[split], split, config, sink)
+    fits[split] = warn_if_memorised(fits, split, config, sink)
     write_text(csv or gap_path(model.path, ".csv"), gap_csv(fits[split]))
     digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
     write_json(gap_path(model.path, ".json"), {**gap_summary(model.path, split, fits), "sha256": digests})
@@ -113,7 +115,7 @@ def analyse_scores(
     found, shown = views(fits, config, request, human_png, sink)
     measured, tables = score_measures(fits, config) if request.measures else ({}, [])
     document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}
-    sink.result(document, *overview(fits), *tables, *shown)
+    sink.result(document, *overview(fits), *tables, *shown, conclusion(fits))
 
 
 def _figure_path(scores: Path, pair: str) -> Path:

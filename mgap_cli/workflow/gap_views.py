@@ -94,6 +94,26 @@ def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[Rende
     return shown
 
 
+def conclusion(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
+    """Return the verdict and its numbers: they are at the end too, where a long screen scrolls to."""
+    from mgap_cli.report.tables.gap_analysis import conclusion_table
+
+    return conclusion_table(fits, split)
+
+
+def warn_if_memorised(fits: Mapping[str, GapFit], split: str, config: Config, sink: Output) -> GapFit:
+    """Return the fit of `split`, with a warning if its gaps are far smaller than those of another split."""
+    from mgap_cli.gap.cautions import memorised
+
+    fit, others = fits[split], {name: fit for name, fit in fits.items() if name != split}
+    warnings = [
+        w for name, other in others.items() if (w := memorised(fit, other, split, name, config.analysis))
+    ]
+    for warning in warnings:
+        sink.warn(warning)
+    return dataclasses.replace(fit, warnings=[*fit.warnings, *warnings])
+
+
 def pair_fits(fit: GapFit, config: Config) -> dict[str, GapFit]:
     """Return the analysis of every pair of the modalities of a fit, by name."""
     from mgap_cli.gap.mixture import analyse

@@ -15,7 +15,6 @@ from torch import nn
 from mgap_cli.analysis.measures.confidence import confidence_share, entropy_share
 from mgap_cli.analysis.measures.discrepancy import discrepancy_ratio
 from mgap_cli.analysis.measures.gradients import gradient_measures, gradients
-from mgap_cli.analysis.measures.measure import student_interval
 from mgap_cli.analysis.measures.probe import Features, probe_hits, probe_measures
 from mgap_cli.analysis.measures.shapley import (
     Coalitions,
@@ -27,6 +26,7 @@ from mgap_cli.config import EvaluateConfig, ModelConfig
 from mgap_cli.data.loading.loader import Batch
 from mgap_cli.gap.scores import certainty_of
 from mgap_cli.model.network import MultimodalNetwork
+from mgap_cli.stats.intervals import student_interval
 
 BOOTSTRAP = EvaluateConfig(bootstrap=300)
 GENERATOR = np.random.default_rng(0)

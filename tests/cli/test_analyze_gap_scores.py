@@ -67,6 +67,23 @@ def test_tables_keep_their_width(scores, width):
     assert "two populations: " in done.out and "Hartigan's dip" in done.out
 
 
+def test_the_verdict_and_its_warnings_are_the_last_lines(tmp_path, scores, run):
+    far = table(tmp_path / "far.csv", [0.5 + 0.01 * (i % 5) for i in range(60)] + [0.95] * 40)
+    done = mgap("analyze-gap", far, *FAST, env={"COLUMNS": "80"})
+    first, last = (
+        " ".join(part.split()) for part in (done.out[:200], done.out[done.out.rindex("Verdict") :])
+    )
+    assert last.startswith("Verdict, n = 100: ") and last[:60] == first[:60]
+    assert "Warning: the balanced component's mean gap is 0.52, far from 0" in last
+    several = mgap("analyze-gap", scores, *FAST).out
+    last = several[several.rindex("Verdicts") :]
+    assert last.count("audio-visual") == 2 and "visual-text: " in last
+    trained = mgap("analyze-gap", run / "warmup.pt", *FAST, env={"COLUMNS": "80"}).out
+    last = trained[trained.rindex("Verdict, train") :].splitlines()
+    assert [line.split()[0] for line in last if line.startswith(("train", "val"))] == ["train", "val"]
+    assert max(map(cell_len, trained.splitlines())) <= 80
+
+
 def test_lists_are_of_both_kinds_and_conditions_hold(scores, tmp_path):
     lists = {}
     for kind in ("balanced", "imbalanced"):

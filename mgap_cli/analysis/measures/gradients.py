@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mgap_cli.analysis.measures.measure import Measure, student_interval
+from mgap_cli.analysis.measures.measure import Measure
 from mgap_cli.stats.arrays import FloatArray
-from mgap_cli.stats.intervals import Interval
+from mgap_cli.stats.intervals import Interval, student_interval
 
 if TYPE_CHECKING:
     from mgap_cli.data.loading.loader import Batch

@@ -71,14 +71,3 @@ def difference_of_means(
     """Return the means of (N,) paired values, their difference and its percentile bootstrap interval."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     return float(a.mean()), float(b.mean()), float(a.mean() - b.mean()), bootstrap_mean(a - b, config)
-
-
-def student_interval(values: FloatArray, confidence: float) -> Interval | None:
-    """Return Student's t interval of the mean of (n,) values, where n is small; None for n < 2."""
-    from scipy.special import stdtrit
-
-    n = len(values)
-    if n < 2:
-        return None
-    reach = float(stdtrit(n - 1, 0.5 + confidence / 2)) * float(np.std(values, ddof=1)) / n**0.5
-    return Interval(float(np.mean(values)) - reach, float(np.mean(values)) + reach)

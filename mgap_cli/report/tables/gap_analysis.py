@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 from rich.console import RenderableType
 
 from mgap_cli.analysis.breakdown import Breakdown
@@ -21,14 +24,14 @@ from mgap_cli.report.layout import (
 
 LISTED = 20  # groups that are shown; of more, the most and the least imbalanced
 EXAMPLES = 3
+MOST_HEADS = 4  # modalities whose accuracies are columns beside others
 
 
 def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
     """Is it really bimodal? The tests, what each says, and the sentence that follows from them."""
     found = fit.bimodality
     assert found is not None, "examine the fit first"
-    where = f", {printable(split)}" if split else ""
-    title = f"Verdict{where}, n = {len(fit.scores)}: {printable(found.sentence)}"
+    title = _verdict(fit, split)
     level = 1 - found.confidence
     rows = (
         ("likelihood ratio 2 : 1", found.ratio, 1, "more than one Gaussian", "one Gaussian suffices"),
@@ -62,6 +65,47 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
             f"({100 * found.confidence:g} % interval {percent(low)}-{percent(high)})."
         )
     return titled(title, table, *notes)
+
+
+def conclusion_table(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
+    """The verdict, what it rests on and what to beware of, to be the last lines on the screen.
+
+    Of `split`, with the other splits beside it; without it of every pair of modalities.
+    """
+    names = [split] if split else list(fits)
+    table = new_table()
+    table.add_column("split" if split else "modalities")
+    modalities = fits[names[0]].scores.modalities
+    heads = modalities if split and len(modalities) <= MOST_HEADS else ()
+    add_numbers(table, "n", "mean\n|gap|", "balanced\n%", "interval")
+    add_numbers(table, *(f"{shortened(printable(head), 12)}\nacc. %" for head in heads))
+    for name, fit in fits.items():
+        tests, predicted = fit.bimodality, fit.scores.predicted
+        interval = "-".join(map(percent, tests.balanced)) if tests and tests.balanced else "-"
+        table.add_row(
+            cropped(name, middle=True),
+            str(len(fit.scores)),
+            f"{np.abs(fit.scores.gap).mean():.3f}",
+            percent(fit.balanced_share),
+            interval,
+            *(percent((predicted[h] == fit.scores.labels).mean()) if h in predicted else "-" for h in heads),
+        )
+    notes = []
+    for name in names:
+        fit, where = fits[name], f"{printable(name)}: " if len(names) > 1 else ""
+        assert fit.bimodality is not None, "examine the fit first"
+        if where:
+            notes.append(f"{where}{printable(fit.bimodality.sentence)}")
+        notes += [f"Warning: {where}{printable(warning)}" for warning in fit.warnings]
+    if len(names) > 1:
+        return titled("Verdicts", table, *notes)
+    return titled(_verdict(fits[names[0]], names[0] if split else ""), table, *notes)
+
+
+def _verdict(fit: GapFit, split: str) -> str:
+    assert fit.bimodality is not None, "examine the fit first"
+    where = f", {printable(split)}" if split else ""
+    return f"Verdict{where}, n = {len(fit.scores)}: {printable(fit.bimodality.sentence)}"
 
 
 def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: str = "") -> RenderableType:
