@@ -90,7 +90,7 @@ def _one_component_with_both_peaks(fit: GapFit, values: FloatArray) -> str:
 
 
 def two_peaks(values: FloatArray, low: float) -> tuple[float, float] | None:
-    """Return the medians of the two peaks that the dip of (N,) values in [low, 1] measures; None for one peak.
+    """Return the medians of the two peaks that the dip of (N,) values in [low, 1] measures, or None.
 
     The excess mass of an interval at level l is its share of the values minus l times its length. The peaks
     are the two intervals that, at the best level, have the most excess mass beyond that of one interval,
