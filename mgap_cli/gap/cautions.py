@@ -46,7 +46,7 @@ def memorised(fit: GapFit, other: GapFit, split: str, held_out: str, config: Ana
 
 
 def _nothing_learnt(fit: GapFit, confidence: float) -> str:
-    """Balanced samples whose heads are all no better than chance, or cannot be told from it."""
+    """Balanced samples whose heads are all no better than chance, or cannot be distinguished from it."""
     classes = len(fit.scores.classes)
     balanced = ~fit.imbalanced
     if classes < 2 or np.count_nonzero(balanced) < MIN_SAMPLES:

@@ -79,8 +79,7 @@ def test_training_gaps_far_below_held_out_ones_are_memorised():
     assert memorised(train, one, "train", "val", FEW), "equal gaps have an interval of no width"
 
 
-def test_the_best_level_is_that_of_the_dip():
-    """The excess mass of two peaks beyond that of one is twice the dip (Mueller and Sawitzki, 1991)."""
+def test_peaks_at_both_ends_and_no_peaks():
     gaps = np.random.default_rng(4).beta(0.6, 0.5, 3000)
     first, second = two_peaks(gaps, 0.0)
     assert first < 0.2 and second > 0.8
