@@ -80,8 +80,8 @@ def _default_text(key: str) -> str | bool:
 
 @functools.cache
 def _defaults() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return every default by key, and the same of each preset."""
-    presets = {name: configuration.preset(name).flat() for name in configuration.presets()}
+    """Return every default by key, and the same of each data set's preset."""
+    presets = {name: configuration.preset(name).flat() for name in configuration.data_set_presets()}
     return Config().flat(), presets
 
 
@@ -308,6 +308,12 @@ AllowSkips = Annotated[
 Modalities = Annotated[
     str | None,
     _source("features: the arrays to take, such as audio,text; default: all of (N, D) or (N, T, D)."),
+]
+Preset = Annotated[
+    str | None,
+    _source(
+        "Preset to take the settings from, such as cremad-fbank; default: the data set's own.", "--preset"
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Number of processes that decode clips.", show_default="all cores")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,7 @@ def prepare(
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
     modalities: options.Modalities = None,
+    preset: options.Preset = None,
     workers: options.Workers = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -58,7 +60,8 @@ def prepare(
 
     refuse_many("prepare", "Run it without torchrun.")
     sink = Output(json, quiet)
-    resolved = given.over(configuration.preset(dataset)).data
+    base = configuration.require_preset(preset) if preset else configuration.preset(dataset)
+    resolved = given.over(base).data
     loaded = load_dataset(
         dataset,
         root,
@@ -70,7 +73,9 @@ def prepare(
         strict=strict,
         modalities=[name.strip() for name in (modalities or "").split(",") if name.strip()],
     )
-    folder = output or Path("mgap-data") / dataset
+    if preset and preset != dataset:
+        loaded = dataclasses.replace(loaded, options={**loaded.options, "preset": preset})
+    folder = output or Path("mgap-data") / (preset or dataset)
     store = build_store(loaded, resolved, folder, sink, workers=workers, force=force, allow_skips=allow_skips)
     sink.result(path_document("prepare", store.path, fingerprint=store.fingerprint), store.path)
 

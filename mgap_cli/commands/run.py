@@ -50,7 +50,7 @@ def run(
 
     sink = Output(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
-    resolved = given.over(configuration.preset(prepared.name if prepared else dataset))
+    resolved = given.over(configuration.preset(prepared.preset if prepared else dataset))
     target = output or default_run(Path(dataset), resolved)
     require_run_folder(target)
     if dry_run:

@@ -57,7 +57,7 @@ def train(
     sink = Output(json, quiet)
     opened = open_store(store)
     load_method(method)  # its settings are known from here on
-    resolved = given.over(configuration.preset(opened.name))
+    resolved = given.over(configuration.preset(opened.preset))
     folder = output or default_run(store, resolved)
     if dry_run:
         print_plan(first_plan(method, opened, resolved, folder), sink)

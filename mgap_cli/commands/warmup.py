@@ -36,7 +36,7 @@ def warmup(
 
     sink = Output(json, quiet)
     opened = open_store(store)
-    resolved = given.over(configuration.preset(opened.name))
+    resolved = given.over(configuration.preset(opened.preset))
     plan = plan_warmup(opened, resolved, output or default_run(store, resolved))
     method, epochs, budget = resolved.warmup.method, plan.stage.epochs, resolved.train.epochs
     if method != configuration.WarmupConfig.method and epochs < budget:

@@ -1,7 +1,14 @@
 """Settings: `schema` with every default, `resolve` for their sources, `presets/` for data sets."""
 
 from mgap_cli.config.method_sections import find_sections_with
-from mgap_cli.config.presets import preset, preset_summary, presets
+from mgap_cli.config.presets import (
+    data_set_presets,
+    preset,
+    preset_summary,
+    presets,
+    protocol_text,
+    require_preset,
+)
 from mgap_cli.config.ranges import (
     LARGEST_COUNT,
     LARGEST_NUMBER,
@@ -21,6 +28,7 @@ from mgap_cli.config.schema import (
     RULES,
     AdaptConfig,
     AnalysisConfig,
+    AudioName,
     AugmentConfig,
     Config,
     DataConfig,
@@ -53,6 +61,7 @@ __all__ = [
     "RULES",
     "AdaptConfig",
     "AnalysisConfig",
+    "AudioName",
     "AugmentConfig",
     "Config",
     "DataConfig",
@@ -77,6 +86,7 @@ __all__ = [
     "at_least_zero",
     "bounded",
     "count",
+    "data_set_presets",
     "differing_keys",
     "find_sections_with",
     "from_dict",
@@ -86,7 +96,9 @@ __all__ = [
     "preset",
     "preset_summary",
     "presets",
+    "protocol_text",
     "read_yaml",
+    "require_preset",
     "resolve",
     "seed",
     "share",

@@ -43,10 +43,14 @@ Shift = Literal["squared", "kl"]
 ScoreSource = Literal["pass", "online"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
+AudioName = Literal["stft", "fbank"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
 ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual", "torchvision_weights"))
 FUSIONS = Choices("mgap_cli.model.fusions", without=("base",))
 RULES = Choices("mgap_cli.evaluation.decision_rules", without=("base",))
+
+
+SMALLEST_CROP = 0.05  # shares of the frame; smaller parts would be read out of very large frames
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,29 @@ class DataConfig:
     """What `prepare` stores of each clip. Defaults: CREMA-D's protocol in the literature."""
 
     frames: int = count(1, 10_000)  # frames per clip, at uniform positions in time
+    crop: tuple[float, ...] = levels(0, 0, 1, 1, high=1, open_low=False)  # x, y, w, h in shares of the frame
     frame_size: int = count(256, 16_384)  # stored height and width, pixels
+    audio: AudioName = "stft"  # what is stored of the sound: log |STFT|, or Kaldi's log mel filter banks
     sample_rate: int = count(22_050, 1_000_000)  # sample rate of the sound, Hz; one channel
     seconds: float = bounded(3.0, 0, 86_400, open_low=True)  # length of the sound, which is repeated or cut
     n_fft: int = count(512, 2**20)  # samples per window of the spectrogram
     hop: int = count(353, 2**20)  # samples between spectrogram columns: 257 x 188 at the defaults
+    mel_bins: int = count(128, 1_000)  # filters of data.audio=fbank, one column per 10 ms
     val_share: float = bounded(0.1, 0, 0.9)  # share of train for validation, if no split is given
     seed: int = seed(0)  # seed of splits that mgap draws, and of the embedded data set
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a crop that is not a part of the frame."""
+        if len(self.crop) != 4 or min(self.crop[2:]) < SMALLEST_CROP or max(self._ends()) > 1 + 1e-9:
+            raise UsageError(
+                f"data.crop is {','.join(f'{part:g}' for part in self.crop)}: not a part of the frame of at least "
+                f"{SMALLEST_CROP:g} x {SMALLEST_CROP:g}.",
+                "Give x,y,w,h in shares of the frame, for example --set data.crop=0.3,0.6,0.4,0.3",
+            )
+
+    def _ends(self) -> tuple[float, float]:
+        x, y, width, height = self.crop
+        return x + width, y + height
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ import numpy as np
 
 from mgap_cli.config import DataConfig, from_dict
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS
-from mgap_cli.data.media.audio import spectrogram_shape
+from mgap_cli.data.media.spectrograms import spectrogram_shape
 from mgap_cli.errors import UnfitError
 from mgap_cli.files import require_regular_file
 from mgap_cli.modalities.audio_visual import AUDIO, AUDIO_VISUAL, VISUAL
@@ -50,6 +50,9 @@ CONTENT = (*ARRAYS, "clips.csv")  # what the fingerprint covers beside store.jso
 PARTS = (*CONTENT, "skipped.csv", "store.json")
 SKIPPED_COLUMNS = ("id", "split", "label", "reason")
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")  # it names a file, and columns of tables
+# Settings of the section data that earlier versions did not have. A store records them where they are not the
+# defaults, so that the same clips have the same fingerprint in both.
+LATER_SETTINGS = ("crop", "audio", "mel_bins")
 _CHUNK = 1 << 22  # bytes
 _TEXTS = ("name", "clips", "fingerprint", "version")
 
@@ -74,6 +77,11 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def preset(self) -> str:
+        """The preset that `prepare` took the protocol from; a data set's own has its name."""
+        return str(self.meta.get("source", {}).get("options", {}).get("preset", self.name))
 
     @property
     def frames(self) -> np.ndarray:
@@ -172,7 +180,8 @@ def meta_defect(meta: Mapping[str, Any]) -> str:
     classes, protocol, contents = (meta.get(name) for name in ("classes", "protocol", "contents"))
     if not _is_texts(classes) or not classes or len(set(classes)) < len(classes):
         return "'classes' is not a list of different names"
-    if not isinstance(protocol, dict) or protocol.keys() != {f.name for f in dataclasses.fields(DataConfig)}:
+    settings = {f.name for f in dataclasses.fields(DataConfig)}
+    if not isinstance(protocol, dict) or not settings - {*LATER_SETTINGS} <= protocol.keys() <= settings:
         return "'protocol' does not have exactly the settings of the section data"
     if meta["schema"] == LISTED_SCHEMA and not _are_modalities(meta.get("modalities")):
         return "'modalities' is not a list of name, kind, shape and dtype"
@@ -203,6 +212,22 @@ def content_files(meta: Mapping[str, Any]) -> tuple[str, ...]:
     if meta["schema"] == LISTED_SCHEMA:
         return (*(f"{m['name']}.npy" for m in meta["modalities"]), "clips.csv")
     return CONTENT
+
+
+def plain_protocol(config: DataConfig) -> dict[str, Any]:
+    """Return every setting of a protocol as JSON has it."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def recorded_protocol(config: DataConfig) -> dict[str, Any]:
+    """Return a protocol as store.json records it: without later settings that have their defaults."""
+    defaults = plain_protocol(DataConfig())
+    return {
+        key: value
+        for key, value in plain_protocol(config).items()
+        if key not in LATER_SETTINGS or value != defaults[key]
+    }
 
 
 def frame_shape(config: DataConfig) -> tuple[int, int, int, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mgap_cli.config import protocol_text
 from mgap_cli.data.clips import SPLITS
 from mgap_cli.data.store import Store, content_files, damaged
 from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
@@ -48,6 +49,7 @@ class Summary:
     fingerprint: str
     source: dict[str, Any]  # root, and the options that prepare was given
     protocol: dict[str, Any]
+    protocol_name: str  # the preset, and what differs from it
     shapes: dict[str, tuple[int, ...]]  # of the arrays, by modality
     modalities: tuple[Modality, ...]
     splits: Counts
@@ -90,6 +92,7 @@ def summarise(store: Store) -> Summary:
             fingerprint=store.fingerprint,
             source=source,
             protocol=dataclasses.asdict(store.data_config),
+            protocol_name=protocol_text(store.preset, store.data_config),
             shapes={name: array.shape for name, array in store.arrays.items()},
             modalities=store.modalities,
             splits=_in_order(Counter(splits)),

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgap_cli.config import EvaluateConfig
+from mgap_cli.config import AudioName, EvaluateConfig
 from mgap_cli.data.loading.augment import IMAGENET_MEAN, IMAGENET_STD
 from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.media.audio import LOG_FLOOR
@@ -93,13 +93,16 @@ def missing(modality: str, fill: str) -> Condition:
     return Condition(f"{modality} missing", fill=fill, modality=modality)
 
 
-def conditions(config: EvaluateConfig, modalities: Sequence[Modality]) -> list[Condition]:
+def conditions(
+    config: EvaluateConfig, modalities: Sequence[Modality], audio: AudioName = "stft"
+) -> list[Condition]:
     """Return every condition but the clean one, each corruption from mild to severe.
 
-    A modality's kind decides its corruptions; any modality may be missing.
+    A modality's kind decides its corruptions; any modality may be missing. audio: what the store holds of the
+    sound; noise can be added to an STFT only.
     """
     levels: dict[ModalityKind, dict[str, Sequence[float]]] = {
-        "spectrogram": {AUDIO_NOISE: sorted(config.snr_db, reverse=True)},
+        "spectrogram": {AUDIO_NOISE: sorted(config.snr_db, reverse=True)} if audio == "stft" else {},
         "frames": {FRAME_NOISE: sorted(config.frame_noise), OCCLUSION: sorted(config.occlusion)},
     }
     return [
@@ -128,7 +131,7 @@ def sweep(
     """
     means, stored = training_means(model), model.store.data_config
     measured = [_measured(Condition(CLEAN), clean, model, config, decision)]
-    for condition in conditions(config, model.checkpoint.modalities):
+    for condition in conditions(config, model.checkpoint.modalities, stored.audio):
         corrupted = (
             corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
             for batch in _loader(model, split).ordered()

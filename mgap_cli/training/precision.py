@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mgap_cli.config import Config
-from mgap_cli.data.media.audio import spectrogram_shape
+from mgap_cli.data.media.spectrograms import spectrogram_shape
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
 

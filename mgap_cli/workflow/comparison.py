@@ -97,7 +97,7 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
         if not (store.splits == "test").any():
             raise UnfitError(f"{path}: it has no test samples.", "Prepare the data with a test split.")
         fingerprints[name] = store.fingerprint
-        base = over(configuration.from_dict(request.settings, "plan", configuration.preset(store.name)))
+        base = over(configuration.from_dict(request.settings, "plan", configuration.preset(store.preset)))
         for method in request.methods:
             own = {f"{sections[method.label]}.{key}": value for key, value in method.settings}
             resolved = base.updated(own, f"method {method.label}").with_methods([sections[method.label]])

@@ -59,7 +59,8 @@ def evaluate_checkpoints(
     models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
     passes = 2 * len(chosen)  # over the split and over validation
     if request.robustness:
-        passes += sum(len(conditions(config.evaluate, load_checkpoint(path).modalities)) for path in chosen)
+        opened = map(load_checkpoint, chosen)
+        passes += sum(len(conditions(config.evaluate, c.modalities, c.config.data.audio)) for c in opened)
     with ExitStack() as stack:
         for folder in dict.fromkeys(path.parent for path in outputs):
             stack.enter_context(writing(folder, config.runtime.device, sink))

@@ -30,7 +30,7 @@ def test_every_choice_has_a_line(topic):
 def test_settings_have_their_defaults_and_those_of_the_presets():
     rows = {row["setting"]: row for row in mgap("list", "settings", "--json").json()["settings"]}
     assert set(rows) >= {*Config().flat(), "adaptive.lambda_gap", "ogm-ge.alpha"}
-    presets = "digits: 18; features: 30"
+    presets = "cremad-20s: 200; digits: 18; features: 30"
     assert rows["train.epochs"] == {"setting": "train.epochs", "default": "100", "presets": presets}
 
 

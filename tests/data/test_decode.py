@@ -10,8 +10,9 @@ from helpers.media import write_media, write_wav
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip, Undecodable
-from mgap_cli.data.media.audio import fit_length, log_spectrogram, resample, spectrogram_shape
+from mgap_cli.data.media.audio import fit_length, log_spectrogram, resample
 from mgap_cli.data.media.decode import LFS_POINTER, chosen_frames, obstacle, read_media
+from mgap_cli.data.media.spectrograms import spectrogram_shape
 
 
 def loudest_hertz(wave: np.ndarray, rate: int) -> float:

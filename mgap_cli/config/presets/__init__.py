@@ -1,11 +1,17 @@
-"""The settings that belong to each data set, one YAML file each; a comment at its top is its summary."""
+"""The settings of each data set and of each protocol, one YAML file each; a comment at its top is its summary.
+
+A data set's own preset has its name; `<data set>-<protocol>` is a protocol that `prepare --preset` chooses.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from importlib import resources
 
 from mgap_cli.config.resolve import from_dict
-from mgap_cli.config.schema import Config
+from mgap_cli.config.schema import Config, DataConfig
+from mgap_cli.errors import UsageError
 from mgap_cli.yaml_reader import parse_yaml
 
 
@@ -15,11 +21,42 @@ def presets() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
+def data_set_presets() -> list[str]:
+    """Return the presets that are not one more protocol of a data set with a preset of its own."""
+    known = presets()
+    return [name for name in known if not any(name.startswith(f"{other}-") for other in known)]
+
+
+def require_preset(name: str) -> Config:
+    """Return the preset `name`; UsageError, with a suggestion, if there is none of that name."""
+    if name not in presets():
+        close = difflib.get_close_matches(name, presets(), n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known presets: {', '.join(presets())}."
+        raise UsageError(f"unknown preset {name!r}.", hint)
+    return preset(name)
+
+
 def preset(name: str) -> Config:
     """Return the defaults with the changes of the preset `name`. An unknown name gives the defaults."""
     if name not in presets():
         return Config()
     return from_dict(parse_yaml(_preset_text(name), f"preset {name}"), f"preset {name}")
+
+
+def protocol_text(name: str, data: DataConfig) -> str:
+    """Return the protocol `data` in words: the preset `name`, and what differs from it.
+
+    Seeds and the share of validation belong to the split, not to the protocol.
+    """
+    if name not in presets():
+        return "no preset"
+    own = dataclasses.asdict(preset(name).data)
+    differing = [
+        f"data.{key} {','.join(f'{part:g}' for part in value) if isinstance(value, tuple) else value}"
+        for key, value in dataclasses.asdict(data).items()
+        if key not in ("seed", "val_share") and value != own[key]
+    ]
+    return f"{name}, but with {', '.join(differing)}" if differing else name
 
 
 def preset_summary(name: str) -> str:

@@ -14,8 +14,8 @@ RESAMPLING = "HQ"  # soxr's recipe, which is librosa's default ("soxr_hq")
 LOG_FLOOR = 1e-7  # added before the logarithm, as the literature's scripts do
 
 
-def spectrogram_shape(config: DataConfig) -> tuple[int, int]:
-    """Return (F, L), frequency bins and time columns, of every clip's spectrogram."""
+def log_spectrogram_shape(config: DataConfig) -> tuple[int, int]:
+    """Return (F, L), frequency bins and time columns, of `log_spectrogram`."""
     return config.n_fft // 2 + 1, _samples(config) // config.hop + 1
 
 

@@ -36,7 +36,7 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 def read_media(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return frames (T, H, W, 3) uint8 RGB and a mono waveform (n,) float32 at `sample_rate`.
 
-    Frames are squashed to `frame_size` square. Raises Undecodable, with a reason, for anything less.
+    Frames, or the part that `crop` names, are squashed to `frame_size` square. Raises Undecodable, with a reason, for anything less.
     """
     if clip.video is None:
         raise Undecodable("no video file")
@@ -90,15 +90,15 @@ def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
         return _frames_of_folder(path, config)
     # decord fails on some widths below 96, so small frames are read at a multiple and averaged.
     factor = -(-_SAFE_SIZE // config.frame_size)
-    size = factor * config.frame_size
+    width, height = (factor * side for side in _whole_size(config))
     mended = without_false_claims(path)
     if _is_program_stream(path):
         source = path if mended is None else BytesIO(mended)
         times = read_times(source)
         chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
-        return read_frames(source, chosen.tolist(), config.frame_size)
+        return _cropped(read_frames(source, chosen.tolist(), _whole_size(config)), config)
     media = os.fspath(path.absolute()) if mended is None else BytesIO(mended)
-    reader = _decord().VideoReader(media, width=size, height=size, num_threads=1)
+    reader = _decord().VideoReader(media, width=width, height=height, num_threads=1)
     if len(reader) == 0:
         raise Undecodable("video has no frames")
     times, usable = _frame_times(reader)
@@ -107,7 +107,23 @@ def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
         batch: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
     else:
         batch = _read_in_order(reader, chosen.tolist())
-    return batch if factor == 1 else _averaged(batch, factor)
+    return _cropped(batch if factor == 1 else _averaged(batch, factor), config)
+
+
+def _whole_size(config: DataConfig) -> tuple[int, int]:
+    """Return the width and height of whole frames whose crop has `frame_size` pixels on each side."""
+    _, _, width, height = config.crop
+    return round(config.frame_size / width), round(config.frame_size / height)
+
+
+def _cropped(frames: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Return the crop (T, S, S, 3) of whole frames (T, H, W, 3) of the size `_whole_size`."""
+    size, (x, y, *_) = config.frame_size, config.crop
+    if frames.shape[1:3] == (size, size):
+        return frames
+    high, wide = frames.shape[1:3]
+    top, left = min(round(y * high), high - size), min(round(x * wide), wide - size)
+    return np.ascontiguousarray(frames[:, top : top + size, left : left + size])
 
 
 def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
@@ -190,8 +206,9 @@ def _frames_of_folder(folder: Path, config: DataConfig) -> np.ndarray:
     if not paths:
         raise Undecodable("folder without frames")
     chosen = [paths[int((i + 0.5) * len(paths) / config.frames)] for i in range(config.frames)]
-    size = (config.frame_size, config.frame_size)
-    return np.stack([np.asarray(Image.open(path).convert("RGB").resize(size)) for path in chosen])
+    size = _whole_size(config)
+    frames = np.stack([np.asarray(Image.open(path).convert("RGB").resize(size)) for path in chosen])
+    return _cropped(frames, config)
 
 
 def _images(folder: Path) -> list[Path]:

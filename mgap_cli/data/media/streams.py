@@ -87,15 +87,16 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
     return np.stack([starts, starts + step], axis=1)
 
 
-def read_frames(source: Path | BytesIO, chosen: list[int], size: int) -> np.ndarray:
-    """Return the frames at the positions `chosen` as (len(chosen), size, size, 3) uint8 RGB.
+def read_frames(source: Path | BytesIO, chosen: list[int], size: tuple[int, int]) -> np.ndarray:
+    """Return the frames at the positions `chosen` as (len(chosen), height, width, 3) uint8 RGB; `size`: width, height.
 
     Positions count the frames in the order in which they are shown. Raises as `read_sound` does.
     """
     kept: dict[int, np.ndarray] = {}
+    width, height = size
     for i, (frame, _) in enumerate(_video_frames(source)):
         if i in chosen:
-            kept[i] = frame.to_ndarray(width=size, height=size, format="rgb24", interpolation="BICUBIC")
+            kept[i] = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="BICUBIC")
         if i >= max(chosen):
             break
     if missing := [i for i in chosen if i not in kept]:

@@ -35,7 +35,7 @@ from mgap_cli.config import DataConfig
 from mgap_cli.cores import usable_cores
 from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset, Reader, Undecodable
 from mgap_cli.data.media import decode
-from mgap_cli.data.media.audio import log_spectrogram, spectrogram_shape
+from mgap_cli.data.media.spectrograms import packages_of, require_packages, spectrogram, spectrogram_shape
 from mgap_cli.data.prepare.arrays import write_array_store
 from mgap_cli.data.prepare.row_file import RowFile
 from mgap_cli.data.prepare.stop import leave_on_signal
@@ -55,7 +55,9 @@ from mgap_cli.data.store import (
     is_store,
     meta_defect,
     open_store,
+    plain_protocol,
     read_meta,
+    recorded_protocol,
     table_text,
 )
 from mgap_cli.errors import MgapError, UnfitError, UsageError
@@ -105,6 +107,7 @@ def build_store(
             write_array_store(dataset, config, out, build.staging)
             sink.log(f"{out}: {len(dataset.clips)} samples of {', '.join(dataset.arrays)}.")
         else:
+            require_packages(config)
             build.run(workers or usable_cores(), allow_skips, clip_seconds)
     return open_store(out)
 
@@ -172,7 +175,7 @@ class _Build:
         raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)
 
     def _resume_or_start(self, obstacles: dict[int, str]) -> None:
-        plan = {"schema": SCHEMA, "clips": self.digest, "protocol": dataclasses.asdict(self.config)}
+        plan = {"schema": SCHEMA, "clips": self.digest, "protocol": recorded_protocol(self.config)}
         plan_file, journal = self.staging / "plan.json", self.staging / "journal.jsonl"
         if self.staging.exists():
             found = _read_json(plan_file)
@@ -237,7 +240,7 @@ class _Build:
         write_text(journal, "".join(line + "\n" for line in believed))
 
     def _decode(self, workers: int, clip_seconds: float) -> None:
-        clips = self.dataset.clips
+        clips, packages = self.dataset.clips, (*PACKAGES, *packages_of(self.config))
         rows = [r for r in range(len(clips)) if r not in self.seconds and r not in self.skips]
         tasks = ((row, (row, clips[row])) for row in rows)
         arguments = (self.config, self.frames, self.audio)
@@ -247,7 +250,7 @@ class _Build:
         else:
             count = min(workers, len(rows))
             results = run_watched(
-                make_worker_job, (*arguments, PACKAGES), tasks, count, clip_seconds, PACKAGES
+                make_worker_job, (*arguments, packages), tasks, count, clip_seconds, packages
             )
         try:
             self._gather(results, len(clips) - len(rows))
@@ -367,7 +370,7 @@ def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader
             pictures, wave = read(clip, config)
             if pictures.shape != frames.shape or pictures.dtype != np.uint8:
                 raise Undecodable(f"frames came as {pictures.dtype} {pictures.shape}")
-            sound = log_spectrogram(wave, config)
+            sound = spectrogram(wave, config)
         except Undecodable as error:
             return {"skip": str(error)}
         except Exception as error:  # whatever a broken file can raise costs that clip alone
@@ -394,7 +397,8 @@ def _inline(job: Job, tasks: Iterable[Task]) -> Results:
 
 def _require_same(out: Path, dataset: Dataset, config: DataConfig) -> None:
     meta = read_meta(out)
-    protocol, wanted = meta.get("protocol", {}), dataclasses.asdict(config)
+    protocol = {**plain_protocol(DataConfig()), **meta.get("protocol", {})}
+    wanted = plain_protocol(config)
     differing = [
         f"data.{key} {protocol.get(key)!r} -> {value!r}"
         for key, value in wanted.items()

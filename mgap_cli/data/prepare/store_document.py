@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from mgap_cli import __version__
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import SPLITS, Clip, Dataset
-from mgap_cli.data.store import LISTED_SCHEMA, SCHEMA, fingerprint_of
+from mgap_cli.data.store import LISTED_SCHEMA, SCHEMA, fingerprint_of, recorded_protocol
 
 
 def store_document(
@@ -29,7 +28,7 @@ def store_document(
     the built-in pair.
     """
     counts = Counter(clip.split for clip in kept)
-    protocol = dataclasses.asdict(config)
+    protocol = recorded_protocol(config)
     return {
         "schema": SCHEMA if modalities is None else LISTED_SCHEMA,
         "name": dataset.name,

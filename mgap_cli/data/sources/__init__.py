@@ -83,6 +83,8 @@ def load_dataset(
         raise UnfitError(f"{root}: cannot be read ({type(error).__name__}: {reason}).") from error
     if not dataset.clips:
         raise UnfitError(f"{root}: no clips of {name} found.")
+    if (dataset.reader or dataset.arrays) and config.crop != DataConfig().crop:
+        raise UsageError(f"data.crop: {name} has no frames of a camera to crop.", "Leave data.crop out.")
     return dataset
 
 

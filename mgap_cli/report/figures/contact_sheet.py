@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mgap_cli.config import DataConfig
+from mgap_cli.data.media import filter_banks
 from mgap_cli.data.store import Store
 from mgap_cli.report.layout import printable, shortened
 from mgap_cli.report.palette import DIM, INK, SPLIT_COLOURS
@@ -180,10 +182,14 @@ def _draw_sound(axes: Axes, store: Store, i: int, scale: tuple[float, float]) ->
     """Draw a clip's spectrogram over seconds and hertz; `scale` as `_scale` returns it."""
     config = store.data_config
     bins, columns = store.audio.shape[1:]
-    step, band = config.hop / config.sample_rate, config.sample_rate / config.n_fft  # s, Hz
-    unit, name = (1000.0, "kHz") if config.sample_rate >= 4000 else (1.0, "Hz")
+    if config.audio == "fbank":
+        step, band, unit, name, top = filter_banks.SHIFT_MS / 1000, 1.0, 1.0, "mel bin", float(bins)
+    else:
+        step, band = config.hop / config.sample_rate, config.sample_rate / config.n_fft  # s, Hz
+        unit, name = (1000.0, "kHz") if config.sample_rate >= 4000 else (1.0, "Hz")
+        top = config.sample_rate / 2 / unit
     image = axes.imshow(
-        _decibels(store.audio[i]) - scale[1],
+        _decibels(store.audio[i], config) - scale[1],
         extent=(-step / 2, (columns - 0.5) * step, -band / 2 / unit, (bins - 0.5) * band / unit),
         origin="lower",
         aspect="auto",
@@ -192,7 +198,7 @@ def _draw_sound(axes: Axes, store: Store, i: int, scale: tuple[float, float]) ->
         vmax=0,
     )
     axes.set_xlim(0, config.seconds)
-    axes.set_ylim(0, config.sample_rate / 2 / unit)
+    axes.set_ylim(0, top)
     axes.set_ylabel(name, fontsize=9, labelpad=2)
     axes.tick_params(labelsize=8, length=2, pad=2)
     if (end := _repeats_at(store, i)) is not None:
@@ -202,19 +208,25 @@ def _draw_sound(axes: Axes, store: Store, i: int, scale: tuple[float, float]) ->
 
 def _scale(store: Store, rows: Sequence[int]) -> tuple[float, float]:
     """Return the quietest and the loudest level that the colours tell apart, in dB."""
-    levels = _decibels(np.stack([store.audio[i] for i in rows]))
+    levels = _decibels(np.stack([store.audio[i] for i in rows]), store.data_config)
     loudest = float(levels.max())
     return max(loudest - DYNAMIC_RANGE, min(float(np.percentile(levels, 1)), loudest - 1)), loudest
 
 
-def _decibels(log_magnitude: np.ndarray) -> np.ndarray:
-    """Return natural logarithms as dB; what is not finite, a damaged store's, counts as 0."""
-    finite = np.nan_to_num(log_magnitude.astype(np.float32), posinf=0, neginf=0)
-    levels: np.ndarray = 20 / math.log(10) * finite
-    return levels
+def _decibels(stored: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Return spectrograms of a store as dB; what is not finite, a damaged store's, counts as 0.
+
+    They are natural logarithms: of magnitudes, or of energies that were standardised.
+    """
+    finite = np.nan_to_num(stored.astype(np.float32), posinf=0, neginf=0)
+    if config.audio == "fbank":
+        return np.asarray(10 / math.log(10) * (finite * filter_banks.SD + filter_banks.MEAN))
+    return np.asarray(20 / math.log(10) * finite)
 
 
 def _repeats_at(store: Store, i: int) -> float | None:
-    """Return the second at which a clip's own sound ends, None where it fills its time."""
+    """Return the second at which a clip's own sound ends, None where it fills its time or is not repeated."""
+    if store.data_config.audio == "fbank":
+        return None
     duration = float(store.columns["duration"][i] or "inf")
     return duration if duration < store.data_config.seconds else None

@@ -14,7 +14,7 @@ import numpy as np
 
 from mgap_cli import __version__
 from mgap_cli.analysis.breakdown import breakdown, usual_columns
-from mgap_cli.config import AnalysisConfig, Config
+from mgap_cli.config import AnalysisConfig, Config, protocol_text
 from mgap_cli.data.store import Store
 from mgap_cli.data.summary import summarise
 from mgap_cli.errors import MgapError
@@ -128,6 +128,7 @@ class RunReport:
         if self.store is not None:
             counts = ", ".join(f"{s} {int((self.store.splits == s).sum())}" for s in ("train", "val", "test"))
             facts["data"] = f"{self.store.name}, {self.store.path}"
+            facts["protocol"] = protocol_text(self.store.preset, self.store.data_config)
             facts["samples"] = counts
         facts["seed"] = str(run.settings.get("train.seed", "-"))
         section.blocks.append(pairs_html("Run", facts))

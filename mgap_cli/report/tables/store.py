@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from mgap_cli.data.clips import SPLITS
+from mgap_cli.data.media.filter_banks import MEAN, SD, WINDOW_MS
 from mgap_cli.data.summary import Counts, Summary, spread
 from mgap_cli.report.layout import (
     add_numbers,
@@ -38,6 +39,7 @@ def overview_table(summary: Summary, verified: bool) -> RenderableType:
     files = ", ".join(f"{file} {size(count)}" for file, count in summary.bytes.items())
     rows = {
         "data set": "; ".join([summary.name, *asked]),
+        "protocol": summary.protocol_name,
         "from": str(summary.source["root"]) or "no files",
         **_shape_rows(summary),
         "size": f"{size(sum(summary.bytes.values()))} ({files})",
@@ -61,7 +63,15 @@ def _shape_rows(summary: Summary) -> dict[str, str]:
     for modality in sorted(summary.modalities, key=lambda m: m.kind != "frames"):
         _, *shape = summary.shapes[modality.name]
         if modality.kind == "frames":
-            rows["frames"] = f"{shape[0]} of {shape[1]} x {shape[2]} pixels"
+            crop = ", ".join(f"{part:g}" for part in protocol["crop"])
+            cropped = "" if protocol["crop"] == (0, 0, 1, 1) else f", crop (x, y, w, h) {crop} of the frame"
+            rows["frames"] = f"{shape[0]} of {shape[1]} x {shape[2]} pixels{cropped}"
+        elif modality.kind == "spectrogram" and protocol["audio"] == "fbank":
+            rows[modality.name] = (
+                f"Kaldi log mel filter banks, {shape[0]} bins x {shape[1]} columns of 10 ms: "
+                f"{protocol['seconds']:g} s at {protocol['sample_rate']} Hz, windows of {WINDOW_MS:g} ms, "
+                f"(x - {MEAN:g}) / {SD:g}"
+            )
         elif modality.kind == "spectrogram":
             rows[modality.name] = (
                 f"log-spectrogram, {shape[0]} bins x {shape[1]} columns: {protocol['seconds']:g} s at "
