@@ -72,9 +72,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         """Raise UsageError for a crop that is not a part of the frame."""
         if len(self.crop) != 4 or min(self.crop[2:]) < SMALLEST_CROP or max(self._ends()) > 1 + 1e-9:
+            given = ",".join(f"{part:g}" for part in self.crop)
             raise UsageError(
-                f"data.crop is {','.join(f'{part:g}' for part in self.crop)}: not a part of the frame of at least "
-                f"{SMALLEST_CROP:g} x {SMALLEST_CROP:g}.",
+                f"data.crop is {given}: not a part of the frame with sides of at least {SMALLEST_CROP:g}.",
                 "Give x,y,w,h in shares of the frame, for example --set data.crop=0.3,0.6,0.4,0.3",
             )
 

@@ -128,7 +128,7 @@ def test_protocols_in_words():
 
 
 def test_a_store_of_an_earlier_version_stays_readable_and_has_the_same_fingerprint(cremad, tmp_path):
-    """Later settings with their defaults are not recorded: the document is the one that was always written."""
+    """Later settings with their defaults are not recorded: the document is the one always written."""
     assert not {*recorded_protocol(DataConfig())} & {*LATER_SETTINGS}
     assert prepare(cremad, tmp_path / "s").code == 0
     meta = json.loads((tmp_path / "s" / "store.json").read_text())

@@ -1,4 +1,4 @@
-"""The settings of each data set and of each protocol, one YAML file each; a comment at its top is its summary.
+"""The settings of each data set and of each protocol, one YAML file each; its first comment sums it up.
 
 A data set's own preset has its name; `<data set>-<protocol>` is a protocol that `prepare --preset` chooses.
 """

@@ -36,7 +36,8 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 def read_media(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return frames (T, H, W, 3) uint8 RGB and a mono waveform (n,) float32 at `sample_rate`.
 
-    Frames, or the part that `crop` names, are squashed to `frame_size` square. Raises Undecodable, with a reason, for anything less.
+    Frames, or the part that `crop` names, are squashed to `frame_size` square. Raises Undecodable, with a
+    reason, for anything less.
     """
     if clip.video is None:
         raise Undecodable("no video file")

@@ -55,7 +55,7 @@ def log_filter_banks(wave: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def _standardised(energies: np.ndarray, columns: int) -> np.ndarray:
-    """Return energies (at most L, F), filled with zeros up to L columns and standardised, as (F, L) float16."""
+    """Return energies (at most L, F), filled with zeros to L columns and standardised, as (F, L) float16."""
     filled = np.zeros((columns, energies.shape[1]), np.float32)
     filled[: len(energies)] = energies
     standardised: np.ndarray = ((filled - MEAN) / SD).T.astype(np.float16, order="C")
@@ -64,7 +64,7 @@ def _standardised(energies: np.ndarray, columns: int) -> np.ndarray:
 
 @cache
 def import_kaldi() -> ModuleType:
-    """Return torchaudio's module of Kaldi's features; one thread, because prepare has one process per core."""
+    """Return torchaudio's module of Kaldi's features; in one thread: prepare has one process per core."""
     import torch
     import torchaudio.compliance.kaldi as kaldi
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.media import audio, filter_banks
-from mgap_cli.errors import MgapError
+from mgap_cli.errors import MgapError, reason_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,6 @@ def require_packages(config: DataConfig) -> None:
             filter_banks.import_kaldi()
         except (ImportError, OSError, RuntimeError) as error:
             raise MgapError(
-                f"data.audio=fbank needs torchaudio, which cannot be imported ({str(error).splitlines()[0]}).",
+                f"data.audio=fbank needs torchaudio, which cannot be imported ({reason_of(error)}).",
                 "Run mgap doctor, or use --set data.audio=stft.",
             ) from error
