@@ -90,7 +90,8 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
 def read_frames(source: Path | BytesIO, chosen: list[int], size: tuple[int, int]) -> np.ndarray:
     """Return the frames at the positions `chosen` as (len(chosen), height, width, 3) uint8 RGB.
 
-    size: width, height. Positions count the frames in the order in which they are shown. Raises as `read_sound` does.
+    size: width, height. Positions count the frames in the order in which they are shown. Raises as
+    `read_sound` does.
     """
     kept: dict[int, np.ndarray] = {}
     width, height = size
