@@ -36,7 +36,8 @@ def test_json_says_what_the_files_say(store):
     assert {name: sum(counts.values()) for name, counts in document["classes"].items()} == Counter(
         row["label"] for row in rows
     )
-    assert document["fingerprint"] == meta["fingerprint"] and document["protocol_name"] == "no preset"
+    assert document["fingerprint"] == meta["fingerprint"]
+    assert document["protocol_name"].startswith("digits, but with data.frames 1, data.frame_size 8")
     assert document["protocol"].items() >= meta["protocol"].items(), "and settings at their defaults"
     assert document["frames"][0] == document["audio"][0] == len(rows)
     assert document["leaks"] == {"ids": {}, "files": {}, "groups": {}} and document["skipped"] == []
