@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib import colors, image
 from rich.cells import cell_len
 from rich.console import Console
 
+from mgap_cli.gap.bimodality import Bimodality
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.report import palette
 from mgap_cli.report.figures import gap as plots
@@ -59,6 +61,23 @@ def test_figure_states_what_it_shows(fit: GapFit):
     curve = next(line for line in right.lines if line.get_label() == "posterior of imbalance")
     x, r = curve.get_data()
     assert x[np.argmax(r >= 0.5)] == pytest.approx(fit.crossing, abs=0.005)
+
+
+def test_the_verdict_is_above_the_histogram_and_inside_the_picture(fit: GapFit):
+    long = (
+        "two components without a valley between them: a minority, or one population with a heavy tail, which "
+        "the gaps cannot tell apart (91.5% balanced, $audio_recording^ leads in 100.0% of the imbalanced)"
+    )
+    said = dataclasses.replace(fit, bimodality=Bimodality("no valley", long, 99, 0.95))
+    figure = plots.gap_figure(said, "train")
+    assert plots.png_bytes(figure)  # lays the figure out
+    axes = figure.axes[0]
+    (text,) = axes.texts
+    assert text.get_text().replace("\n", " ") == long.replace("two", "Two", 1)
+    area, whole = text.get_window_extent(), figure.bbox
+    heading = axes._left_title.get_window_extent()
+    assert axes.get_window_extent().y1 < area.y0 and area.y1 < heading.y0 and heading.y1 <= whole.y1
+    assert whole.x0 <= area.x0 and area.x1 <= whole.x1
 
 
 def test_constant_gaps_have_a_figure(constant_fit: GapFit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 BINS = 50
 GRID = 801  # points of a curve
 DPI = 150
+SENTENCE_WIDTH = 100  # characters of the verdict on one line
+SENTENCE_LINE = 17  # points that a line of it takes
 
 
 def gap_figure(fit: GapFit, split: str = "") -> Figure:
-    """Draw the histogram of the gaps, each component's density, the mixture, and the posterior curve."""
+    """Draw the histogram of the gaps, the mixture and its components, the posterior and the verdict."""
     from matplotlib.figure import Figure
     from matplotlib.patheffects import withStroke
 
@@ -78,12 +81,16 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
         axes.spines["top"].set_visible(False)
 
     where = "" if not split else f"{split}, " if split == "-".join(scores.modalities) else f"{split} split, "
+    said = fit.bimodality.sentence if fit.bimodality else ""
+    sentence = textwrap.wrap(said[:1].upper() + said[1:], SENTENCE_WIDTH)
     left.set_title(
         f"Modality gaps: {where}n = {len(scores)}, {fit.balanced_share:.1%} balanced",
         fontsize=16,
         loc="left",
         parse_math=False,
+        pad=10 + SENTENCE_LINE * len(sentence),
     )
+    left.text(0, 1.02, "\n".join(sentence), transform=left.transAxes, fontsize=12, parse_math=False)
     handles = [
         handle for axes in (left, right) for handle in zip(*axes.get_legend_handles_labels(), strict=True)
     ]
