@@ -66,7 +66,7 @@ def test_figure_states_what_it_shows(fit: GapFit):
 def test_the_verdict_is_above_the_histogram_and_inside_the_picture(fit: GapFit):
     long = (
         "two components without a valley between them: a minority, or one population with a heavy tail, "
-        "which the gaps cannot tell apart (91.5% balanced, $audio_recording^ leads in 100.0% of the imbalanced)"
+        "which the gaps cannot tell apart (91.5% balanced, $audio_recording^ leads in all of the imbalanced)"
     )
     said = dataclasses.replace(fit, bimodality=Bimodality("no valley", long, 99, 0.95))
     figure = plots.gap_figure(said, "train")
