@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mgap_cli import config as configuration
 from mgap_cli import methods as all_methods
 from mgap_cli.commands import _options as options
 from mgap_cli.comparison.plan import DEFAULT_METRIC, DEFAULT_SEEDS
@@ -75,6 +76,16 @@ def compare(
             rich_help_panel=RESULT,
         ),
     ] = DEFAULT_METRIC,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the methods by the accuracy of a decision rule, instead of --metric: "
+            f"{', '.join(configuration.RULES.names())}.",
+            rich_help_panel=RESULT,
+            show_default=False,
+            autocompletion=configuration.RULES.names,
+        ),
+    ] = None,
     table: Annotated[
         Literal["markdown", "latex", "csv", "json"] | None,
         typer.Option(help="Print the table in this format.", rich_help_panel=RESULT, show_default=False),
@@ -120,6 +131,7 @@ def compare(
         requested,
     )
     from mgap_cli.workflow.comparison_views import (
+        chosen_metric,
         dry_run_view,
         raise_for_failures,
         status_view,
@@ -128,6 +140,7 @@ def compare(
     )
 
     sink = Output(json or table == "json", quiet)
+    metric = chosen_metric(metric, rule)
     only = paths[0] if paths and len(paths) == 1 and is_results_folder(paths[0]) else None
     if only:
         results, comparison = only, open_comparison(only)

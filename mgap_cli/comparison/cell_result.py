@@ -11,7 +11,8 @@ from mgap_cli.comparison.plan import Cell
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 
 State = Literal["done", "failed"]
-SCHEMA = "mgap.cell/1"
+RULE_PREFIX = "rule."  # before a decision rule's name, in the places of a head's
+SCHEMA = "mgap.cell/2"
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class CellResult:
     """The result of a cell.
 
     seconds: of training, over all of its starts. hours are counted on `device`. figures: split to
-    {figure: value}, such as {"test": {"fused.accuracy": 0.9}}. head: the head that `correct` is of. correct:
-    one character per test sample, 1 where the head is right. error: why a failed cell stopped.
+    {figure: value}, such as {"test": {"fused.accuracy": 0.9}}. head: the one whose figures are reported
+    first. correct: head, or RULE_PREFIX and a decision rule, to one character per test sample, 1 where it is
+    right. error: why a failed cell stopped.
     """
 
     cell: Cell
@@ -30,7 +32,7 @@ class CellResult:
     epochs: int = 0
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     head: str = ""
-    correct: str = ""
+    correct: Mapping[str, str] = field(default_factory=dict)
     error: str = ""
 
     def write(self, results: Path) -> None:
@@ -48,7 +50,7 @@ def read_result(cell: Cell, results: Path) -> CellResult | None:
         return None
     try:
         if document.pop("schema") != SCHEMA or document.pop("cell") != asdict(cell):
-            raise ValueError(f"it is not a record of {cell}")
+            raise ValueError(f"it is not a record of {cell}, or another version of mgap wrote it")
         return CellResult(cell, **document)
     except MALFORMED as error:
         raise damaged(path, error) from error

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
 from mgap_cli.evaluation.seeds import Spread
 from mgap_cli.stats.intervals import Interval
 from mgap_cli.stats.multiple_testing import holm
@@ -232,7 +232,11 @@ def _other_heads(results: Sequence[CellResult], metric: str) -> dict[str, float]
     """Return the means of `metric` of the heads that it is not of, of those that all cells have."""
     head, _, figure = metric.rpartition(".")
     found = [r.figures["test"] for r in results]
-    names = [name for name in found[0] if name.endswith(f".{figure}") and name != metric]
+    names = [
+        name
+        for name in found[0]
+        if name.endswith(f".{figure}") and name != metric and not name.startswith(RULE_PREFIX)
+    ]
     return {
         name.rpartition(".")[0]: float(np.mean([values[name] for values in found]))
         for name in names
@@ -263,9 +267,11 @@ def _on_samples(
 ) -> tuple[float | None, float | None]:
     p_values, discordant, n = [], [], 0
     for a, b in pairs:
-        if metric != f"{a.head}.accuracy" or a.head != b.head or len(a.correct) != len(b.correct):
+        head = metric.removesuffix(".accuracy")  # no head has the name of another metric
+        ours, theirs = a.correct.get(head, ""), b.correct.get(head, "")
+        if not ours or len(ours) != len(theirs):
             return None, None
-        first, second = (np.frombuffer(r.correct.encode(), np.uint8) == ord("1") for r in (a, b))
+        first, second = (np.frombuffer(c.encode(), np.uint8) == ord("1") for c in (ours, theirs))
         p_values.append(mcnemar(first, second).p_value)
         discordant.append(float(np.mean(first != second)))
         n = len(first)

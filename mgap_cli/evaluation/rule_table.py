@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from mgap_cli.config import EvaluateConfig
 from mgap_cli.errors import UnfitError
 from mgap_cli.evaluation.cross_fitting import cross_fitted
-from mgap_cli.evaluation.decision_rules import DEFAULT, listed_rules, load_rule
+from mgap_cli.evaluation.decision_rules import AUTO, DEFAULT, listed_rules, load_rule
 from mgap_cli.evaluation.decision_rules.auto import Auto
 from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, log_probabilities
 from mgap_cli.evaluation.metrics import accuracy, bootstrap_mean, share_interval
@@ -39,7 +39,8 @@ class Scored:
 class RuleRow:
     """One rule, or one unimodal head alone, on a split; difference: its accuracy minus the fused head's.
 
-    validation: its accuracy on the validation split, cross-fitted where the rule learns; None without one.
+    correct: (N,), whether its class is right. validation: its accuracy on the validation split, cross-fitted
+    where the rule learns; None without one.
     adjusted: McNemar's p after Holm's correction over all rows but that of the fused head.
     """
 
@@ -50,6 +51,7 @@ class RuleRow:
     difference: float
     difference_interval: Interval
     test: McNemar
+    correct: BoolArray = field(repr=False, compare=False)
     validation: float | None
     adjusted: float = 1.0
 
@@ -79,6 +81,11 @@ class RuleTable:
     confidence: float
     rows: tuple[RuleRow, ...]
     chosen: str | None
+
+    def decisions(self) -> dict[str, BoolArray]:
+        """Return where each rule is right, (N,) by name; `auto` is the rule that validation chooses."""
+        found = {row.name: row.correct for row in self.rows if not row.is_head}
+        return {**found, AUTO: found[self.chosen]} if self.chosen else found
 
     @property
     def better(self) -> list[RuleRow]:
@@ -197,5 +204,6 @@ def _row(
         difference=float(difference.mean()),
         difference_interval=bootstrap_mean(difference, config),
         test=mcnemar(fused, correct),
+        correct=correct,
         validation=validation,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
 from mgap_cli.comparison.plan import Cell
 from mgap_cli.comparison.process_pool import Worker
 from mgap_cli.errors import MgapError
@@ -17,6 +17,7 @@ from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from mgap_cli.evaluation.evaluate import Judgement
+    from mgap_cli.stats.arrays import BoolArray
 
 _LOCK_TRIES = 50
 _LOCK_SECONDS = 0.2
@@ -75,17 +76,29 @@ def run_cell(job: CellJob, worker: Worker) -> None:
         write_json(checkpoint.with_name("evaluate.json"), document)
         epochs = read_metrics(run)
         head = next(iter(test.evaluation.correct))
-        found = test.evaluation.correct[head]
         CellResult(
             job.cell,
             "done",
             round(sum(float(epoch.get("seconds", 0)) for epoch in epochs), 3),
             worker.device,
             len(epochs),
-            {split: figures_of(j.evaluation) for split, j in judged.items()},
+            {split: {**figures_of(j.evaluation), **_rule_figures(j)} for split, j in judged.items()},
             head,
-            "".join("1" if right else "0" for right in found),
+            {
+                name: "".join("1" if right else "0" for right in found)
+                for name, found in {**test.evaluation.correct, **_by_rule(test)}.items()
+            },
         ).write(job.results)
+
+
+def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
+    """Return where each decision rule is right, (N,) by its name in a cell's record."""
+    found = judgement.rules.decisions() if judgement.rules else {}
+    return {f"{RULE_PREFIX}{name}": correct for name, correct in found.items()}
+
+
+def _rule_figures(judgement: Judgement) -> dict[str, float]:
+    return {f"{name}.accuracy": float(found.mean()) for name, found in _by_rule(judgement).items()}
 
 
 def _lock(run: Path, sink: Output, stack: ExitStack) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
 from mgap_cli.comparison.plan import DEFAULT_METRIC, Cell
+from mgap_cli.config import RULES
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
@@ -71,6 +72,22 @@ def status_view(comparison: Comparison, results: Path) -> View:
         ],
     }
     return document, *status_tables(found, running)
+
+
+def chosen_metric(metric: str, rule: str | None) -> str:
+    """Return what the methods are compared by: a decision rule's accuracy where one is given, or the metric.
+
+    Raises UsageError for both, and for a rule that does not ship: cells record those that do.
+    """
+    if rule is None:
+        return metric
+    if metric != DEFAULT_METRIC:
+        raise UsageError("--rule and --metric were both given.", "Give one of them.")
+    if rule not in RULES.names():
+        raise UsageError(
+            f"--rule: unknown decision rule {rule!r}.", f"Choose one of: {', '.join(RULES.names())}."
+        )
+    return f"{RULE_PREFIX}{rule}.accuracy"
 
 
 def table_view(

@@ -167,3 +167,24 @@ def test_wrong_use_is_one_message(compared, store, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     mgap(*line(store, tmp_path / "full")).fails(2, "thesis.tex")
+
+
+@pytest.mark.parametrize("rule", ["mean", "calibrated", "auto"])
+def test_methods_are_compared_by_a_decision_rule(compared, store, rule):
+    document = mgap("compare", compared, "--rule", rule, "--table", "json").json()
+    assert document["metric"] == f"rule.{rule}.accuracy"
+    for row in document["rows"]:
+        assert set(row["others"]) == {"fused", "audio", "visual"}
+        for seed, value in row["values"].items():
+            checkpoint = compared / "cells" / store.name / row["method"] / f"seed{seed}"
+            rules = json.loads((checkpoint / "evaluate.json").read_text())["evaluations"][0]["decision_rules"]
+            wanted = rules["chosen_by_validation"] if rule == "auto" else rule
+            (found,) = [r["accuracy"] for r in rules["rows"] if r.get("rule") == wanted]
+            assert value == pytest.approx(found)
+    tested = [row["against"] for row in document["rows"] if row["against"]]
+    assert tested and all(0 <= against["p_samples"] <= 1 for against in tested)
+
+
+def test_a_rule_that_no_cell_has_is_refused(compared):
+    mgap("compare", compared, "--rule", "median").fails(2, "median", "calibrated")
+    mgap("compare", compared, "--rule", "mean", "--metric", "fused.ece").fails(2, "--rule and --metric")

@@ -34,8 +34,8 @@ PUBLIC = {
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
-        "--plan --seeds --reference --metric --table --status --jobs --per-gpu --retry-failed --output "
-        "--dry-run"
+        "--plan --seeds --reference --metric --rule --table --status --jobs --per-gpu --retry-failed "
+        "--output --dry-run"
     ),
     "list": "--json",
     "docs": "--json",

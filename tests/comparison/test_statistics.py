@@ -31,7 +31,9 @@ def result(
         "val": {"fused.accuracy": 0.5},
     }
     correct = "1" * right + "0" * (n - right)
-    return CellResult(Cell(store, method, seed), "done", seconds, "cpu", 3, figures, "fused", correct)
+    return CellResult(
+        Cell(store, method, seed), "done", seconds, "cpu", 3, figures, "fused", {"fused": correct}
+    )
 
 
 def cells(store: str, method: str, accuracies: list[float], seconds: float = 10.0) -> list[CellResult]:
