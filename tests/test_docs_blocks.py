@@ -109,7 +109,8 @@ def test_every_block_is_valid_bash(block):
 def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
     pauses = tmp_path / "pauses"
     pauses.mkdir()
-    (pauses / "digits-0").touch()  # the first run does not pause
+    for name in ("digits-0", "baseline"):  # the first run and the baselines do not pause
+        (pauses / name).touch()
     env = environment(
         commands,
         *("train.batch_size=128", "warmup.epochs=3", "adapt.epochs=1"),
@@ -170,6 +171,7 @@ def test_the_batch_script_is_requeued_and_goes_on(commands, store, tmp_path):  #
     script = tmp_path / "seeds.sbatch"
     script.write_text(BATCH.replace("--array=0-4", "--array=0-1"))
     (tmp_path / "pauses").mkdir()
+    (tmp_path / "pauses" / "baseline").touch()  # the baselines do not pause
     env = environment(
         commands,
         *("warmup.epochs=5", "adapt.epochs=2"),

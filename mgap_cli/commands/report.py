@@ -26,10 +26,8 @@ def report(
     It shows the results that are in the folder, and names the command that makes a missing one: no
     network is run. The run may be in progress.
     """
-    from mgap_cli.files import ensure_output_allowed, write_text
     from mgap_cli.report.documents import path_document
-    from mgap_cli.report.page.run_page import RunReport
-    from mgap_cli.runs.reader import RunFolder
+    from mgap_cli.workflow import run_page
     from mgap_cli.workflow.comparison import is_results_folder, open_comparison
     from mgap_cli.workflow.comparison_views import write_page
 
@@ -38,12 +36,7 @@ def report(
         made_page = write_page(open_comparison(run), run, path=output)
         sink.result(path_document("report", made_page, run=str(run), verdict=[], missing=[]), made_page)
         return
-    folder = RunFolder(run, store)
-    path = output or run / "report.html"
-    ensure_output_allowed(path, (file for file in run.iterdir() if file.suffix != ".html"))
-    made = RunReport(folder)
-    html = made.html()
-    write_text(path, html)
+    path, made = run_page.write_page(run, store, output)
     for section in made.missing:
         sink.log(f"not in the report: {section} (it says why)")
     sink.result(path_document("report", path, run=str(run), verdict=made.verdict, missing=made.missing), path)

@@ -33,20 +33,30 @@ def run(
     allow_skips: options.AllowSkips = False,
     workers: options.Workers = None,
     force: options.Force = False,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline/--no-baseline",
+            help="Also train the fair baseline, joint-heads, for as many epochs, to compare accuracy with.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = True,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Prepare, warm up, analyse, adapt and evaluate, all in one run folder.
 
-    If it is interrupted, run the same command again: it continues. --dry-run shows every setting.
+    The evaluation compares with joint-heads, trained for the same number of epochs (in RUN/baseline). The
+    last lines say what was found, and where. If it is interrupted, run the same command again: it
+    continues. --dry-run shows the stages and every setting.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
     from mgap_cli.data.store import is_store, open_store
     from mgap_cli.runs.layout import require_run_folder
     from mgap_cli.training.distributed import writing
-    from mgap_cli.workflow.whole_run import train_and_evaluate
+    from mgap_cli.workflow.whole_run import planned_stages, train_and_evaluate
 
     sink = Output(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
@@ -54,8 +64,17 @@ def run(
     target = output or default_run(Path(dataset), resolved)
     require_run_folder(target)
     if dry_run:
-        document = {"schema": "mgap.dry-run/2", "run": str(target), "config": resolved.to_dict()}
-        sink.result(document, f"{printable(f'# run: {target}')}\n{resolved.to_yaml()}")
+        stages = planned_stages(resolved, target, baseline)
+        document = {
+            "schema": "mgap.dry-run/2",
+            "run": str(target),
+            "stages": stages,
+            "config": resolved.to_dict(),
+        }
+        lines = [f"# run: {target}"]
+        for stage in stages:
+            lines.append("# {stage}: {method}, {epochs} epochs, in {run}".format(**stage))
+        sink.result(document, "\n".join([*map(printable, lines), resolved.to_yaml()]))
         return
     loaded = None
     if prepared is None:
@@ -82,5 +101,5 @@ def run(
                 allow_skips=allow_skips,
             )
         assert prepared is not None
-        document, shown = train_and_evaluate(prepared, resolved, target, sink, force)
+        document, shown = train_and_evaluate(prepared, resolved, target, sink, force, baseline)
     sink.result(document, *shown)

@@ -34,7 +34,8 @@ class Judgement:
     """All that was asked of one checkpoint.
 
     robustness: one row per condition, the clean one first; or empty. rules: None for a network with one head.
-    decision: the rule that was asked for instead of the fused head.
+    decision: the rule that was asked for instead of the fused head. digest: SHA-256 of the file.
+    parent_digest: that of the checkpoint that its stage continued from; empty for new weights.
     """
 
     path: Path
@@ -44,6 +45,8 @@ class Judgement:
     robustness: list[Measured]
     rules: RuleTable | None = None
     decision: Decision | None = None
+    digest: str = ""
+    parent_digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -114,7 +117,10 @@ def evaluate(
         rules = rule_table(samples, validation, split, config.evaluate)
         chosen = " (selected on test)" if model.checkpoint.selected.get("on") == "test" else ""
         evaluation = replace(evaluation, name=f"{model.path}{chosen}")
-        judged.append(Judgement(model.path, model.config, evaluation, columns, measured, rules, decision))
+        digests = model.digest, model.checkpoint.parent_digest
+        judged.append(
+            Judgement(model.path, model.config, evaluation, columns, measured, rules, decision, *digests)
+        )
     return _named(judged)
 
 

@@ -123,6 +123,7 @@ class Evaluation:
     gap: GapStatistics | None  # None for a model of one modality
     ids: tuple[str, ...]  # (N,)
     correct: dict[str, BoolArray]  # head -> (N,)
+    scores: Scores | None  # of every modality, in the order of `ids`; None for a model of one modality
 
     @property
     def n(self) -> int:
@@ -232,6 +233,7 @@ def summarise(
         gap=gap_statistics(scores, config, posterior) if scores else None,
         ids=tuple(ids),
         correct={head: p == labels for head, p in predicted.items()},
+        scores=scores,
     )
 
 

@@ -66,15 +66,21 @@ def evaluation_document(
     comparisons: Sequence[Comparison],
     groups: Sequence[RunGroup] = (),
     seed_comparisons: Sequence[SeedComparison] = (),
+    verdict: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what evaluate found: of each checkpoint, and of methods over their seeds."""
+    """Return what evaluate found: of each checkpoint, and of methods over their seeds.
+
+    verdict: the sentences of `verdict.verdict`. sha256 tells whether the document is outdated.
+    """
     return {
         "schema": "mgap.evaluate/3",
+        "verdict": list(verdict),
         "evaluations": [j.to_dict() for j in judged],
         "comparisons": [c.to_dict() for c in comparisons],
         "groups": [_group_document(group, judged) for group in groups],
         "group_comparisons": [c.to_dict() for c in seed_comparisons],
         "correction": "Holm, over all comparisons of a kind",
+        "sha256": {str(j.path): j.digest for j in judged},
     }
 
 

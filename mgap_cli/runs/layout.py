@@ -19,6 +19,7 @@
       history.png        the mixture over the epochs
       movement.csv, movement.png, movement.json      which samples moved between checkpoints
       evaluate.json      what evaluate found, evaluate-*.png its plots
+      baseline/          the fair baseline that `mgap run` trains: a run folder of its own
       report.html        all of it on one page
       tensorboard/, wandb/      what --report-to leaves here
       store/             the data, where `mgap run` prepared it

@@ -33,6 +33,15 @@ class Stage:
     parent_digest: str = ""
 
 
+def budget(stage: str, config: Config) -> int:
+    """Return the epochs of the budget that end with a stage: its own and those of the stages before it."""
+    if stage == "warmup":
+        return config.warmup.epochs
+    if stage == "adapt" and config.adapt.epochs:
+        return config.warmup.epochs + config.adapt.epochs
+    return config.train.epochs
+
+
 def deciding_sections(stage: str, method: str, config: Config) -> tuple[str, ...]:
     """Return the sections of the settings that decide a stage's weights.
 

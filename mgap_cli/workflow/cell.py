@@ -50,9 +50,10 @@ def run_cell(job: CellJob, worker: Worker) -> None:
     from mgap_cli.data.store import open_store
     from mgap_cli.evaluation.evaluate import evaluate
     from mgap_cli.evaluation.seeds import figures_of
-    from mgap_cli.files import file_digest, write_json
+    from mgap_cli.files import write_json
     from mgap_cli.methods import load_method
     from mgap_cli.report.documents import evaluation_document
+    from mgap_cli.report.verdict import verdict
     from mgap_cli.runs.layout import read_metrics
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.trained_model import open_trained
@@ -71,8 +72,8 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             if (model.store.splits == split).any()
         }
         test = judged["test"]
-        document = evaluation_document([test], [])
-        document["sha256"] = {str(checkpoint): file_digest(checkpoint)}
+        sentences = verdict([test], [], [], [], config.evaluate)
+        document = evaluation_document([test], [], verdict=sentences)
         write_json(checkpoint.with_name("evaluate.json"), document)
         epochs = read_metrics(run)
         head = next(iter(test.evaluation.correct))

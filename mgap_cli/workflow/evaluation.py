@@ -82,10 +82,11 @@ def judge(
     """
     from mgap_cli.evaluation.evaluate import evaluate
     from mgap_cli.evaluation.seeds import compare_checkpoints, grouped, over_seeds, several_seeds
-    from mgap_cli.files import file_digest, write_json
+    from mgap_cli.files import write_json
     from mgap_cli.report.documents import evaluation_document
     from mgap_cli.report.tables import evaluation as tables
     from mgap_cli.report.tables.decision_rules import rules_table
+    from mgap_cli.report.verdict import verdict
 
     judged = evaluate(models, request.split, config, request.by, request.robustness, tick)
     evaluations = [j.evaluation for j in judged]
@@ -95,8 +96,8 @@ def judge(
     several = several_seeds(groups)
     comparisons = compare_checkpoints(groups, evaluations, config.evaluate)
     by_seed = over_seeds(groups, evaluations) if several else []
-    document = evaluation_document(judged, comparisons, groups, by_seed)
-    document["sha256"] = {str(j.path): file_digest(j.path) for j in judged}  # tells whether it is outdated
+    sentences = verdict(judged, comparisons, groups, by_seed, config.evaluate)
+    document = evaluation_document(judged, comparisons, groups, by_seed, sentences)
     write_json(_document_path(judged[-1].path), document)
     _draw(judged, groups, request, sink)
 
@@ -112,6 +113,7 @@ def judge(
         shown.append(rules)
     if request.robustness:
         shown.append(tables.robustness_table(judged, groups))
+    shown.append(tables.verdict_paragraphs(sentences))
     return document, shown
 
 

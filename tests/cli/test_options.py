@@ -31,7 +31,7 @@ PUBLIC = {
     "evaluate": "--split --rule --by --robustness --plot --store --device --config --set --json --quiet",
     "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
-    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run",
+    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run --baseline --no-baseline",
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
         "--plan --seeds --reference --metric --rule --table --status --jobs --per-gpu --retry-failed "
@@ -73,6 +73,19 @@ def test_help_shows_the_defaults_and_those_of_the_presets():
 
 def test_run_takes_the_options_of_training_and_a_dry_run_changes_nothing(store, tmp_path):
     line = ["run", store, "-o", tmp_path / "run", "--lr", "0.5", "--fusion", "film", "--dry-run", "--json"]
-    settings = mgap(*line).json()["config"]
+    document = mgap(*line).json()
+    assert [(stage["stage"], stage["method"]) for stage in document["stages"]] == [
+        ("warmup", "joint-heads"),
+        ("adapt", "adaptive"),
+        ("baseline", "joint-heads"),
+    ]
+    warm, adapt, fair = (stage["epochs"] for stage in document["stages"])
+    assert warm + adapt == fair == preset("digits").train.epochs
+    assert len(mgap(*line, "--no-baseline").json()["stages"]) == 2
+    assert (
+        f"# baseline: joint-heads, {fair} epochs, in {tmp_path / 'run' / 'baseline'}\n"
+        in mgap(*line[:-1]).out
+    )
+    settings = document["config"]
     assert settings["train"]["lr"] == 0.5 and settings["model"]["fusion"] == "film"
     assert not (tmp_path / "run").exists()

@@ -6,11 +6,12 @@ import csv
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 
 import pytest
 import yaml
-from helpers.program import TINY, TINY_DATA, listing, mgap, sets, shim, status
+from helpers.program import TINY, TINY_DATA, listing, metrics, mgap, sets, shim, start, status
 
 from mgap_cli.config import preset
 from mgap_cli.data.store import open_store
@@ -82,9 +83,14 @@ def test_run_digits(digits_run):
     assert done.code == 0, done.err
     document = done.json()
     assert document["schema"] == "mgap.run/2" and document["run"] == str(run)
-    assert [e["stage"] for e in document["evaluation"]["evaluations"]] == ["warmup", "adapt"]
+    found = document["evaluation"]
+    assert [e["stage"] for e in found["evaluations"]] == ["train", "warmup", "adapt"]
+    assert [e["method"] for e in found["evaluations"]] == ["joint-heads", "joint-heads", "adaptive"]
+    assert [c["a"] for c in found["comparisons"]] == ["baseline/train"] * 2
     assert all(e["n"] == 539 for e in document["evaluation"]["evaluations"])
-    assert len(document["evaluation"]["comparisons"]) == 1
+    assert len(metrics(run / "baseline", "train")) == 4  # as many epochs as both stages
+    assert any("for run/adapt" in sentence for sentence in found["verdict"])
+    assert not any("budgets differ" in sentence for sentence in found["verdict"])
     assert set(document["gap"]["fits"]) == {"train", "val"}
     expected = {
         *("config.yaml", "env.json", "status.json", "metrics.jsonl", "warmup.pt", "warmup-last.pt"),
@@ -95,6 +101,8 @@ def test_run_digits(digits_run):
             "gap-warmup.png",
             "gap-warmup.json",
             "evaluate.json",
+            "report.html",
+            "baseline",
             "store",
         ),
     }
@@ -106,13 +114,48 @@ def test_run_digits(digits_run):
 
 
 def test_run_digits_again_returns_what_it_found(digits_run):
-    line, done, _ = digits_run
+    line, done, run = digits_run
     again = mgap(*line, "--json")
     assert again.code == 0 and again.out == done.out
     assert all(f"{stage}: already finished" in again.err for stage in STAGES)
     tables = mgap(*line, "-q")
     assert tables.code == 0 and not tables.err.replace("warning:", "", 1).strip().startswith("error")
     assert "fused" in tables.out and "{" not in tables.out
+    *_, place, following = tables.out.rstrip("\n").partition("\nVerdict\n")[2].splitlines()
+    assert place == f"Report: {done.json()['report']}" and (run / "report.html").is_file()
+    assert following == f"Next, over several seeds: {done.json()['next']}"
+    paths = [e["checkpoint"] for e in done.json()["evaluation"]["evaluations"]]
+    evaluated = mgap("evaluate", *paths, *sets("evaluate.bootstrap=50"), "--json")
+    assert evaluated.json()["verdict"] == done.json()["evaluation"]["verdict"]
+    assert set(done.json()["evaluation"]["verdict"]) <= set(mgap("report", run, "--json").json()["verdict"])
+
+
+def test_run_killed_in_its_baseline_goes_on(store, tmp_path):
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    epochs = sets(*TINY, "warmup.epochs=1", "adapt.epochs=3")
+    assert mgap("run", store, "-o", whole, *epochs).code == 0
+    running = start("run", store, "-o", killed, *epochs, pause=(3, 2))  # only the baseline has 4 epochs
+    running.until_paused()
+    assert (killed / "adapt.pt").is_file() and not (killed / "evaluate.json").exists()
+    running.send(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
+    done = mgap("run", store, "-o", killed, *epochs)
+    assert (
+        done.code == 0 and "adapt: already finished" in done.err and "train: going on from epoch" in done.err
+    )
+    for name in ("warmup.pt", "adapt.pt", "baseline/train.pt"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    found = [json.loads((run / "evaluate.json").read_text()) for run in (killed, whole)]
+    assert found[0]["verdict"] == found[1]["verdict"]
+
+
+def test_run_without_its_baseline(store, tmp_path):
+    epochs = sets(*TINY, "warmup.epochs=1", "adapt.epochs=1")
+    done = mgap("run", store, "-o", tmp_path / "run", *epochs, "--no-baseline", "--json")
+    assert done.code == 0 and not (tmp_path / "run" / "baseline").exists()
+    found = done.json()["evaluation"]
+    assert [e["stage"] for e in found["evaluations"]] == ["warmup", "adapt"]
+    assert "The budgets differ: 2 epochs for run/adapt, 1 for run/warmup." in found["verdict"][-1]
 
 
 def test_run_on_a_store(store, tmp_path):

@@ -106,8 +106,9 @@ def test_page_has_everything_inside(judged, written):
     assert HOSTILE in page.said
     for sentence in document["verdict"]:
         assert " ".join(sentence.split()) in page.said
+    assert document["verdict"][:4] == json.loads((judged / "evaluate.json").read_text())["verdict"]
     verdict = " ".join(document["verdict"])
-    for words in ("Gaps of warmup.pt on train", "Fused accuracy on test", "McNemar p", "by the mixture of"):
+    for words in ("Gaps of warmup.pt on train", "Accuracy on test", "McNemar p", "by the mixture of"):
         assert words in verdict
 
 
@@ -156,7 +157,7 @@ def test_what_is_out_of_date_is_left_out(judged, tmp_path, drawn_fast):
     page = report(run)
     assert "evaluate.json is of an earlier adapt.pt than the one in the folder" in page.said
     assert "movement.json is of an earlier adapt.pt" in page.said
-    assert "Fused accuracy on test" not in page.said and "Gaps of warmup.pt on train" in page.said
+    assert "Accuracy on test" not in page.said and "Gaps of warmup.pt on train" in page.said
 
 
 def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, drawn_fast):

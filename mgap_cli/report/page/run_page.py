@@ -25,7 +25,7 @@ from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.report.figures.contact_sheet import CLIPS, clip_figures
 from mgap_cli.report.figures.gap import gap_figure, png_bytes
 from mgap_cli.report.figures.history import history_figure
-from mgap_cli.report.layout import p_value, printable
+from mgap_cli.report.layout import printable
 from mgap_cli.report.page.html import Section, figure_html, fragment, page, pairs_html
 from mgap_cli.report.tables import gap as tables
 from mgap_cli.report.tables import gap_analysis as gap_tables
@@ -198,33 +198,15 @@ class RunReport:
         document = self._current(section, "evaluate.json", self.run.command("evaluate", *trained))
         if document is None:
             return
-        self._judge(document)
+        if "verdict" in document:
+            self.verdict = [*document["verdict"], *self.verdict]
+        else:
+            what = "evaluate.json is of an earlier version of mgap, and has no verdict."
+            self._lacks(section, what, self.run.command("evaluate", *trained))
         section.add(*run_tables.evaluation_tables(document))
         for png in sorted(self.run.path.glob("evaluate-*.png")):
             what = next((text for ending, text in PLOTS.items() if png.stem.endswith(ending)), png.stem)
             self._embed(section, png, f"{what} ({png.name})")
-
-    def _judge(self, document: dict[str, Any]) -> None:
-        found = document["evaluations"]
-        first, last = found[0], found[-1]
-        for head in last["heads"]:
-            values = []
-            for e in [first, last] if first is not last else [last]:
-                if head in e["heads"]:
-                    m = e["heads"][head]
-                    low, high = m["accuracy_interval"]
-                    values.append(f"{m['accuracy']:.1%} ({low:.1%} to {high:.1%}) at {e['name']}")
-            sentence = (
-                f"{head.capitalize()} accuracy on {last['split']}, n = {last['n']}: {', '.join(values)}"
-            )
-            for c in document["comparisons"]:
-                if (c["a"], c["b"], c["head"]) == (first["name"], last["name"], head):
-                    low, high = c["interval"]
-                    sentence += (
-                        f"; {100 * c['accuracy_difference']:+.1f} points "
-                        f"({100 * low:+.1f} to {100 * high:+.1f}), McNemar p {p_value(c['mcnemar_p'])}"
-                    )
-            self.verdict.append(f"{sentence}.")
 
     def _over_time(self, section: Section) -> None:
         if not self.run.epochs:

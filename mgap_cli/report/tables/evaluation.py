@@ -94,7 +94,8 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
 def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
     main = e.heads[main_head(e.heads)]
     seed = f"seed {e.seed}" if e.seed else ""
-    lines = [e.name, ", ".join(filter(None, [e.stage, e.method, seed]))]
+    folder, slash, stem = e.name.rpartition("/")
+    lines = [f"{folder}{slash}", stem, ", ".join(filter(None, [e.stage, e.method, seed]))]
     table.add_row(
         verbatim("\n".join(printable(line) for line in lines if line)),
         *(
@@ -429,6 +430,11 @@ def _main_heads(evaluations: Sequence[Evaluation]) -> str:
     """Return which head is reported, in words."""
     names = dict.fromkeys(main_head(e.heads) for e in evaluations)
     return "/".join("decision rule" if name == DECISION else f"{name} head" for name in names)
+
+
+def verdict_paragraphs(sentences: Sequence[str]) -> RenderableType:
+    """What the evaluation found, one paragraph per sentence."""
+    return titled("Verdict", Group(*map(verbatim, sentences)))
 
 
 def _names(rows: Sequence[Condition]) -> list[str]:
