@@ -58,6 +58,7 @@ class DataConfig:
     """What `prepare` stores of each clip. Defaults: CREMA-D's protocol in the literature."""
 
     frames: int = count(1, 10_000)  # frames per clip, at uniform positions in time
+    candidates: int = bounded(0, 0, 10_000)  # frames stored, of which each training epoch draws data.frames
     crop: tuple[float, ...] = levels(0, 0, 1, 1, high=1, open_low=False)  # x, y, w, h in shares of the frame
     frame_size: int = count(256, 16_384)  # stored height and width, pixels
     audio: AudioName = "stft"  # what is stored of the sound: log |STFT|, or Kaldi's log mel filter banks
@@ -70,13 +71,23 @@ class DataConfig:
     seed: int = seed(0)  # seed of splits that mgap draws, and of the embedded data set
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a crop that is not a part of the frame."""
+        """Raise UsageError for a crop that is not a part of the frame, and for too few candidates."""
+        if 0 < self.candidates < self.frames:
+            raise UsageError(
+                f"data.candidates is {self.candidates}: less than data.frames, {self.frames}.",
+                "Store at least as many frames as the network sees, or set it to 0.",
+            )
         if len(self.crop) != 4 or min(self.crop[2:]) < SMALLEST_CROP or max(self._ends()) > 1 + 1e-9:
             given = ",".join(f"{part:g}" for part in self.crop)
             raise UsageError(
                 f"data.crop is {given}: not a part of the frame with sides of at least {SMALLEST_CROP:g}.",
                 "Give x,y,w,h in shares of the frame, for example --set data.crop=0.3,0.6,0.4,0.3",
             )
+
+    @property
+    def stored_frames(self) -> int:
+        """Frames per clip in the store."""
+        return self.candidates or self.frames
 
     def _ends(self) -> tuple[float, float]:
         x, y, width, height = self.crop

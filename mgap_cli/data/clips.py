@@ -42,7 +42,7 @@ class Clip:
 
 
 class Reader(Protocol):
-    """Reads a clip: frames (T, H, W, 3) uint8 and a mono waveform (n,) float32 at `sample_rate`."""
+    """Reads a clip: all frames to store (T, H, W, 3) uint8, mono waveform (n,) float32 at `sample_rate`."""
 
     def __call__(self, clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]: ...
 

@@ -52,7 +52,7 @@ SKIPPED_COLUMNS = ("id", "split", "label", "reason")
 MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")  # it names a file, and columns of tables
 # Settings of the section data that earlier versions did not have. A store records them where they are not the
 # defaults, so that the same clips have the same fingerprint in both.
-LATER_SETTINGS = ("crop", "audio", "mel_bins")
+LATER_SETTINGS = ("candidates", "crop", "audio", "mel_bins")
 _CHUNK = 1 << 22  # bytes
 _TEXTS = ("name", "clips", "fingerprint", "version")
 
@@ -232,7 +232,7 @@ def recorded_protocol(config: DataConfig) -> dict[str, Any]:
 
 def frame_shape(config: DataConfig) -> tuple[int, int, int, int]:
     """Return (T, H, W, 3), the shape of one sample's frames."""
-    return config.frames, config.frame_size, config.frame_size, 3
+    return config.stored_frames, config.frame_size, config.frame_size, 3
 
 
 def table_text(rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> str:

@@ -166,6 +166,17 @@ def test_a_crop_of_real_clips_is_a_part_of_the_whole_frame(shared_data):
     assert np.abs(whole[:, 100:, 50:150].astype(int) - part).mean() < 1 and np.array_equal(wave, same)
 
 
+def test_candidates_are_stored_and_inspect_says_how_many_are_drawn(cremad, tmp_path):
+    done = prepare(cremad, tmp_path / "s", "--preset", "cremad-3frames")
+    assert done.code == 0, done.err
+    red = open_store(tmp_path / "s").frames[..., 0].mean(axis=(2, 3))
+    assert red.shape == (4, 6) and (np.diff(red, axis=1) > 0).all(), "six frames in order of time"
+    shown = mgap("inspect", tmp_path / "s").out
+    assert "3 drawn from 6 of 32 x 32 pixels" in shown and "cremad-3frames, but with" in shown
+    with pytest.raises(UsageError, match=r"data\.candidates is 2: less than data\.frames, 3"):
+        Config().updated({"data.frames": 3, "data.candidates": 2}, "here")
+
+
 @pytest.mark.parametrize("crop", ["0,0,1", "0.5,0,0.6,1", "0,0,0.01,1", "0,0,1,1,1"])
 def test_a_crop_that_is_no_part_of_the_frame_is_refused(crop):
     with pytest.raises(UsageError, match=r"data\.crop is .*not a part of the frame") as caught:

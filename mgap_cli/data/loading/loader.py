@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mgap_cli.data.loading.frame_choice import drawn_frames, spread_frames, take_frames
 from mgap_cli.data.loading.inputs import plain_inputs, training_inputs
-from mgap_cli.data.loading.placement import Samples, send
+from mgap_cli.data.loading.placement import Raw, Samples, send
 from mgap_cli.processes import SMALLEST, shares
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from mgap_cli.config import AugmentConfig
     from mgap_cli.data.store import Store
+
+_FRAMES = 3  # the last counter of these draws; those of training steps have two counters, of resets a 2
 
 
 @dataclass(frozen=True)
@@ -112,9 +115,12 @@ class Loader:
         chosen = [positions[some] for some in places]
         rows = [self._rows(len(some)) for some in chosen]
         shares_of = [some[own] for some, own in zip(chosen, rows, strict=True)]
+        seen = self._frames_of_epoch(seed, epoch)
         with closing(self.samples.gather(shares_of)) as raws:
             steps = range(start, self.steps)
             for step, place, some, own, raw in zip(steps, places, chosen, rows, raws, strict=True):
+                if seen is not None:
+                    raw = self._with_frames(raw, seen[torch.from_numpy(some[own])])
                 generator = generator_for(seed, epoch, step)
                 modalities = self.store.modalities
                 inputs = training_inputs(modalities, raw, self.config, generator, len(some), own)
@@ -126,8 +132,24 @@ class Loader:
         chosen = [self.indices[start : start + self.batch_size] for start in starts]
         with closing(self.samples.gather(chosen)) as raws:
             for some, raw in zip(chosen, raws, strict=True):
+                if self.store.data_config.candidates:
+                    raw = self._with_frames(raw, spread_frames(len(some), self.store.data_config))
                 inputs = plain_inputs(self.store.modalities, raw, self.config)
                 yield self._batch(some, np.zeros_like(some), inputs)
+
+    def _frames_of_epoch(self, seed: int, epoch: int) -> Tensor | None:
+        """Return which frames of each sample of the store an epoch sees, (N, T); None if it sees all."""
+        config = self.store.data_config
+        if not config.candidates:
+            return None
+        return drawn_frames(len(self.store), config, generator_for(seed, epoch, 0, _FRAMES))
+
+    def _with_frames(self, raw: Raw, positions: Tensor) -> Raw:
+        """Return the samples with their frames at these positions alone."""
+        frames = {
+            m.name: take_frames(raw[m.name], positions) for m in self.store.modalities if m.kind == "frames"
+        }
+        return {**raw, **frames}
 
     def _shuffled(self, generator: torch.Generator) -> list[np.ndarray]:
         """Return each batch's places in the joined groups: one shuffled group after the other."""

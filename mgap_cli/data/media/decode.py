@@ -96,14 +96,14 @@ def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
     if _is_program_stream(path):
         source = path if mended is None else BytesIO(mended)
         times = read_times(source)
-        chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
+        chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.stored_frames, clip.start, clip.end)
         return _cropped(read_frames(source, chosen.tolist(), _whole_size(config)), config)
     media = os.fspath(path.absolute()) if mended is None else BytesIO(mended)
     reader = _decord().VideoReader(media, width=width, height=height, num_threads=1)
     if len(reader) == 0:
         raise Undecodable("video has no frames")
     times, usable = _frame_times(reader)
-    chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.frames, clip.start, clip.end)
+    chosen = chosen_frames(times[:, 0], float(times[-1, 1]), config.stored_frames, clip.start, clip.end)
     if usable:
         batch: np.ndarray = reader.get_batch(chosen.tolist()).asnumpy()
     else:
@@ -206,7 +206,8 @@ def _frames_of_folder(folder: Path, config: DataConfig) -> np.ndarray:
     paths = sorted(_images(folder), key=_natural)
     if not paths:
         raise Undecodable("folder without frames")
-    chosen = [paths[int((i + 0.5) * len(paths) / config.frames)] for i in range(config.frames)]
+    count = config.stored_frames
+    chosen = [paths[int((i + 0.5) * len(paths) / count)] for i in range(count)]
     size = _whole_size(config)
     frames = np.stack([np.asarray(Image.open(path).convert("RGB").resize(size)) for path in chosen])
     return _cropped(frames, config)

@@ -95,7 +95,7 @@ def _frames(rng: np.random.Generator, scan: np.ndarray, config: DataConfig, degr
     """Return (T, H, W, 3) uint8 of a scan (8, 8) in [0, 1]."""
     from scipy import ndimage
 
-    size, count = config.frame_size, config.frames
+    size, count = config.frame_size, config.stored_frames
     pose = rng.normal(0, 1, 3) + rng.normal(0, SHIVER, (count, 3))  # x, y, turn of each frame
     light = rng.uniform(*CONTRAST) * rng.uniform(0.9, 1.1, count)
     paper = rng.uniform(0.1, 0.3)

@@ -65,7 +65,8 @@ def _shape_rows(summary: Summary) -> dict[str, str]:
         if modality.kind == "frames":
             crop = ", ".join(f"{part:g}" for part in protocol["crop"])
             cropped = "" if protocol["crop"] == (0, 0, 1, 1) else f", crop (x, y, w, h) {crop} of the frame"
-            rows["frames"] = f"{shape[0]} of {shape[1]} x {shape[2]} pixels{cropped}"
+            drawn = f"{protocol['frames']} drawn from " if protocol["candidates"] else ""
+            rows["frames"] = f"{drawn}{shape[0]} of {shape[1]} x {shape[2]} pixels{cropped}"
         elif modality.kind == "spectrogram" and protocol["audio"] == "fbank":
             rows[modality.name] = (
                 f"Kaldi log mel filter banks, {shape[0]} bins x {shape[1]} columns of 10 ms: "
