@@ -44,7 +44,7 @@ def loader(store: Store, batch_size: int = 7, **share: int) -> Loader:
 
 
 def positions(batch: Batch) -> np.ndarray:
-    """Return which stored frames a batch has, (B, T), read from their grey level."""
+    """Return the positions of the frames in a batch, (B, T), read from their grey level."""
     levels = batch.inputs["visual"][:, :, 0, 4, 4] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
     return np.rint(levels.numpy() * 255 / 40).astype(int)
 
