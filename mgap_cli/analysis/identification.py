@@ -101,9 +101,8 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
         return None
     imbalanced = fit.imbalanced[rows]
     scores = {"posterior": fit.posterior[rows], "|gap|": np.abs(fit.scores.gap[rows])}
-    if fit.scores.p_fused is not None:
-        tiny = np.finfo(np.float64).tiny
-        scores["fused loss"] = -np.log(np.maximum(fit.scores.p_fused[rows], tiny))
+    if fit.scores.fused_loss is not None:
+        scores["fused loss"] = fit.scores.fused_loss[rows]
     lags = {name.lower(): fit.scores.lags(name)[rows] for name in fit.scores.modalities}
     right = [bool(lags[kind][i]) for i, kind in enumerate(kinds) if kind in lags]
     return Identification(

@@ -108,6 +108,14 @@ def analyze_gap(
         Path | None, _who("Write the list of balanced samples, for adapt --only.", show_default=False)
     ] = None,
     exported: Annotated[Exported, _who("Which samples --export writes.")] = "balanced",
+    relabel: Annotated[
+        Path | None,
+        _who(
+            "Write the samples that may be labelled wrongly: all unimodal heads agree on another class, each "
+            "with a confidence of at least analysis.relabel_confidence.",
+            show_default=False,
+        ),
+    ] = None,
     human: Annotated[
         Path | None,
         _who(
@@ -150,7 +158,9 @@ def analyze_gap(
     sink = Output(json, quiet)
     paired = unimodal or []
     read = [path for path in (*inputs, human, given.file) if path is not None]
-    request = Request(top, plot, csv, by or [], where or [], export, exported, human, measures, paired, read)
+    request = Request(
+        top, plot, csv, by or [], where or [], export, exported, human, relabel, measures, paired, read
+    )
     first = inputs[0]
 
     def resolved_over(base: Config) -> Config:

@@ -172,6 +172,7 @@ class AnalysisConfig:
     confidence: float = bounded(0.95, 0.5, 0.999)  # level of intervals; tests use 1 - confidence
     bins: int = bounded(4, 2, 10_000)  # quantile bins of a numeric column, such as the duration
     truth: str = ""  # column of clips.csv that says which samples are degraded, if that is known
+    relabel_confidence: float = share(0.9)  # `--relabel`: probability that each head gives another class
     gradient_batches: int = count(50)  # `--measures`: largest number of batches whose gradients are computed
     seed: int = seed(0)  # seed of every bootstrap
 

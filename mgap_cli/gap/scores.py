@@ -41,9 +41,9 @@ class Scores:
     p_m,i = softmax(z_m,i)[y_i]; the order of the modalities is that of every table and figure. predicted:
     head ("fused" or a modality) to the (N,) classes that it predicts; empty for scores that came without
     predictions. columns: what else is known of the samples, name to N values as text. p_fused: (N,)
-    true-class probabilities of the fused head, where they are known. certainty: modality to (N, 2), its
-    highest probability and its entropy; empty for scores of the true class alone. Raises UnfitError, with the
-    number of invalid scores and the id of the first, for scores that are not finite or not in [0, 1].
+    true-class probabilities of the fused head, where they are known. certainty: head to (N, 3), what
+    `certainty_of` returns of its probabilities; empty for scores of the true class alone. Raises UnfitError,
+    with the number of invalid scores and the id of the first, for scores that are not finite or not in [0, 1].
     """
 
     ids: list[str]
@@ -78,6 +78,22 @@ class Scores:
     def gap_formula(self) -> str:
         """The gap in words, for labels of axes and notes."""
         return gap_formula(self.modalities)
+
+    @property
+    def fused_loss(self) -> FloatArray | None:
+        """The cross-entropy -ln p of the fused head by sample, (N,), in nats; None where it is not known."""
+        return None if self.p_fused is None else -np.log(np.maximum(self.p_fused, np.finfo(np.float64).tiny))
+
+    @property
+    def fused_margin(self) -> FloatArray | None:
+        """The fused head's p of the true class minus its highest p of another class, (N,), in [-1, 1].
+
+        Negative where its prediction is wrong; None for scores of the true class alone.
+        """
+        if self.p_fused is None or FUSED not in self.certainty:
+            return None
+        highest, _, second = self.certainty[FUSED].T
+        return self.p_fused - np.where(self.p_fused >= highest, second, highest)
 
     def leads(self, modality: str) -> BoolArray:
         """Return (N,) whether this modality alone has the highest probability of the true class."""
@@ -123,7 +139,7 @@ class Scores:
             self,
             p={name: self.p[name] for name in names},
             predicted={head: c for head, c in self.predicted.items() if head == FUSED or head in names},
-            certainty={name: c for name, c in self.certainty.items() if name in names},
+            certainty={head: c for head, c in self.certainty.items() if head == FUSED or head in names},
         )
 
     def __len__(self) -> int:
@@ -200,11 +216,17 @@ def true_class_probability(probabilities: FloatArray, labels: IntArray) -> Float
 
 
 def certainty_of(probabilities: FloatArray) -> FloatArray:
-    """Return (N, 2) of (N, C) probabilities: the highest one, and Shannon's entropy in nats (0 log 0 = 0)."""
+    """Return (N, 3) of (N, C) probabilities: the highest, Shannon's entropy in nats, and the second highest.
+
+    In the entropy 0 log 0 = 0; of one class the second highest is 0.
+    """
     from scipy.special import entr
 
     entropy = entr(np.clip(probabilities, 0, 1)).sum(axis=1)
-    return np.stack([probabilities.max(axis=1), entropy], axis=1).astype(np.float64)
+    highest, second = probabilities.max(axis=1), np.zeros(len(probabilities))
+    if probabilities.shape[1] > 1:
+        second = np.partition(probabilities, -2, axis=1)[:, -2]
+    return np.stack([highest, entropy, second], axis=1).astype(np.float64)
 
 
 def scores_of(
@@ -227,4 +249,5 @@ def scores_of(
         predicted={h: p.argmax(axis=1).astype(np.int64) for h, p in predictions.probabilities.items()},
         columns={name: [values[i] for i in predictions.index] for name, values in (columns or {}).items()},
         p_fused=true_class_probability(fused, predictions.labels) if fused is not None else None,
+        certainty={head: certainty_of(p) for head, p in predictions.probabilities.items()},
     )

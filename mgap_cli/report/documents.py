@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgap_cli.analysis.label_candidates import Candidates
 from mgap_cli.analysis.movement import SIDES, Movement
 from mgap_cli.comparison.cell_result import CellResult
 from mgap_cli.comparison.statistics import ComparisonTable
@@ -117,7 +118,8 @@ def gap_columns(fit: GapFit) -> tuple[str, ...]:
     modalities = fit.scores.modalities
     heads = ("fused", *modalities)
     scores = (f"p_{name}" for name in modalities)
-    return ("id", "label", *scores, "gap", "posterior", "component", *(f"predicted_{h}" for h in heads))
+    columns = ("id", "label", *scores, "gap", "posterior", "component", *(f"predicted_{h}" for h in heads))
+    return (*columns, "loss_fused", "margin_fused")
 
 
 def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
@@ -130,6 +132,10 @@ def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
         names[scores.predicted[head][order]].tolist() if head in scores.predicted else none
         for head in ("fused", *scores.modalities)
     )
+    fused = (
+        none if values is None else values[order].tolist()
+        for values in (scores.fused_loss, scores.fused_margin)
+    )
     numbers = (*scores.p.values(), scores.gap, fit.posterior)
     return list(
         zip(
@@ -138,6 +144,7 @@ def gap_rows(fit: GapFit, top: int | None = None) -> list[tuple[Any, ...]]:
             *(values[order].tolist() for values in numbers),
             roles[fit.component[order]].tolist(),
             *predicted,
+            *fused,
             strict=True,
         )
     )
@@ -171,6 +178,14 @@ def list_csv(fit: GapFit, rows: Sequence[int]) -> str:
     scores = fit.scores
     lines = ((scores.ids[i], scores.classes[scores.labels[i]], scores.gap[i], fit.posterior[i]) for i in rows)
     return _csv(("id", "label", "gap", "posterior"), lines)
+
+
+def relabel_csv(candidates: Candidates) -> str:
+    """Return the samples that may be labelled wrongly, the most confident first."""
+    header = ("id", "label", "suggested", *(f"confidence_{name}" for name in candidates.confidence))
+    confidences = (values.tolist() for values in candidates.confidence.values())
+    rows = zip(candidates.ids, candidates.labels, candidates.suggested, *confidences, strict=True)
+    return _csv(header, list(rows))
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -37,6 +37,7 @@ class Request:
     export: Path | None
     exported: Exported
     human: Path | None
+    relabel: Path | None = None
     measures: bool = False
     unimodal: Sequence[str] = ()
     inputs: Sequence[Path] = ()
@@ -44,7 +45,7 @@ class Request:
     def outputs(self, human_png: Path) -> list[Path]:
         """Return the files that the command line asks to write; `human_png` is the scatter plot's."""
         drawn = human_png if self.human and self.plot else None
-        return [path for path in (self.csv, self.export, drawn) if path is not None]
+        return [path for path in (self.csv, self.export, self.relabel, drawn) if path is not None]
 
     @property
     def columns(self) -> set[str]:
@@ -177,7 +178,24 @@ def views(
         shown.append(table)
     if request.export:
         document["exported"] = _export(list(fits.values()), chosen, request, request.export, sink)
+    if request.relabel:
+        document["relabel"] = _relabel(list(fits.values()), chosen, config, request.relabel, sink)
     return document, shown
+
+
+def _relabel(
+    fits: Sequence[GapFit], chosen: BoolArray, config: Config, path: Path, sink: Output
+) -> dict[str, Any]:
+    """Write the candidates for relabelling, none if there are none; return what was written."""
+    from mgap_cli.analysis.label_candidates import label_candidates
+    from mgap_cli.files import write_text
+    from mgap_cli.report.documents import relabel_csv
+
+    confidence = config.analysis.relabel_confidence
+    found = label_candidates([fit.scores for fit in fits], chosen, confidence)
+    write_text(path, relabel_csv(found))
+    sink.log(f"wrote {path}: {len(found.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
+    return {"path": str(path), "confidence": confidence, "samples": len(found.ids)}
 
 
 def _compared(

@@ -20,8 +20,8 @@ PUBLIC = {
     "train": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "analyze-gap": (
-        "--history --split --modalities --top --plot --csv --store --by --where --export --exported --human "
-        "--truth --gap-kind --components --measures --unimodal --device --config --set --json --quiet"
+        "--history --split --modalities --top --plot --csv --store --by --where --export --exported "
+        "--human --relabel --truth --gap-kind --components --measures --unimodal --device --config --set --json --quiet"
     ),
     "adapt": (
         f"{TRAINING} --method --epochs --output --dry-run --store --only --threshold --alpha --beta "
