@@ -43,7 +43,7 @@ class Scores:
     predictions. columns: what else is known of the samples, name to N values as text. p_fused: (N,)
     true-class probabilities of the fused head, where they are known. certainty: head to (N, 3), what
     `certainty_of` returns of its probabilities; empty for scores of the true class alone. Raises UnfitError,
-    with the number of invalid scores and the id of the first, for scores that are not finite or not in [0, 1].
+    with the number of invalid scores and the id of the first, for scores not finite or not in [0, 1].
     """
 
     ids: list[str]
@@ -93,7 +93,7 @@ class Scores:
         if self.p_fused is None or FUSED not in self.certainty:
             return None
         highest, _, second = self.certainty[FUSED].T
-        return self.p_fused - np.where(self.p_fused >= highest, second, highest)
+        return np.asarray(self.p_fused - np.where(self.p_fused >= highest, second, highest))
 
     def leads(self, modality: str) -> BoolArray:
         """Return (N,) whether this modality alone has the highest probability of the true class."""

@@ -21,7 +21,8 @@ PUBLIC = {
     "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "analyze-gap": (
         "--history --split --modalities --top --plot --csv --store --by --where --export --exported "
-        "--human --relabel --truth --gap-kind --components --measures --unimodal --device --config --set --json --quiet"
+        "--human --relabel --truth --gap-kind --components --measures --unimodal --device --config --set "
+        "--json --quiet"
     ),
     "adapt": (
         f"{TRAINING} --method --epochs --output --dry-run --store --only --threshold --alpha --beta "
