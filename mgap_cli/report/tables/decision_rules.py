@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 
@@ -18,7 +18,8 @@ def rules_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> Rend
     """Return the table of all checkpoints that have several heads; None where none has."""
     if len(judged) == 1:
         return _one(judged[0])
-    shown = [c for c in contenders(judged, groups) if all(j.rules for j in c.members)]
+    numbered = dict(enumerate(contenders(judged, groups), start=1))  # as in the other tables
+    shown = {number: c for number, c in numbered.items() if all(j.rules for j in c.members)}
     return _several(shown) if shown else None
 
 
@@ -58,14 +59,14 @@ def _one(judgement: Judgement) -> RenderableType | None:
     return titled(f"Decision rules on {printable(e.split)}, n = {e.n}", table, *notes)
 
 
-def _several(shown: Sequence[Contender]) -> RenderableType:
-    tables = [[rules for j in c.members if (rules := j.rules)] for c in shown]
+def _several(shown: Mapping[int, Contender]) -> RenderableType:
+    tables = [[rules for j in c.members if (rules := j.rules)] for c in shown.values()]
     names = dict.fromkeys(row.text for found in tables for rules in found for row in rules.rows)
     blocks = []
     for start in range(0, len(shown), BLOCK):
         table = new_table()
         table.add_column("rule")
-        add_numbers(table, *(str(start + i + 1) for i in range(len(shown[start : start + BLOCK]))))
+        add_numbers(table, *map(str, [*shown][start : start + BLOCK]))
         for name in names:
             cells = [_cell(found, name) for found in tables[start : start + BLOCK]]
             table.add_row(verbatim(printable(name)), *cells)
@@ -74,10 +75,10 @@ def _several(shown: Sequence[Contender]) -> RenderableType:
         "Accuracy in % and, below it, the difference to the fused head in points. One * for each checkpoint "
         "whose validation chooses the rule."
     ]
-    for number, (contender, found) in enumerate(zip(shown, tables, strict=True), start=1):
+    for (number, contender), found in zip(shown.items(), tables, strict=True):
         seeds = f", mean of {len(found)} seeds" if len(found) > 1 else ""
         notes.append(f"{number}: {printable(contender.name)}{seeds}. {_better(found)}".strip())
-    e = shown[0].members[0].evaluation
+    e = next(iter(shown.values())).members[0].evaluation
     return titled(f"Decision rules on {printable(e.split)}, n = {e.n}", Group(*blocks), *notes)
 
 
