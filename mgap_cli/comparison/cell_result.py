@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mgap_cli.comparison.plan import Cell
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
+from mgap_cli.gap.scores import FUSED
 
 State = Literal["done", "failed"]
 RULE_PREFIX = "rule."  # before a decision rule's name, in the places of a head's
@@ -39,7 +40,17 @@ class CellResult:
         write_json(self.cell.record(results), {"schema": SCHEMA, **asdict(self)})
 
     def figure(self, metric: str, split: str = "test") -> float | None:
-        return self.figures.get(split, {}).get(metric)
+        """Return a figure; of a network without a fused head, `fused` means its only head."""
+        return self.figures.get(split, {}).get(self._own_name(metric))
+
+    def correct_by(self, metric: str) -> str:
+        """Return the test samples, as in `correct`, that an accuracy is the share of; empty if it is another."""
+        head, _, figure = self._own_name(metric).rpartition(".")
+        return self.correct.get(head, "") if figure == "accuracy" else ""
+
+    def _own_name(self, metric: str) -> str:
+        head, _, figure = metric.rpartition(".")
+        return f"{self.head}.{figure}" if head == FUSED and self.head else metric
 
 
 def read_result(cell: Cell, results: Path) -> CellResult | None:

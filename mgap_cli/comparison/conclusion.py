@@ -47,9 +47,9 @@ def _too_few_seeds(table: ComparisonTable) -> str:
     """Return what to say where even a difference of the same sign in every seed passes no corrected test."""
     seeds = [len(row.against.seeds) for row in table.rows if row.against]
     needed = seeds_needed(table.tests)
-    if not seeds or min(seeds) >= needed:
+    if not seeds or max(seeds) >= needed:
         return ""
-    few = f"{min(seeds)} seed{'s' if min(seeds) > 1 else ''}"
+    few = f"{max(seeds)} seed{'s' if max(seeds) > 1 else ''}"
     tests = f"{table.tests} test{'s' if table.tests > 1 else ''}"
     return (
         f"{few} cannot show a difference between methods at level {LEVEL:g} after correction for {tests}, "

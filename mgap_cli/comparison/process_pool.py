@@ -84,18 +84,19 @@ class ProcessPool(Generic[Job]):
         code 75 for the former two.
         """
         waiting = list(jobs)
+        _start_server()
         with sink.progress("compare", len(jobs), "cells") as tick, stop_on_signal() as flag, self._ending():
             while waiting or self.running:
                 while waiting and self.free and not flag.caught:
                     self._start(waiting.pop(0))
                 wait([process.sentinel for process, _, _ in self.running.values()], _POLL_SECONDS)
-                yield from self._ended()
-                if flag.caught:
+                if flag.caught:  # before any process is taken for one that failed: they were stopped too
                     raise MgapError(
                         f"stopped by {signal.Signals(flag.caught).name}; the running cells are saved.",
                         "Run the same command again.",
                         ExitCode.PREEMPTED,
                     )
+                yield from self._ended()
                 now = ", ".join(str(job) for _, job, _ in self.running.values())
                 tick(len(jobs) - len(waiting) - len(self.running), f"running: {now}" if now else "")
 
@@ -126,6 +127,22 @@ class ProcessPool(Generic[Job]):
                 process.terminate()
             for process, _, _ in self.running.values():
                 process.join()
+
+
+def _start_server() -> None:
+    """Start the server that processes are forked from, deaf to stop signals.
+
+    A scheduler sends them to every process. The server must live until the processes that it has forked have
+    saved their work, for it passes on their exit codes. Each of them listens again, in `_run_one`.
+    """
+    from multiprocessing.forkserver import ensure_running
+
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
+    try:
+        ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run_one(

@@ -210,7 +210,7 @@ def _row(
     unit: Mapping[int, CellResult] | None,
     against: Against | None,
 ) -> Row:
-    values = {seed: value for seed, r in found.items() if (value := r.figure(metric)) is not None}
+    values = _values(found, metric)
     val = [value for r in found.values() if (value := r.figure(metric, "val")) is not None]
     seconds = float(np.mean([r.seconds for r in found.values()]))
     base = float(np.mean([r.seconds for r in unit.values()])) if unit else 0.0
@@ -226,6 +226,11 @@ def _row(
         _other_heads(list(found.values()), metric),
         against,
     )
+
+
+def _values(cells: Mapping[int, CellResult], metric: str) -> dict[int, float]:
+    """Return the metric on test by seed, of the cells that have it."""
+    return {seed: value for seed, r in cells.items() if (value := r.figure(metric)) is not None}
 
 
 def _other_heads(results: Sequence[CellResult], metric: str) -> dict[str, float]:
@@ -250,8 +255,7 @@ def _against(
     seeds = [seed for seed in base if seed in found]
     if not seeds:
         return None
-    ours = [float(found[seed].figures["test"][metric]) for seed in seeds]
-    theirs = [float(base[seed].figures["test"][metric]) for seed in seeds]
+    ours, theirs = (list(_values({s: cells[s] for s in seeds}, metric).values()) for cells in (found, base))
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     pairs = [(found[seed], base[seed]) for seed in seeds]
     p_samples, detectable = _on_samples(pairs, metric)
@@ -267,8 +271,7 @@ def _on_samples(
 ) -> tuple[float | None, float | None]:
     p_values, discordant, n = [], [], 0
     for a, b in pairs:
-        head = metric.removesuffix(".accuracy")  # no head has the name of another metric
-        ours, theirs = a.correct.get(head, ""), b.correct.get(head, "")
+        ours, theirs = a.correct_by(metric), b.correct_by(metric)
         if not ours or len(ours) != len(theirs):
             return None, None
         first, second = (np.frombuffer(c.encode(), np.uint8) == ord("1") for c in (ours, theirs))

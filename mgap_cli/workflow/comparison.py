@@ -13,7 +13,7 @@ from mgap_cli.comparison.cell_result import CellResult, read_result
 from mgap_cli.comparison.plan import DEFAULT_SEEDS, Cell, Request, parse_methods, read_request
 from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
 from mgap_cli.cores import usable_cores
-from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.errors import ExitCode, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 from mgap_cli.output import Output
 from mgap_cli.runs.layout import LOCK_NAME
@@ -144,7 +144,9 @@ def execute_comparison(
         for ended in pool.run(waiting, sink):
             cell = ended.job.cell
             found = read_result(cell, results)
-            if ended.code != 0 or found is None:
+            if ended.code == ExitCode.PREEMPTED:
+                sink.warn(f"{cell} was stopped by a signal; the same command continues it.")
+            elif ended.code != 0 or found is None:
                 found = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
                 found.write(results)
                 sink.warn(f"{cell} failed: {found.error}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from helpers.program import TINY, listing, mgap, sets, start
+from helpers.program import HANG, ROOT, TINY, listing, mgap, sets, start
 
 SETTINGS = sets(*TINY, "train.epochs=2", "warmup.epochs=1")
 METHODS = "joint,joint-heads"
@@ -130,6 +133,21 @@ def test_a_stop_signal_saves_and_asks_for_the_same_command(store, tmp_path):
     stopped = running.wait()
     assert stopped.code == 75 and "Run the same command again" in stopped.err, stopped.err
     assert mgap(*line(store, results)).code == 0
+
+
+def test_a_signal_to_every_process_fails_no_cell(store, tmp_path):
+    """A scheduler signals the cells and the server that they are forked from, too."""
+    results = tmp_path / "results"
+    words = [sys.executable, "-m", "mgap_cli", *map(str, line(store, results, "--jobs", 2))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
+    while not any(results.glob("cells/*/*/seed0/metrics.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(HANG) == 75
+    states = {cell["state"] for cell in mgap("compare", results, "--status", "--json").json()["cells"]}
+    assert states <= {"done", "missing"}
 
 
 def test_a_failed_cell_does_not_stop_the_others(store, tmp_path):

@@ -139,6 +139,17 @@ def test_ranks_over_stores_are_friedmans():
     assert found.ranks.critical == pytest.approx(q * math.sqrt(3 * 4 / (6 * 4)), rel=1e-3)
 
 
+def test_a_network_of_one_modality_is_decided_by_its_only_head():
+    figures = {"test": {"audio.accuracy": 0.5, "audio.ece": 0.1}, "val": {"audio.accuracy": 0.4}}
+    one = CellResult(
+        Cell("a", "unimodal", 0), "done", 5.0, "cpu", 3, figures, "audio", {"audio": "1" * 100 + "0" * 100}
+    )
+    found = table(cells("a", "joint-heads", [0.6]), [one])
+    row = next(row for row in found.rows if row.method == "unimodal")
+    assert (row.spread.mean, row.val, row.others) == (0.5, 0.4, {"audio": 0.5})
+    assert row.against.difference.mean == pytest.approx(-0.1) and row.against.p_samples is not None
+
+
 def test_two_stores_have_no_ranks():
     found = table(
         *(cells(f"s{i}", name, [0.5]) for i in range(2) for name in ("joint-heads", "agm", "joint"))
