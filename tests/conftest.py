@@ -14,6 +14,9 @@ from mgap_cli.output import Output
 
 # Workers and tests share the machine: one thread each, and results that do not hang on their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The suite compares bits of the CPU, on every machine; MGAP_TEST_GPU=1 lets the tests that need a GPU see it.
+if os.environ.get("MGAP_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # The same examples on every machine, and no deadline: a loaded machine must not decide a test.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

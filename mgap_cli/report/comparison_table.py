@@ -156,12 +156,13 @@ def _value_grid(title: str, rows: Sequence[Row], table: ComparisonTable) -> Grid
         *others,
         "cost",
     )
+    most = max(len(row.values) for row in rows)
     lines = []
     for row in rows:
         sd = "" if row.spread.sd is None else f" ± {_value(row.spread.sd, table)}"
         interval = row.interval
         cells = [
-            row.method,
+            row.method if len(row.values) == most else f"{row.method} ({len(row.values)} of {most})",
             f"{_value(row.spread.mean, table)}{sd}",
             f"{_value(interval.low, table)} to {_value(interval.high, table)}" if interval else "-",
             _value(row.val, table),

@@ -45,6 +45,10 @@ def test_bold_marks_a_difference_that_the_corrected_test_finds(results):
     assert "**joint-heads**" not in text
 
 
+def test_a_method_with_fewer_seeds_says_so(results):
+    assert tables.markdown(table_of(results)).count("joint (6 of 8)") == 1
+
+
 def test_latex_has_no_character_that_it_would_not_print(results):
     text = tables.latex(table_of(results))
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 7
