@@ -44,7 +44,7 @@ class CellResult:
         return self.figures.get(split, {}).get(self._own_name(metric))
 
     def correct_by(self, metric: str) -> str:
-        """Return the test samples, as in `correct`, that an accuracy is the share of; empty if it is another."""
+        """Return the samples, as in `correct`, that an accuracy is a share of; empty for another metric."""
         head, _, figure = self._own_name(metric).rpartition(".")
         return self.correct.get(head, "") if figure == "accuracy" else ""
 
