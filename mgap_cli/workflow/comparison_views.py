@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,8 @@ def table_view(
     elif form == "csv":
         shown = [tables.csv_text(found)]
     else:
-        shown = [*tables.comparison_tables(found), verbatim("\n".join(sentences))]
+        beside = _published_tables(comparison, done)
+        shown = [*tables.comparison_tables(found), *beside, verbatim("\n".join(sentences))]
     missing = len(every) - len(done)
     if missing:
         sink.warn(f"{results}: {missing} of {len(every)} cells are not in the table; see --status.")
@@ -147,7 +149,8 @@ def write_page(
     path = path or results / "index.html"
     table = _statistics(comparison, results, metric, reference)
     gaps = compare_methods(_finished(every), GAP_METRIC, table.reference, PLAIN)
-    write_text(path, comparison_page(table, gaps, every, settings, results))
+    beside = _published_tables(comparison, _finished(every))
+    write_text(path, comparison_page(table, gaps, every, settings, results, beside))
     return path
 
 
@@ -161,6 +164,20 @@ def raise_for_failures(comparison: Comparison, results: Path) -> None:
             f"(see {failed[0].log(results)}).",
             "Repair the cause, then run the same command again with --retry-failed.",
         )
+
+
+def _published_tables(comparison: Comparison, done: Sequence[CellResult]) -> list[RenderableType]:
+    """Return the published accuracies on the data set of each store that can be opened."""
+    from mgap_cli.data.store import open_store
+    from mgap_cli.report.tables.published import published_table
+
+    shown = []
+    for name, path in comparison.stores.items():
+        n = max((len(result.correct) for result in done if result.cell.store == name), default=0)
+        with suppress(MgapError):  # a store that is gone is no obstacle to the table of its results
+            if table := published_table(open_store(Path(path)).name, n):
+                shown.append(table)
+    return shown
 
 
 def _finished(every: Mapping[Cell, CellResult | None]) -> list[CellResult]:

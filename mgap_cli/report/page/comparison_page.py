@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import RenderableType
+
 from mgap_cli import __version__
 from mgap_cli.comparison.cell_result import CellResult
 from mgap_cli.comparison.conclusion import conclusion
@@ -24,11 +26,13 @@ def comparison_page(
     results: Mapping[Cell, CellResult | None],
     settings: Mapping[str, Mapping[str, object]],
     folder: Path,
+    published: Sequence[RenderableType] = (),
 ) -> str:
     """Return the page as HTML that needs nothing else.
 
     gaps: the same cells by their mean absolute gap. results: every cell of the plan. settings: of each
     STORE/METHOD, by key. folder: of the comparison; links to the cells are relative to it.
+    published: tables of published accuracies.
     """
     sections = [
         _store_section(store, table, gaps) for store in dict.fromkeys(row.store for row in table.rows)
@@ -41,7 +45,7 @@ def comparison_page(
         )
         sections.append(section)
     tables = Section("tables", "Tables and tests")
-    tables.add(*comparison_tables(table))
+    tables.add(*comparison_tables(table), *published)
     sections += [tables, _settings_section(settings), _cell_section(results, folder)]
     done = sum(result is not None and result.state == "done" for result in results.values())
     subtitle = f"by mgap {__version__}; {folder.resolve()}; {done} of {len(results)} cells are done"
