@@ -180,6 +180,9 @@ PredictionFile = Annotated[
 ]
 Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
 
+OutputFolder = Annotated[Path | None, _output("Folder of everything that it writes.", "the input's")]
+ContactSheet = Annotated[Path | None, _output("The page.", "STORE-clips.png beside it", metavar="FILE.png")]
+
 NAME_OR_FILE = "NAME|FILE.py:CLASS"
 METHOD_HELP = f"{', '.join(methods.names())}; or your own, as path/to/file.py:Name."
 

@@ -87,6 +87,7 @@ def analyze_gap(
             show_default="gap-<checkpoint>.csv beside it; of scores, nowhere",
         ),
     ] = None,
+    output: options.OutputFolder = None,
     store: options.StoreOption = None,
     by: Annotated[
         list[str] | None,
@@ -159,7 +160,8 @@ def analyze_gap(
     paired = unimodal or []
     read = [path for path in (*inputs, human, given.file) if path is not None]
     request = Request(
-        top, plot, csv, by or [], where or [], export, exported, human, relabel, measures, paired, read
+        *(top, plot, csv, by or [], where or [], export, exported, human),
+        *(relabel, measures, paired, read, output),
     )
     first = inputs[0]
 
@@ -173,7 +175,7 @@ def analyze_gap(
     if history:
         if len(inputs) > 1:
             raise UsageError("--history shows one run folder at a time.")
-        movement.history(first, plot=plot, sink=sink)
+        movement.history(first, plot=plot, sink=sink, output=output)
         return
     if any(is_scores(path) and not path.is_dir() for path in inputs):
         if paired:
@@ -200,6 +202,7 @@ def analyze_gap(
             plot=plot,
             csv=csv,
             inputs=read,
+            output=output,
             sink=sink,
         )
         return

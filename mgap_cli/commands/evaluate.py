@@ -39,6 +39,7 @@ def evaluate(
             help="Draw confusion matrices and reliability of each checkpoint, as PNG files beside it.",
         ),
     ] = False,
+    output: options.OutputFolder = None,
     store: options.StoreOption = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -52,7 +53,7 @@ def evaluate(
     from mgap_cli.workflow.evaluation import EvaluationRequest, evaluate_checkpoints
 
     sink = Output(json, quiet)
-    request = EvaluationRequest(split, tuple(by or ()), robustness, plot)
+    request = EvaluationRequest(split, tuple(by or ()), robustness, plot, output)
     resolved = given.over(configuration.Config())
     document, shown = evaluate_checkpoints(checkpoints, request, resolved, store, sink, given.file)
     sink.result(document, *shown)

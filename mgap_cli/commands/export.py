@@ -26,8 +26,10 @@ def export(
     Each sample has one row with its id and label, the probabilities of all classes by each head, and the
     decision of the rule with its name. `mgap analyze-gap FILE --modalities audio,visual` reads the file.
     """
+    from mgap_cli.runs.run_checkpoints import checkpoint_in
     from mgap_cli.workflow.export import export_predictions
 
     sink = Output(json, quiet)
     resolved = given.over(configuration.Config())
-    sink.result(export_predictions(checkpoint, output, split, resolved, store, sink), output)
+    taken = checkpoint_in(checkpoint, sink)
+    sink.result(export_predictions(taken, output, split, resolved, store, sink), output)

@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 def inspect(
     store: options.StoreArgument,
-    png: Annotated[
-        Path | None, typer.Argument(help="File that --plot writes.", show_default="<store>-clips.png")
-    ] = None,
     plot: Annotated[
         bool, typer.Option("--plot", help="Draw a contact sheet: frames beside their spectrograms.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the whole store and compare it with its fingerprint.")
     ] = False,
+    output: options.ContactSheet = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,10 +43,10 @@ def inspect(
 
     refuse_many("inspect", "Run it without torchrun.")
     sink = Output(json, quiet)
-    if png is not None and (not plot or png.suffix.lower() != ".png"):
-        raise UsageError(f"{png}: inspect takes one store, and with --plot the name of a .png file.")
-    if plot:
-        png = png or Path(f"{store.resolve().name}-clips.png")
+    if output is not None and (not plot or output.suffix.lower() != ".png"):
+        raise UsageError(f"-o {output}: it names the .png file of --plot: give both, with that suffix.")
+    png = (output or _beside(store)) if plot else None
+    if png is not None:
         ensure_output_allowed(png)
     opened = open_store(store)
     if plot and opened.modalities != AUDIO_VISUAL:
@@ -76,3 +74,9 @@ def draw(store: Store, png: Path, sink: Output) -> None:
     from mgap_cli.report.figures.gap import write_png
 
     write_png(contact_sheet(store, sampled_rows(store)), png, sink)
+
+
+def _beside(store: Path) -> Path:
+    """Return where the contact sheet of a store goes: beside it, under its name."""
+    folder = store.parent if store.name not in ("", "..") else store.resolve().parent
+    return folder / f"{store.resolve().name}-clips.png"

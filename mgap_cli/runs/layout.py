@@ -62,9 +62,9 @@ STAGES = ("train", "warmup", "adapt")  # of the methods that ship, in the order 
 LOCK_NAME = ".mgap.lock"
 
 
-def gap_path(checkpoint: Path, suffix: str, kind: str = "gap") -> Path:
-    """Return where analyze-gap writes beside a checkpoint: gap-warmup.csv beside warmup.pt."""
-    return checkpoint.with_name(f"{kind}-{checkpoint.stem}{suffix}")
+def gap_path(checkpoint: Path, suffix: str, kind: str = "gap", folder: Path | None = None) -> Path:
+    """Return where analyze-gap writes, in `folder` or beside the checkpoint: gap-warmup.csv for warmup.pt."""
+    return (folder or checkpoint.parent) / f"{kind}-{checkpoint.stem}{suffix}"
 
 
 def require_run_folder(run: Path) -> None:

@@ -19,15 +19,25 @@ if TYPE_CHECKING:
     from mgap_cli.evaluation.seeds import RunGroup
     from mgap_cli.training.trained_model import TrainedModel
 
+DOCUMENT, ROBUSTNESS = "evaluate.json", "evaluate-robustness.png"  # of all checkpoints of a command
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate. by: columns of clips.csv to break accuracy down by."""
+    """What to evaluate. by: columns of clips.csv to break accuracy down by.
+
+    output: the folder of the document and all plots; None: each beside its checkpoint.
+    """
 
     split: str = "test"
     by: tuple[str, ...] = ()
     robustness: bool = False
     plot: bool = False
+    output: Path | None = None
+
+    def path(self, checkpoint: Path, name: str) -> Path:
+        """Return where the file `name` about a checkpoint goes."""
+        return (self.output or checkpoint.parent) / name
 
 
 def evaluate_checkpoints(
@@ -98,7 +108,7 @@ def judge(
     by_seed = over_seeds(groups, evaluations) if several else []
     sentences = verdict(judged, comparisons, groups, by_seed, config.evaluate)
     document = evaluation_document(judged, comparisons, groups, by_seed, sentences)
-    write_json(_document_path(judged[-1].path), document)
+    write_json(request.path(judged[-1].path, DOCUMENT), document)
     _draw(judged, groups, request, sink)
 
     shown = [tables.group_table(groups, evaluations)] if several else []
@@ -117,27 +127,32 @@ def judge(
     return document, shown
 
 
-def _document_path(last: Path) -> Path:
-    return last.with_name("evaluate.json")
+def _plot_paths(checkpoints: Sequence[Path], request: EvaluationRequest) -> dict[Path, tuple[Path, Path]]:
+    """Return where the confusion matrices and the reliability of each checkpoint are drawn.
 
+    In one folder for all, the files of checkpoints of one name have the names of their run folders too.
+    """
+    from mgap_cli.workflow.movement import names_of
 
-def _plot_paths(checkpoint: Path) -> tuple[Path, Path]:
-    """Return where a checkpoint's confusion matrices and its reliability are drawn."""
-    stem = f"evaluate-{checkpoint.stem}"
-    return checkpoint.with_name(f"{stem}-confusion.png"), checkpoint.with_name(f"{stem}-calibration.png")
-
-
-def _robustness_path(last: Path) -> Path:
-    return last.with_name("evaluate-robustness.png")
+    if not request.plot:
+        return {}
+    different = list({path.resolve(): path for path in checkpoints}.values())
+    names = names_of(different) if request.output else [path.stem for path in different]
+    stems = [f"evaluate-{name.replace('/', '-').lstrip('-')}" for name in names]
+    return {
+        path: (request.path(path, f"{stem}-confusion.png"), request.path(path, f"{stem}-calibration.png"))
+        for path, stem in zip(different, stems, strict=True)
+    }
 
 
 def _outputs(checkpoints: Sequence[Path], request: EvaluationRequest) -> list[Path]:
     """Return every file that the evaluation will write."""
-    last = checkpoints[-1]
-    outputs = [_document_path(last), *([_robustness_path(last)] if request.robustness else [])]
-    for path in {path.resolve(): path for path in checkpoints}.values() if request.plot else ():
-        outputs += _plot_paths(path)
-    return outputs
+    names = [DOCUMENT, *([ROBUSTNESS] if request.robustness else [])]
+    drawn = _plot_paths(checkpoints, request).values()
+    return [
+        *(request.path(checkpoints[-1], name) for name in names),
+        *(path for pair in drawn for path in pair),
+    ]
 
 
 def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
@@ -157,10 +172,10 @@ def _draw(
     from mgap_cli.report.figures.gap import write_png
     from mgap_cli.report.tables.evaluation import contenders
 
-    for j in {j.path.resolve(): j for j in judged}.values() if request.plot else ():
-        confusion, calibration = _plot_paths(j.path)
-        write_png(plots.confusion_figure(j.evaluation), confusion, sink)
-        write_png(plots.reliability_figure(j.evaluation), calibration, sink)
+    evaluations = {j.path: j.evaluation for j in judged}
+    for path, (confusion, calibration) in _plot_paths([*evaluations], request).items():
+        write_png(plots.confusion_figure(evaluations[path]), confusion, sink)
+        write_png(plots.reliability_figure(evaluations[path]), calibration, sink)
     if request.robustness:
         curves = plots.robustness_figure(contenders(judged, groups))
-        write_png(curves, _robustness_path(judged[-1].path), sink)
+        write_png(curves, request.path(judged[-1].path, ROBUSTNESS), sink)

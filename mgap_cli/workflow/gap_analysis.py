@@ -28,14 +28,14 @@ def analyse_checkpoint(
     from mgap_cli.workflow.gap_measures import checked_unimodal, model_measures
 
     unimodal = checked_unimodal(request.unimodal, sink)
-    human_png = gap_path(checkpoint, ".png", kind="human")
-    kept = [gap_path(checkpoint, suffix) for suffix in (".csv", ".json", ".png")]
+    human_png = gap_path(checkpoint, ".png", "human", request.output)
+    kept = [gap_path(checkpoint, suffix, folder=request.output) for suffix in (".csv", ".json", ".png")]
     outputs = [path for path in kept if path.suffix != ".csv" or not request.csv]
     ensure_outputs_allowed([*outputs, *request.outputs(human_png)], [*request.inputs, *unimodal.values()])
     device = choose_scoring_device(config.runtime.device, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
-    with writing(checkpoint.parent, config.runtime.device, sink):
-        fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot)
+    with writing(request.output or checkpoint.parent, config.runtime.device, sink):
+        fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output)
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
         found, shown = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
@@ -53,10 +53,12 @@ def analyse_and_keep(
     sink: Output,
     csv: Path | None = None,
     plot: bool = False,
+    folder: Path | None = None,
 ) -> dict[str, GapFit]:
     """Analyse `split`, and train and val too; write the table, the document and, with `plot`, the figure.
 
-    csv: where the table goes; without it, beside the checkpoint, as the other files.
+    csv: where the table goes. folder: where the other files go, and the table without `csv`; None: beside the
+    checkpoint.
     """
     from mgap_cli.files import write_json, write_text
     from mgap_cli.gap.mixture import analyse
@@ -69,11 +71,14 @@ def analyse_and_keep(
     fits = {name: analyse(model.scores(name), config.gap) for name in names}
     fits[split] = examined(fits[split], split, config, sink)
     fits[split] = warn_if_memorised(fits, split, config, sink)
-    write_text(csv or gap_path(model.path, ".csv"), gap_csv(fits[split]))
+    write_text(csv or gap_path(model.path, ".csv", folder=folder), gap_csv(fits[split]))
     digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
-    write_json(gap_path(model.path, ".json"), {**gap_summary(model.path, split, fits), "sha256": digests})
+    write_json(
+        gap_path(model.path, ".json", folder=folder),
+        {**gap_summary(model.path, split, fits), "sha256": digests},
+    )
     if plot:
-        write_gap_figure(fits[split], split, gap_path(model.path, ".png"), sink)
+        write_gap_figure(fits[split], split, gap_path(model.path, ".png", folder=folder), sink)
     return fits
 
 
@@ -89,7 +94,8 @@ def analyse_scores(
     from mgap_cli.workflow.gap_views import examined, write_gap_figure
 
     names = [] if modalities is None else [name.strip() for name in modalities.split(",")]
-    human_png = path.with_name(f"{path.stem}-human.png")
+    folder = request.output or path.parent
+    human_png = folder / f"{path.stem}-human.png"
     named = request.outputs(human_png)
     ensure_outputs_allowed(named, request.inputs)
     table = read_scores(path, names, {"split", config.analysis.truth, *request.columns})
@@ -101,7 +107,7 @@ def analyse_scores(
             "--csv writes one pair's table.", f"Name two: --modalities {','.join(pairs[0].modalities)}"
         )
     wheres = ["-".join(scores.modalities) if len(pairs) > 1 else "" for scores in pairs]
-    pngs = [_figure_path(path, where) for where in wheres]
+    pngs = [folder / _figure_name(path, where) for where in wheres]
     if request.plot:
         ensure_outputs_allowed(pngs, [*request.inputs, *named])
     fits = {}
@@ -118,7 +124,7 @@ def analyse_scores(
     sink.result(document, *overview(fits), *tables, *shown, conclusion(fits))
 
 
-def _figure_path(scores: Path, pair: str) -> Path:
-    """Return where the figure of a file of scores goes; `pair` names the modalities of one among several."""
+def _figure_name(scores: Path, pair: str) -> str:
+    """Return the name of the figure of a file of scores; `pair` names the modalities of one among several."""
     name = "".join(c if c.isalnum() else "-" for c in f"gap-{pair}".rstrip("-"))
-    return scores.with_name(f"{scores.stem}-{name}.png")
+    return f"{scores.stem}-{name}.png"

@@ -26,7 +26,8 @@ Exported = Literal["balanced", "imbalanced"]
 class Request:
     """What the command line asks to see; see the options of `analyze-gap`.
 
-    inputs: the files that the command line names for reading.
+    inputs: the files that the command line names for reading. output: the folder of what is written without a
+    name of its own; None: beside the input.
     """
 
     top: int
@@ -41,6 +42,7 @@ class Request:
     measures: bool = False
     unimodal: Sequence[str] = ()
     inputs: Sequence[Path] = ()
+    output: Path | None = None
 
     def outputs(self, human_png: Path) -> list[Path]:
         """Return the files that the command line asks to write; `human_png` is the scatter plot's."""

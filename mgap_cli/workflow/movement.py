@@ -10,8 +10,10 @@ from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.output import Output
 
 
-def history(run: Path, *, plot: bool, sink: Output) -> None:
+def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) -> None:
     """Show each epoch's mixture and accuracies of a run folder, as a table and a plot.
+
+    output: the folder of the plot; None: the run folder.
 
     Raises UsageError unless it is a folder, UnfitError for a folder in which nothing was trained.
     """
@@ -21,7 +23,7 @@ def history(run: Path, *, plot: bool, sink: Output) -> None:
 
     if run.is_file():
         raise UsageError(f"{run}: --history takes a run folder.", f"mgap analyze-gap {run.parent} --history")
-    png = run / "history.png"
+    png = (output or run) / "history.png"
     if plot:
         ensure_output_allowed(png)
     entries = read_metrics(run)
@@ -56,11 +58,12 @@ def movement(
     sink: Output,
     csv: Path | None = None,
     inputs: Sequence[Path] = (),
+    output: Path | None = None,
 ) -> None:
     """Show which samples moved from imbalanced to balanced, and which did not.
 
     config: the first checkpoint's, with what the command line sets laid over it. inputs: every file that
-    the command reads. Writes movement.json and movement.csv (or `csv`) beside the last checkpoint.
+    the command reads. Writes movement.json and movement.csv (or `csv`) in `output` or beside the last checkpoint.
     UnfitError unless all were trained on one store.
     """
     from mgap_cli.analysis.movement import movement_of
@@ -71,7 +74,7 @@ def movement(
     from mgap_cli.training.distributed import writing
     from mgap_cli.training.trained_model import open_trained
 
-    folder = checkpoints[-1].parent
+    folder = output or checkpoints[-1].parent
     table, document, png = csv or folder / "movement.csv", folder / "movement.json", folder / "movement.png"
     ensure_outputs_allowed([table, document, *([png] if plot else [])], inputs)
     device = choose_scoring_device(config.runtime.device, sink)

@@ -38,6 +38,14 @@ def test_adapt_starts_from_the_stage_before(run, tmp_path):
     assert mgap("adapt", run).out == mgap("adapt", run / "warmup.pt").out
 
 
+def test_export_takes_it_too(run, tmp_path):
+    files = [tmp_path / name for name in ("folder.csv", "file.csv")]
+    assert (
+        mgap("export", run, "-o", files[0]).code == mgap("export", run / "adapt.pt", "-o", files[1]).code == 0
+    )
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_movement_between_two_folders(run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "other"))
     (other / "adapt.pt").unlink()

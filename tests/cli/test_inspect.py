@@ -69,28 +69,27 @@ def test_it_writes_nothing_unasked(mine, tmp_path):
 
 def test_plot_goes_where_it_is_told(store, tmp_path):
     sheet = tmp_path / "new" / "sheet.png"
-    done = mgap("inspect", store, sheet, "--plot", "--json")
+    done = mgap("inspect", store, "-o", sheet, "--plot", "--json")
     assert done.json()["plot"] == str(sheet) and done.err == f"wrote {sheet}\n"
     assert image.imread(sheet).ndim == 3
-    again = mgap("inspect", store, "--plot", sheet, "-q")
+    again = mgap("inspect", store, "--plot", "-o", sheet, "-q")
     assert again.code == 0 and again.err == ""
     first = sheet.read_bytes()
-    here = mgap("inspect", f"../{store.name}", "--plot", cwd=_beside(store))
-    assert here.code == 0 and here.err == f"wrote {store.name}-clips.png\n"
-    assert (_beside(store) / f"{store.name}-clips.png").read_bytes() == first, "the same each time"
-
-
-def _beside(store: Path) -> Path:
-    folder = store.parent / "beside"
-    folder.mkdir(exist_ok=True)
-    return folder
+    copy = Path(shutil.copytree(store, tmp_path / "data" / store.name))
+    for given, folder in ((copy, tmp_path), (f"data/{store.name}", tmp_path), (".", copy)):
+        beside = mgap("inspect", given, "--plot", cwd=folder)
+        assert beside.code == 0 and beside.err.endswith(f"data/{store.name}-clips.png\n")
+        drawn = copy.parent / f"{store.name}-clips.png"
+        assert drawn.read_bytes() == first, "the same each time"
+        drawn.unlink()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_a_picture_that_cannot_be_is_refused(store, tmp_path):
-    mgap("inspect", store, store, "--plot").fails(2, ".png")
-    mgap("inspect", store, tmp_path / "x.png").fails(2, "--plot")
+    mgap("inspect", store, "-o", store, "--plot").fails(2, ".png")
+    mgap("inspect", store, "-o", tmp_path / "x.png").fails(2, "--plot")
     (tmp_path / "file").touch()
-    mgap("inspect", store, tmp_path / "file" / "x.png", "--plot").fails(1, "cannot be written")
+    mgap("inspect", store, "-o", tmp_path / "file" / "x.png", "--plot").fails(1, "cannot be written")
 
 
 def test_verify_passes_an_intact_store(store, leaky):

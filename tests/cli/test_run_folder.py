@@ -170,7 +170,7 @@ def test_outputs_never_replace_what_must_stay(store, run, tmp_path):
         (["report", run, "-o", warm], "also uses"),
         (["report", run, "-o", run / "config.yaml"], "also uses"),
         (["report", run, "-o", fifo], "a device, a pipe"),
-        (["inspect", own_store, own_store / "sheet.png", "--plot"], "of the store"),
+        (["inspect", own_store, "-o", own_store / "sheet.png", "--plot"], "of the store"),
         (["adapt", run / "adapt.pt", "--force"], "the checkpoint that it starts from"),
         (["adapt", run / "adapt-last.pt", "--force"], "the checkpoint that it starts from"),
     ]
