@@ -63,7 +63,8 @@ def movement(
     """Show which samples moved from imbalanced to balanced, and which did not.
 
     config: the first checkpoint's, with what the command line sets laid over it. inputs: every file that
-    the command reads. Writes movement.json and movement.csv (or `csv`) in `output` or beside the last checkpoint.
+    the command reads. Writes movement.json and movement.csv (or `csv`) in `output`, or beside the last
+    checkpoint.
     UnfitError unless all were trained on one store.
     """
     from mgap_cli.analysis.movement import movement_of

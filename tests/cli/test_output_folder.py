@@ -18,8 +18,14 @@ SCORES = "id,label,p_audio,p_visual\n" + "".join(f"{i},x,0.{i % 9 + 1},0.{i % 7 
     [
         (
             ["evaluate", "{run}/warmup.pt", "{run}/adapt.pt", "--plot", "--robustness"],
-            ["evaluate-adapt-calibration.png", "evaluate-adapt-confusion.png", "evaluate-robustness.png"]
-            + ["evaluate-warmup-calibration.png", "evaluate-warmup-confusion.png", "evaluate.json"],
+            [
+                *(
+                    "evaluate-adapt-calibration.png",
+                    "evaluate-adapt-confusion.png",
+                    "evaluate-robustness.png",
+                ),
+                *("evaluate-warmup-calibration.png", "evaluate-warmup-confusion.png", "evaluate.json"),
+            ],
         ),
         (["analyze-gap", "{run}", "--plot"], ["gap-adapt.csv", "gap-adapt.json", "gap-adapt.png"]),
         (["analyze-gap", "{run}", "--history", "--plot"], ["history.png"]),
@@ -28,7 +34,7 @@ SCORES = "id,label,p_audio,p_visual\n" + "".join(f"{i},x,0.{i % 9 + 1},0.{i % 7 
             ["movement.csv", "movement.json", "movement.png"],
         ),
     ],
-    ids=lambda words: "-".join(word.strip("-") for word in words if "/" not in word and "{" not in word)[:40],
+    ids=["evaluate", "analyze-gap", "history", "movement"],
 )
 def test_everything_goes_into_the_folder(run, tmp_path, words, written):
     before = listing(run)
