@@ -110,7 +110,7 @@ def test_verify_finds_one_changed_byte(mine, name):
 
 
 @pytest.mark.parametrize("name", ["frames.npy", "audio.npy", "clips.csv", "store.json"])
-@pytest.mark.parametrize("words", [[], ["--verify", "--plot", "x.png", "--json"]], ids=["", "all"])
+@pytest.mark.parametrize("words", [[], ["--verify", "--plot", "-o", "x.png", "--json"]], ids=["", "all"])
 def test_truncated(mine, name, words):
     os.truncate(mine / name, (mine / name).stat().st_size // 2)
     before = listing(mine.parent)

@@ -19,12 +19,12 @@ SCORES = "id,label,p_audio,p_visual\n" + "".join(f"{i},x,0.{i % 9 + 1},0.{i % 7 
         (
             ["evaluate", "{run}/warmup.pt", "{run}/adapt.pt", "--plot", "--robustness"],
             [
-                *(
-                    "evaluate-adapt-calibration.png",
-                    "evaluate-adapt-confusion.png",
-                    "evaluate-robustness.png",
-                ),
-                *("evaluate-warmup-calibration.png", "evaluate-warmup-confusion.png", "evaluate.json"),
+                "evaluate-adapt-calibration.png",
+                "evaluate-adapt-confusion.png",
+                "evaluate-robustness.png",
+                "evaluate-warmup-calibration.png",
+                "evaluate-warmup-confusion.png",
+                "evaluate.json",
             ],
         ),
         (["analyze-gap", "{run}", "--plot"], ["gap-adapt.csv", "gap-adapt.json", "gap-adapt.png"]),
