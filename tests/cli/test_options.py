@@ -21,15 +21,17 @@ PUBLIC = {
     "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "analyze-gap": (
         "--output --history --split --modalities --top --plot --csv --store --by --where --export "
-        "--exported --human --relabel --truth --gap-kind --components --measures --unimodal --device --config "
-        "--set --json --quiet"
+        "--exported --human --relabel --truth --gap-kind --components --measures --unimodal --device "
+        "--config --set --json --quiet"
     ),
     "adapt": (
         f"{TRAINING} --method --epochs --output --dry-run --store --only --threshold --alpha --beta "
         "--lambda-gap --lambda-shift --gap-scale --stop-gradient --shift --scores --refit-every --gap-kind "
         "--components"
     ),
-    "evaluate": "--output --split --rule --by --robustness --plot --store --device --config --set --json --quiet",
+    "evaluate": (
+        "--output --split --rule --by --robustness --plot --store --device --config --set --json --quiet"
+    ),
     "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
     "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run --baseline --no-baseline",
