@@ -76,6 +76,24 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
                 parent.rmdir()
 
 
+def is_locked(run: Path) -> bool:
+    """Say whether a process holds the lock of a run folder; a lock file that a kill left does not count.
+
+    Where the file system has no locks, the file alone decides.
+    """
+    try:
+        descriptor = os.open(run / LOCK_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def in_use(run: Path) -> MgapError:
     """Return the error for a run folder that another process has locked, with what its lock file says."""
     try:

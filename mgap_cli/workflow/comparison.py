@@ -16,8 +16,7 @@ from mgap_cli.cores import usable_cores
 from mgap_cli.errors import ExitCode, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 from mgap_cli.output import Output
-from mgap_cli.runs.layout import LOCK_NAME
-from mgap_cli.runs.lock import run_lock
+from mgap_cli.runs.lock import is_locked, run_lock
 from mgap_cli.workflow.cell import CellJob, run_cell
 
 if TYPE_CHECKING:
@@ -176,8 +175,8 @@ def read_results(comparison: Comparison, results: Path) -> dict[Cell, CellResult
 
 
 def running_cells(comparison: Comparison, results: Path) -> set[Cell]:
-    """Return the cells that a process writes in now, as far as their lock files tell."""
-    return {cell for cell in comparison.cells() if (cell.folder(results) / LOCK_NAME).exists()}
+    """Return the cells that a process writes in now."""
+    return {cell for cell in comparison.cells() if is_locked(cell.folder(results))}
 
 
 def is_results_folder(path: Path) -> bool:

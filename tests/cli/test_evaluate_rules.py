@@ -99,7 +99,7 @@ def test_the_report_shows_the_table(run):
     assert mgap("report", run).code == 0
     page = (run / "report.html").read_text()
     assert "Decision rules of" in page and "audio alone" in page and "Reported: product." in page
-    assert "Decision accuracy on test" in page
+    assert "Accuracy on test (n = " in page and ", decision rule: " in page
     assert json.loads((run / "evaluate.json").read_text())["evaluations"][0] == e
 
 
