@@ -39,6 +39,11 @@ class CellResult:
     def write(self, results: Path) -> None:
         write_json(self.cell.record(results), {"schema": SCHEMA, **asdict(self)})
 
+    @property
+    def test_samples(self) -> int:
+        """How many test samples the heads and rules were judged on; 0 for a cell that failed."""
+        return len(next(iter(self.correct.values()), ""))
+
     def figure(self, metric: str, split: str = "test") -> float | None:
         """Return a figure; of a network without a fused head, `fused` means its only head."""
         return self.figures.get(split, {}).get(self._own_name(metric))

@@ -173,7 +173,7 @@ def _published_tables(comparison: Comparison, done: Sequence[CellResult]) -> lis
 
     shown = []
     for name, path in comparison.stores.items():
-        n = max((len(result.correct) for result in done if result.cell.store == name), default=0)
+        n = max((result.test_samples for result in done if result.cell.store == name), default=0)
         with suppress(MgapError):  # a store that is gone is no obstacle to the table of its results
             if table := published_table(open_store(Path(path)).name, n):
                 shown.append(table)

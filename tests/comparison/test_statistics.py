@@ -150,6 +150,11 @@ def test_a_network_of_one_modality_is_decided_by_its_only_head():
     assert row.against.difference.mean == pytest.approx(-0.1) and row.against.p_samples is not None
 
 
+def test_a_cell_knows_its_number_of_test_samples():
+    assert result("a", "joint", 0, 0.5, n=180).test_samples == 180
+    assert CellResult(Cell("a", "joint", 0), "failed", error="killed by SIGKILL").test_samples == 0
+
+
 def test_two_stores_have_no_ranks():
     found = table(
         *(cells(f"s{i}", name, [0.5]) for i in range(2) for name in ("joint-heads", "agm", "joint"))
