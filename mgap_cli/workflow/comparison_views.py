@@ -110,7 +110,7 @@ def table_view(
 
     every = read_results(comparison, results)
     done = _finished(every)
-    found = _statistics(comparison, results, metric, reference)
+    found = _statistics(comparison, results, done, metric, reference)
     sentences = conclusion(found)
     document = comparison_document(found, sentences, done)
     shown: list[RenderableType]
@@ -145,11 +145,12 @@ def write_page(
     from mgap_cli.report.page.comparison_page import comparison_page
 
     every = read_results(comparison, results)
+    done = _finished(every)
     settings = {name: deciding_settings(tree) for name, tree in comparison.settings.items()}
     path = path or results / "index.html"
-    table = _statistics(comparison, results, metric, reference)
-    gaps = compare_methods(_finished(every), GAP_METRIC, table.reference, PLAIN)
-    beside = _published_tables(comparison, _finished(every))
+    table = _statistics(comparison, results, done, metric, reference)
+    gaps = compare_methods(done, GAP_METRIC, table.reference, PLAIN)
+    beside = _published_tables(comparison, done)
     write_text(path, comparison_page(table, gaps, every, settings, results, beside))
     return path
 
@@ -184,10 +185,15 @@ def _finished(every: Mapping[Cell, CellResult | None]) -> list[CellResult]:
     return [result for result in every.values() if result and result.state == "done"]
 
 
-def _statistics(comparison: Comparison, results: Path, metric: str, reference: str | None) -> ComparisonTable:
+def _statistics(
+    comparison: Comparison,
+    results: Path,
+    done: Sequence[CellResult],
+    metric: str,
+    reference: str | None,
+) -> ComparisonTable:
     from mgap_cli.comparison.statistics import compare_methods
 
-    done = _finished(read_results(comparison, results))
     if not done:
         raise UnfitError(
             f"{results}: no cell of this comparison is done.", "See `mgap compare RESULTS --status`."
