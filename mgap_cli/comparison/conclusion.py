@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mgap_cli.comparison.statistics import LEVEL, ComparisonTable, Row, seeds_needed, smaller_is_better
+from mgap_cli.output import listed
 
 
 def conclusion(table: ComparisonTable) -> list[str]:
@@ -37,7 +38,7 @@ def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) 
     for word, sign in (("better", 1), ("worse", -1)):
         names = [_named(row, table) for row in real if _gain(row, table.metric) * sign > 0]
         if names:
-            parts.append(f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {word}")
+            parts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {word}")
     rest = tested - len(real)
     others = f"; {rest} other{'s' if rest > 1 else ''} cannot be told apart from it" if rest else ""
     return f"{store}: compared with {table.reference}, {' and '.join(parts)}{others}."
@@ -72,7 +73,3 @@ def _gain(row: Row, metric: str) -> float:
 def _best(rows: Sequence[Row], metric: str) -> Row:
     sign = -1 if smaller_is_better(metric) else 1
     return max(rows, key=lambda row: sign * row.spread.mean)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

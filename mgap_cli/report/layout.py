@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mgap_cli.output import printable as printable  # names in tables: escaped before they are measured
+from mgap_cli.stats.intervals import Interval
 
 
 def new_table(*, headed: bool = True) -> Table:
@@ -44,6 +45,16 @@ def titled(title: str, body: RenderableType | None = None, *notes: str) -> Group
 def percent(share: float | None) -> str:
     """Return a share as a percentage without its sign, "-" where there is none."""
     return "-" if share is None else f"{100 * share:.1f}"
+
+
+def percent_range(interval: Interval) -> str:
+    """Return an interval of a share in percentages without their sign, such as 93.0-96.7."""
+    return f"{percent(interval.low)}-{percent(interval.high)}"
+
+
+def confidence_level(confidence: float) -> str:
+    """Return a confidence level as a percentage, such as 95 %."""
+    return f"{100 * confidence:g} %"
 
 
 def p_value(p: float) -> str:

@@ -15,7 +15,8 @@ from mgap_cli.config import EvaluateConfig
 from mgap_cli.evaluation.evaluate import Judgement
 from mgap_cli.evaluation.metrics import DECISION, Comparison, Evaluation, bootstrap_mean, main_head
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, Spread, several_seeds
-from mgap_cli.report.layout import p_value, printable
+from mgap_cli.output import listed
+from mgap_cli.report.layout import confidence_level, p_value, printable
 from mgap_cli.stats.intervals import Interval
 from mgap_cli.training.stage import budget
 
@@ -62,11 +63,11 @@ def _accuracy(last: Evaluation, first: Evaluation | None, comparisons: Sequence[
     start = f"Accuracy on {last.split} (n = {last.n}), {_head(head)}: {own.accuracy:.1%} for {last.name}"
     if first is None or found is None:
         low, high = own.accuracy_interval.to_list()
-        return f"{start} ({_level(last.confidence)} interval {low:.1%} to {high:.1%})."
+        return f"{start} ({confidence_level(last.confidence)} interval {low:.1%} to {high:.1%})."
     p = found.adjusted if found.adjusted is not None else found.test.p_value
     corrected = ", after Holm's correction" if len(comparisons) > 1 else ""
     difference = (
-        f"{_points(found.difference)} points ({_level(found.confidence)} interval "
+        f"{_points(found.difference)} points ({confidence_level(found.confidence)} interval "
         f"{_points(found.interval.low)} to {_points(found.interval.high)}; "
         f"McNemar p {p_value(p)}{corrected})"
     )
@@ -106,7 +107,7 @@ def _gap_change(
     assert before.gap is not None and after.gap is not None
     numbers = (
         f"mean |gap| {before.gap.mean_absolute:.3f} to {after.gap.mean_absolute:.3f} on {after.split}, "
-        f"change {change.mean():+.3f} ({_level(after.confidence)} interval {interval.low:+.3f} to "
+        f"change {change.mean():+.3f} ({confidence_level(after.confidence)} interval {interval.low:+.3f} to "
         f"{interval.high:+.3f})"
     )
     if before.gap.balanced is not None and after.gap.balanced is not None:
@@ -153,7 +154,7 @@ def _heads(e: Evaluation) -> str:
     above = [(h, m.accuracy) for h, m in e.heads.items() if m.accuracy_interval.low > chance]
     others = [(h, m.accuracy) for h, m in e.heads.items() if m.accuracy_interval.low <= chance]
     parts = [
-        f"{_listed([f'{head} ({share:.1%})' for head, share in some])} {verb}"
+        f"{listed([f'{head} ({share:.1%})' for head, share in some])} {verb}"
         for some, verb in (
             (above, f"{_are(above)} above chance"),
             (others, f"{_are(others)} not measurably above chance"),
@@ -215,13 +216,5 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _level(confidence: float) -> str:
-    return f"{100 * confidence:g} %"
-
-
 def _are(items: Sequence[object]) -> str:
     return "are" if len(items) > 1 else "is"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

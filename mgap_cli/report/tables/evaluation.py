@@ -21,10 +21,12 @@ from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, OCCL
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, Spread, several_seeds, spreads
 from mgap_cli.report.layout import (
     add_numbers,
+    confidence_level,
     cropped,
     new_table,
     p_value,
     percent,
+    percent_range,
     printable,
     titled,
     verbatim,
@@ -80,7 +82,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         if few and number:
             table.add_row()
         (_paragraph if few else _line)(table, number, e, heads)
-    level = _level(evaluations[0].confidence)
+    level = confidence_level(evaluations[0].confidence)
     where = "Below each share: its {} interval." if few else "{} intervals: --json."
     notes = [
         f"{where.format(level)} macro-F1, mAP: {_main_heads(evaluations)}. "
@@ -156,7 +158,7 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
             *([] if few else [str(number)]),
             name,
             percent(m.accuracy),
-            *([] if few else [_range(m.accuracy_interval)]),
+            *([] if few else [percent_range(m.accuracy_interval)]),
             shown(m.balanced_accuracy, m.balanced_accuracy_interval),
             *([shown(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
             percent(m.reliability.mean_confidence),
@@ -167,7 +169,7 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         f"ECE: expected calibration error, {bins} equal-width bins (Guo et al., 2017); 0 is calibrated. "
         "Confidence above accuracy: overconfident.",
         "Balanced accuracy: mean over classes. "
-        f"{'Below each' if few else 'Interval'}: {_level(evaluations[0].confidence)} interval.",
+        f"{'Below each' if few else 'Interval'}: {confidence_level(evaluations[0].confidence)} interval.",
     ]
     title = "Class balance and calibration"
     title += "" if alone else f", {_main_heads(evaluations)}"
@@ -278,7 +280,7 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
         )
     heads = ", ".join(dict.fromkeys(c.head for c in comparisons))
     sizes = ", ".join(dict.fromkeys(str(c.n) for c in comparisons))
-    level = _level(comparisons[0].confidence)
+    level = confidence_level(comparisons[0].confidence)
     notes = [
         f"Interval: {level} paired bootstrap. "
         "McNemar: chi-square with continuity correction; * exact binomial."
@@ -304,7 +306,7 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
         for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
             found = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
             table.add_row(cropped(value), str(n), *_cells(found))
-        note = f"{printable(first.name)}. Interval: Wilson's, {_level(first.confidence)}."
+        note = f"{printable(first.name)}. Interval: Wilson's, {confidence_level(first.confidence)}."
         return titled(f"A{title}", table, note)
     columns = [
         (str(i), [shares(m.evaluation, c.head) for m in c.members]) for i, c in enumerate(side_by_side, 1)
@@ -328,7 +330,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
                 continue
             found = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
             table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(found))
-        notes.append(f"Interval: Wilson's, {_level(judged[0].evaluation.confidence)}.")
+        notes.append(f"Interval: Wilson's, {confidence_level(judged[0].evaluation.confidence)}.")
         return titled(f"A{title}", table, " ".join(notes))
     side_by_side = contenders(judged, groups)
     listed = _shortlist(first.groups, first.binned)
@@ -396,11 +398,11 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
             name,
             measured.condition.text,
             percent(measured.accuracy[main]),
-            _range(measured.interval[main]),
+            percent_range(measured.interval[main]),
             change,
             *(percent(measured.accuracy[head]) for head in others),
         )
-    notes.append(f"Interval: Wilson's, {_level(evaluation.confidence)}. Change: from clean.")
+    notes.append(f"Interval: Wilson's, {confidence_level(evaluation.confidence)}. Change: from clean.")
     return titled(f"Robustness{_on([evaluation])}", table, *notes)
 
 
@@ -422,7 +424,7 @@ def _cells(found: Mapping[str, tuple[float | None, Interval | None]]) -> list[st
     for head, (share, interval) in found.items():
         cells.append(percent(share))
         if head in shown:
-            cells.append(_range(interval) if interval else "-")
+            cells.append(percent_range(interval) if interval else "-")
     return cells
 
 
@@ -503,12 +505,4 @@ def _times(count: int) -> str:
 
 
 def _with_interval(share: float | None, interval: Interval | None) -> str:
-    return f"{percent(share)}\n{_range(interval)}" if interval else percent(share)
-
-
-def _range(interval: Interval) -> str:
-    return f"{percent(interval.low)}-{percent(interval.high)}"
-
-
-def _level(confidence: float) -> str:
-    return f"{100 * confidence:g} %"
+    return f"{percent(share)}\n{percent_range(interval)}" if interval else percent(share)

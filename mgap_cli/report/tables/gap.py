@@ -14,9 +14,19 @@ from rich.table import Table
 
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.scores import Scores
-from mgap_cli.report.layout import add_numbers, cropped, new_table, percent, printable, titled, verbatim
+from mgap_cli.report.layout import (
+    add_numbers,
+    confidence_level,
+    cropped,
+    new_table,
+    percent,
+    percent_range,
+    printable,
+    titled,
+    verbatim,
+)
 from mgap_cli.stats.arrays import BoolArray
-from mgap_cli.stats.intervals import Interval, wilson_interval
+from mgap_cli.stats.intervals import wilson_interval
 
 
 def component_table(fit: GapFit, split: str = "") -> RenderableType:
@@ -41,7 +51,7 @@ def component_table(fit: GapFit, split: str = "") -> RenderableType:
         low, high = tests.balanced
         notes.append(
             f"Below each value, and of the {fit.balanced_share:.1%} balanced samples "
-            f"({percent(low)}-{percent(high)}): {_level(tests.confidence)} bootstrap interval."
+            f"({percent(low)}-{percent(high)}): {confidence_level(tests.confidence)} bootstrap interval."
         )
     return titled(f"Mixture over {over}{_of(split, n)}", table, *notes)
 
@@ -137,7 +147,7 @@ def _groups(fit: GapFit, groups: Sequence[tuple[str, BoolArray]], confidence: fl
     table.add_column("")
     means = (f"mean p\n{printable(name)}" for name in fit.scores.modalities)
     add_numbers(table, "n", "mean\n|gap|", *means)
-    add_numbers(table, "imbalanced\n%", f"{_level(confidence)}\ninterval")
+    add_numbers(table, "imbalanced\n%", f"{confidence_level(confidence)}\ninterval")
     for name, mask in groups:
         n = int(mask.sum())
         count = int(imbalanced[mask].sum())
@@ -147,7 +157,7 @@ def _groups(fit: GapFit, groups: Sequence[tuple[str, BoolArray]], confidence: fl
             f"{np.abs(gap[mask]).mean():.3f}",
             *(f"{p[mask].mean():.3f}" for p in fit.scores.p.values()),
             percent(count / n),
-            _range(wilson_interval(count, n, confidence)),
+            percent_range(wilson_interval(count, n, confidence)),
         )
     return table
 
@@ -196,11 +206,3 @@ def _head_accuracies(scores: Scores) -> dict[str, str]:
 
 def _of(split: str, n: int) -> str:
     return f", {printable(split)}, n = {n}" if split else f", n = {n}"
-
-
-def _range(interval: Interval) -> str:
-    return f"{percent(interval.low)}-{percent(interval.high)}"
-
-
-def _level(confidence: float) -> str:
-    return f"{100 * confidence:g} %"
