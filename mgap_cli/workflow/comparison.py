@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,11 @@ class Comparison:
         """The device of all cells, as the settings name it."""
         return str(next(iter(self.settings.values()))["runtime"]["device"])
 
+    @property
+    def threads(self) -> str:
+        """The CPU threads of all cells, as the settings say it: `auto`, or a number."""
+        return str(next(iter(self.settings.values()))["runtime"]["threads"])
+
     def job(self, cell: Cell, results: Path) -> CellJob:
         tree = dict(self.settings[f"{cell.store}/{cell.method}"])
         tree["train"] = {**tree["train"], "seed": cell.seed}
@@ -82,14 +87,14 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
     """Resolve the settings of every store and method.
 
     over: applies the command line's settings to a base. Raises UsageError for an unknown method or setting,
-    UnfitError for a folder that is not a store or has no test samples.
+    and for settings with which a method has no recipe on a store, before any cell is trained; UnfitError for a folder that is not a store or has no test samples.
     """
     from mgap_cli import config as configuration
     from mgap_cli.data.store import open_store
     from mgap_cli.methods import load_method
     from mgap_cli.plugins import absolute_spec, is_plugin
 
-    sections = {method.label: load_method(method.name).name for method in request.methods}
+    classes = {method.label: load_method(method.name) for method in request.methods}
     fingerprints, settings = {}, {}
     for path, name in request.store_names().items():
         store = open_store(path)
@@ -98,8 +103,10 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
         fingerprints[name] = store.fingerprint
         base = over(configuration.from_dict(request.settings, "plan", configuration.preset(store.preset)))
         for method in request.methods:
-            own = {f"{sections[method.label]}.{key}": value for key, value in method.settings}
-            resolved = base.updated(own, f"method {method.label}").with_methods([sections[method.label]])
+            chosen = classes[method.label]
+            own = {f"{chosen.name}.{key}": value for key, value in method.settings}
+            resolved = base.updated(own, f"method {method.label}").with_methods([chosen.name])
+            chosen.recipe(resolved, [modality.name for modality in store.modalities])
             settings[f"{name}/{method.label}"] = resolved.to_dict()
     stores = {name: str(path.resolve()) for path, name in request.store_names().items()}
     methods = {
@@ -134,10 +141,10 @@ def execute_comparison(
         finished = len(comparison.cells()) - len(waiting)
         if not waiting:
             return
-        at_work = _workers(comparison.device, jobs, per_gpu)
+        at_work = _workers(comparison.device, comparison.threads, jobs, per_gpu)
         sink.log(
-            f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, each "
-            f"with {at_work[0].threads} threads"
+            f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, "
+            f"CPU threads of each: {at_work[0].threads}"
         )
         pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
         for ended in pool.run(waiting, sink):
@@ -230,11 +237,12 @@ def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _workers(device: str, jobs: int | None, per_gpu: int) -> list[Worker]:
+def _workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> list[Worker]:
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    return workers(device, jobs, per_gpu, gpus, usable_cores())
+    at_work = workers(device, jobs, per_gpu, gpus, usable_cores())
+    return at_work if threads == "auto" else [replace(worker, threads=int(threads)) for worker in at_work]
 
 
 def _reason(code: int, log: Path) -> str:

@@ -45,8 +45,9 @@ def values(results: Path) -> dict[tuple[str, str, str], str]:
 def compared(store, tmp_path_factory) -> Path:
     """A finished comparison, to be read only."""
     results = tmp_path_factory.mktemp("compared") / "results"
-    done = mgap(*line(store, results, "--jobs", 2))
+    done = mgap(*line(store, results, "--jobs", 2, "--threads", 1))
     assert done.code == 0, done.err
+    assert "2 at a time, CPU threads of each: 1\n" in done.err, done.err
     assert "difference to joint-heads" in done.out and "cannot be told apart" in done.out
     return results
 
@@ -182,6 +183,9 @@ def test_wrong_use_is_one_message(compared, store, tmp_path):
     mgap("compare", tmp_path / "none", "--methods", "joint", "-o", tmp_path / "a").fails(3, "none")
     mgap("compare", compared, "--metric", "fused.speed").fails(2, "fused.accuracy")
     mgap("compare", compared, "--reference", "agm").fails(2, "joint-heads")
+    unnamed = mgap(*line(store, tmp_path / "a", "--methods", "joint,unimodal"))
+    unnamed.fails(2, "unimodal.modality", "audio")
+    assert not (tmp_path / "a" / "cells").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     mgap(*line(store, tmp_path / "full")).fails(2, "thesis.tex")
