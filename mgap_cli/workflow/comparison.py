@@ -87,7 +87,8 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
     """Resolve the settings of every store and method.
 
     over: applies the command line's settings to a base. Raises UsageError for an unknown method or setting,
-    and for settings with which a method has no recipe on a store, before any cell is trained; UnfitError for a folder that is not a store or has no test samples.
+    and for settings with which a method cannot train on a store; UnfitError for a folder that is not a store
+    or has no test samples.
     """
     from mgap_cli import config as configuration
     from mgap_cli.data.store import open_store
