@@ -97,20 +97,20 @@ def ensure_output_allowed(path: Path, inputs: Iterable[Path] = ()) -> None:
 
     inputs: files that the same command reads, or that it also writes.
 
-    Raises UsageError if `path` exists and is an input, a checkpoint, a file of a store, a record of a run
-    folder, or not a regular file; MgapError if it cannot be inspected.
+    Raises UsageError if `path` is an input or lies in a store, or if it exists and is a checkpoint, a record
+    of a run folder, or not a regular file; MgapError if it cannot be inspected.
     """
     target = _target(path)
     for given in inputs:
         if same_file(target, given):
             raise _refused(path, f"this command also uses {given}")
+    folder = target.parent
+    if (folder / STORE_MARK).exists() or (folder / PARTIAL).exists() or folder.name == PARTIAL:
+        raise UsageError(f"{path}: cannot be written into the store {folder}.", "Choose another folder with -o.")
     if not target.exists():
         return
     if is_checkpoint(target):
         raise _refused(path, "it is a checkpoint")
-    folder = target.parent
-    if (folder / STORE_MARK).exists() or (folder / PARTIAL).exists() or folder.name == PARTIAL:
-        raise _refused(path, f"it is a file of the store {folder}")
     if target.name in RUN_RECORDS and any((folder / mark).exists() for mark in RUN_MARKS):
         raise _refused(path, f"it is a record of the run folder {folder}")
 

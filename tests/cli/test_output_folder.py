@@ -68,3 +68,10 @@ def test_a_file_cannot_be_the_folder(run, tmp_path):
     (tmp_path / "file").touch()
     for line in (["evaluate", run], ["analyze-gap", run]):
         mgap(*line, *FAST, "-o", tmp_path / "file").fails(1, "cannot be written")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "analyze-gap"])
+def test_nothing_is_added_to_a_store(run, store, command):
+    before = listing(store)
+    mgap(command, run, *FAST, "-o", store).fails(2, str(store), "store")
+    assert listing(store) == before
