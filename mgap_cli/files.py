@@ -106,7 +106,7 @@ def ensure_output_allowed(path: Path, inputs: Iterable[Path] = ()) -> None:
             raise _refused(path, f"this command also uses {given}")
     folder = target.parent
     if (folder / STORE_MARK).exists() or (folder / PARTIAL).exists() or folder.name == PARTIAL:
-        raise UsageError(f"{path}: cannot be written into the store {folder}.", "Choose another folder with -o.")
+        raise UsageError(f"{path}: cannot be written into the store {folder}.", "Choose another folder.")
     if not target.exists():
         return
     if is_checkpoint(target):
