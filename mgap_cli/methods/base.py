@@ -128,9 +128,9 @@ class Step(Protocol):
 
 
 class EpochContext(Protocol):
-    """What a method may do before an epoch. Every process calls the same functions in the same order.
+    """What a method may do before and after an epoch. Every process calls the same functions in the same order.
 
-    epoch: the stage's finished epochs. budget_epoch: the place of the epoch that begins in the budget.
+    epoch: the stage's finished epochs. budget_epoch: the place in the budget of the epoch that begins or ends.
     """
 
     epoch: int
@@ -215,6 +215,13 @@ class Method(nn.Module):
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Prepare for the next epoch; return lines for the log."""
+        return []
+
+    def on_epoch_end(self, context: EpochContext) -> list[str]:
+        """Complete the network before the epoch is validated; return lines for the log.
+
+        context: that of the epoch which ends. What is changed here is validated, and saved as the epoch's.
+        """
         return []
 
     def epoch_samples(self, indices: np.ndarray) -> Sequence[np.ndarray]:

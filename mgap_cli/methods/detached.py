@@ -59,6 +59,6 @@ class Detached(Method):
         return cross_entropy(outputs.fused, batch.labels) + unimodal
 
 
-def _detach_features(fusion: Any, arguments: tuple[dict[str, Tensor]]) -> tuple[dict[str, Tensor]]:
+def _detach_features(fusion: Any, arguments: tuple[dict[str, Tensor], ...]) -> tuple[dict[str, Tensor], ...]:
     """Return the arguments of a fusion layer without the way back to the encoders."""
-    return ({modality: feature.detach() for modality, feature in arguments[0].items()},)
+    return tuple({m: value.detach() for m, value in argument.items()} for argument in arguments)

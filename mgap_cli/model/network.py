@@ -117,14 +117,20 @@ class MultimodalNetwork(nn.Module):
             unimodal = contributions
         else:
             unimodal = {m: self.head(m)(f.detach() if self.probes else f) for m, f in features.items()}
-        fused = {FUSED: self.fusion(unimodal if self.fusion.late else features)} if whole else {}
+        fused = {FUSED: self._fused(features, unimodal)} if whole else {}
         return Outputs({**fused, **unimodal}, features, contributions)
 
     def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return the fused logits (B, C) for features (B, D) by modality."""
-        if self.fusion.late:
-            features = {m: self.head(m)(f) for m, f in features.items()}
-        fused: Tensor = self.fusion(features)
+        reads_heads = self.fusion.late or self.fusion.pools
+        return self._fused(features, {m: self.head(m)(f) for m, f in features.items()} if reads_heads else {})
+
+    def _fused(self, features: Mapping[str, Tensor], unimodal: Mapping[str, Tensor]) -> Tensor:
+        fused: Tensor
+        if self.fusion.pools:
+            fused = self.fusion(features, unimodal)
+        else:
+            fused = self.fusion(unimodal if self.fusion.late else features)
         return fused
 
     def head(self, modality: str) -> nn.Module:

@@ -188,13 +188,17 @@ class Trainer:
 
     def _prepare_epoch(self) -> None:
         """Let the method prepare in every process, and make what it remembers the main process's in all."""
-        seed = self.config.train.seed
-        budget_epoch = self._budget_epoch()
-        context = TrainingEpoch(self.epoch, budget_epoch, seed, self.task, self.optimizers, self._predicted)
-        for line in self.task.method.on_epoch_start(context):
-            self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
+        self._log_each(self.task.method.on_epoch_start(self._context()))
         self.world.broadcast_buffers(self.task)
         self._arrange_epoch()
+
+    def _context(self) -> TrainingEpoch:
+        seed, place = self.config.train.seed, self._budget_epoch()
+        return TrainingEpoch(self.epoch, place, seed, self.task, self.optimizers, self._predicted)
+
+    def _log_each(self, lines: list[str]) -> None:
+        for line in lines:
+            self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
 
     def _arrange_epoch(self) -> None:
         self.loader.arrange(self.task.method.epoch_samples(self.loader.indices))
@@ -245,6 +249,7 @@ class Trainer:
         if n:
             seen = zip(self.heads, by_head[::2], by_head[1::2], strict=True)
             entry["train"] = {"loss": loss / n, **{head: right / of for head, of, right in seen if of}}
+        self._log_each(self.task.method.on_epoch_end(self._context()))
         entry |= self.task.method.epoch_record(self._budget_epoch())
         for split in self._validation_splits():
             entry[split] = self._validate(split)

@@ -65,12 +65,6 @@ def mean_probability(heads: Heads) -> FloatArray:
     return np.asarray(np.mean([np.exp(log_p) for log_p in heads.values()], axis=0))
 
 
-def log_softmax(z: FloatArray) -> FloatArray:
-    """Return log softmax over the classes of (N, C) values."""
-    shifted = z - z.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-
 def _require_any(heads: Heads) -> None:
     if not heads:
         raise UnfitError("A decision rule needs the predictions of at least one head, and there are none.")

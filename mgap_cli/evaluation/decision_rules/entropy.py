@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, log_softmax, unimodal
+from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, unimodal
 from mgap_cli.stats.arrays import FloatArray
+from mgap_cli.stats.opinion_pool import log_softmax
 
 PAPER = "Zhang et al., CVPR 2024"
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, log_softmax, mean_probability
+from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, mean_probability
 from mgap_cli.stats.arrays import FloatArray, IntArray
+from mgap_cli.stats.opinion_pool import log_softmax
 
 PAPER = "Wolpert, Neural Networks 1992"
 STEPS = 200  # of the optimiser, at most

@@ -21,13 +21,15 @@ class Fusion(nn.Module):
 
     name: as on the command line. additive: the fused logits are a sum with one part per modality, which
     `contributions` returns. pair_only: the fusion joins exactly two modalities. late: it joins the logits
-    (B, C) of the unimodal heads, not features; whatever trains it trains the heads.
+    (B, C) of the unimodal heads, not features; whatever trains it trains the heads. pools: it takes both, as
+    `forward(features, logits)`.
     """
 
     name: ClassVar[str] = ""
     additive: ClassVar[bool] = False
     pair_only: ClassVar[bool] = False
     late: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
 
     def __init__(self, sizes: Mapping[str, int], classes: int) -> None:
         """Build it for features of these sizes, {modality: D_m}, in the order of the modalities.

@@ -1,0 +1,48 @@
+"""Weights of several predictions of the same samples, fitted so that their weighted product predicts best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mgap_cli.stats.arrays import FloatArray, IntArray
+
+PRIOR_SD = 1.0  # of each weight around that of the geometric mean, 1 / H
+
+
+def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str, float]:
+    """Return beta_h >= 0 by head for p = softmax(sum_h beta_h log p_h), a logarithmic opinion pool.
+
+    heads: log-probabilities (N, C) of each of the H heads. labels: (N,). The weights minimise the sum over
+    samples of -log p of the true class, plus sum_h (beta_h - 1 / H)^2 / 2 (the penalty is ours). The
+    objective is convex, so that there is one optimum.
+    """
+    from scipy.optimize import minimize
+
+    values, start = np.stack([*heads.values()]), np.full(len(heads), 1 / len(heads))
+    rows = np.arange(len(labels))
+    of_label = values[:, rows, labels]  # (H, N)
+
+    def objective(beta: FloatArray) -> tuple[float, FloatArray]:
+        log_p = log_softmax(np.tensordot(beta, values, axes=1))
+        expected = np.einsum("nc,hnc->h", np.exp(log_p), values)
+        away = (beta - start) / PRIOR_SD
+        loss = -float(log_p[rows, labels].sum()) + float(away @ away) / 2
+        return loss, expected - of_label.sum(axis=1) + away / PRIOR_SD
+
+    found = minimize(
+        objective,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * len(heads),
+        options={"ftol": 1e-12, "gtol": 1e-8},
+    )
+    return dict(zip(heads, found.x.tolist(), strict=True))
+
+
+def log_softmax(z: FloatArray) -> FloatArray:
+    """Return log softmax over the classes of (N, C) values."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
