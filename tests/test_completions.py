@@ -49,6 +49,6 @@ def test_bash_completes(tmp_path):
     assert complete(tmp_path, "mgap", "warmup", "--meth") == ["--method"]
     assert set(complete(tmp_path, "mgap", "warmup", "store", "--fusion", "")) == {
         "concat", "cosine", "sum", "film", "gated", "late-entropy", "late-mean",
-        "late-probability", "late-scaled",
+        "late-probability", "late-scaled", "pool",
     }  # fmt: skip
     assert complete(tmp_path, "mgap", "adapt", "--stop-gradient", "l") == ["leading"]

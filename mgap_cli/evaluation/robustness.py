@@ -34,11 +34,12 @@ from mgap_cli.config import AudioName, EvaluateConfig
 from mgap_cli.data.loading.augment import IMAGENET_MEAN, IMAGENET_STD
 from mgap_cli.data.loading.loader import Batch, Loader, generator_for
 from mgap_cli.data.media.audio import LOG_FLOOR
-from mgap_cli.evaluation.decision_rules.base import DecisionRule, log_probabilities
+from mgap_cli.evaluation.decision_rules.base import DecisionRule
 from mgap_cli.evaluation.metrics import DECISION, share_interval
 from mgap_cli.modalities.modality import Modality, ModalityKind
 from mgap_cli.model.inference import Predictions, predict
 from mgap_cli.stats.intervals import Interval
+from mgap_cli.stats.opinion_pool import log_probabilities
 from mgap_cli.training.trained_model import TrainedModel
 
 CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"

@@ -13,12 +13,13 @@ from mgap_cli.errors import UnfitError
 from mgap_cli.evaluation.cross_fitting import cross_fitted
 from mgap_cli.evaluation.decision_rules import AUTO, DEFAULT, listed_rules, load_rule
 from mgap_cli.evaluation.decision_rules.auto import Auto
-from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads, log_probabilities
+from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads
 from mgap_cli.evaluation.metrics import accuracy, bootstrap_mean, share_interval
 from mgap_cli.gap.scores import FUSED
 from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 from mgap_cli.stats.intervals import Interval
 from mgap_cli.stats.multiple_testing import holm
+from mgap_cli.stats.opinion_pool import log_probabilities
 from mgap_cli.stats.paired import McNemar, mcnemar
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
 PRIOR_SD = 1.0  # of each weight around that of the geometric mean, 1 / H
+_SMALLEST = float(np.finfo(np.float32).tiny)  # softmax in float32 gives 0 below it, whose log is infinite
 
 
 def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str, float]:
@@ -46,3 +47,8 @@ def log_softmax(z: FloatArray) -> FloatArray:
     """Return log softmax over the classes of (N, C) values."""
     shifted = z - z.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def log_probabilities(probabilities: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the logarithms of probabilities (N, C) by head; 0 counts as 1.2e-38, the least in float32."""
+    return {head: np.log(np.maximum(p, _SMALLEST)) for head, p in probabilities.items()}

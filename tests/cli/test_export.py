@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from mgap_cli.data.store import open_store
 from mgap_cli.evaluation.decision_rules import load_rule
-from mgap_cli.evaluation.decision_rules.base import log_probabilities
 from mgap_cli.gap.score_files import read_scores
+from mgap_cli.stats.opinion_pool import log_probabilities
 
 HEADS = ("fused", "audio", "visual")
 

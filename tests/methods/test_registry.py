@@ -24,7 +24,7 @@ NAMES = {
     *("joint", "joint-heads", "unimodal", "ogm", "ogm-ge", "adaptive"),
     *("mmpareto", "agm", "pmr", "mla", "lfm"),
     *("detached", "freeze", "umt", "ensemble", "reconboost", "relearning", "gblend"),
-    *("opm", "mmcosine", "cml", "inforeg", "smv", "remix"),
+    *("opm", "mmcosine", "cml", "inforeg", "smv", "remix", "pooled"),
 }
 PACKAGE = Path(mgap_cli.__file__).parent
 OUTSIDE = sorted(m for m in PACKAGE.rglob("*.py") if PACKAGE / "methods" not in m.parents)

@@ -17,8 +17,6 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 
 Heads = Mapping[str, FloatArray]  # head to (N, C) log-probabilities: the fused head, and one per modality
 
-_SMALLEST = float(np.finfo(np.float32).tiny)  # softmax in float32 gives 0 below it, whose log is infinite
-
 
 class DecisionRule:
     """Base class of every rule.
@@ -46,11 +44,6 @@ class DecisionRule:
     def parameters(self) -> dict[str, object]:
         """Return what the rule learned, as plain values by name."""
         return {}
-
-
-def log_probabilities(probabilities: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the logarithms of probabilities (N, C) by head; 0 counts as 1.2e-38, the least in float32."""
-    return {head: np.log(np.maximum(p, _SMALLEST)) for head, p in probabilities.items()}
 
 
 def unimodal(heads: Heads) -> dict[str, FloatArray]:
