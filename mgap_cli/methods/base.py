@@ -128,9 +128,9 @@ class Step(Protocol):
 
 
 class EpochContext(Protocol):
-    """What a method may do before and after an epoch. Every process calls the same functions in the same order.
+    """What a method may do before and after an epoch. Every process calls the same functions in one order.
 
-    epoch: the stage's finished epochs. budget_epoch: the place in the budget of the epoch that begins or ends.
+    epoch: the stage's finished epochs. budget_epoch: the place in the budget of the epoch at hand.
     """
 
     epoch: int

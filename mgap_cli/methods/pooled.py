@@ -26,7 +26,7 @@ Arguments = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Settings:
-    """coupling: share of the joint layer's gradient that reaches the encoders; 0: only their heads train them."""
+    """coupling: share of the joint layer's gradient that reaches the encoders; with 0 it trains none."""
 
     coupling: float = bounded(1.0, 0, 1)
 
@@ -45,7 +45,7 @@ class Pooled(Method):
 
     The weights minimise, at each epoch's end, the sum over the n validation samples of CE(z_i, y_i), plus
     sum_e (beta_e - 1 / (M + 1))^2 / 2 over the M + 1 experts e: with few samples the pool is the geometric
-    mean of their probabilities. So a branch that memorises its training samples, or says nothing of the class,
+    mean of their probabilities. So a branch that memorises its training samples, or does not know the class,
     loses its weight, however sure it is, and an overconfident one becomes less sure. The epoch is then
     validated with these weights, on the samples that they were fitted on: they are M + 1 numbers, but
     validation accuracy is a little higher for them than for a method that fits nothing.

@@ -18,8 +18,8 @@ class Pool(Fusion):
     softmax(z) is the logarithmic opinion pool of the joint layer and the M unimodal heads, z_m their logits.
     A loss trains the joint layer, and no loss the weights.
 
-    Buffer: weights (M + 1,), beta_0 first, then in the order of the modalities; at first 1 / (M + 1) each, the
-    geometric mean of the probabilities. They are saved with the network; the method `pooled` sets them.
+    Buffer: weights (M + 1,), beta_0 first, then in the order of the modalities; 1 / (M + 1) each at
+    first, the geometric mean of the probabilities. They are saved with the network; `pooled` sets them.
     """
 
     name = "pool"
