@@ -305,6 +305,10 @@ KeepLeaks = Annotated[
     bool, _source("ave: keep training clips whose video is in val or test.", "--keep-leaks")
 ]
 Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.", "--strict")]
+Variant = Annotated[
+    Literal["late", "memorised", "uninformative", "degraded"] | None,
+    _source("digits: replace the pictures, so that the cause of the imbalance is known."),
+]
 AllowSkips = Annotated[
     bool, _source("Continue if more than 5 % of the clips cannot be read.", "--allow-skips")
 ]

@@ -44,6 +44,7 @@ def prepare(
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
     modalities: options.Modalities = None,
+    variant: options.Variant = None,
     preset: options.Preset = None,
     workers: options.Workers = None,
     force: options.Force = False,
@@ -72,6 +73,7 @@ def prepare(
         keep_leaks=keep_leaks,
         strict=strict,
         modalities=[name.strip() for name in (modalities or "").split(",") if name.strip()],
+        variant=variant,
     )
     if preset and preset != dataset:
         loaded = dataclasses.replace(loaded, options={**loaded.options, "preset": preset})

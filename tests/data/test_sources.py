@@ -41,6 +41,8 @@ def test_every_source_is_found_by_name():
 
 
 def test_an_option_of_another_source_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="cremad has no --variant"):
+        load_dataset("cremad", None, CONFIG, variant="late")
     with pytest.raises(UsageError, match="digits has no --label"):
         load_dataset("digits", None, CONFIG, label="x")
     with pytest.raises(UsageError, match="ave has no --split"):
@@ -141,6 +143,58 @@ def test_degraded_digits_are_the_ones_that_say_so():
         noise[clip.extra["degraded"]].append(rough)
     assert np.mean(noise["visual"]) > 1.5 * np.mean(noise["none"])
     assert np.mean(noise["audio"]) == pytest.approx(np.mean(noise["none"]), rel=0.1)
+
+
+@pytest.mark.parametrize("variant", ["late", "memorised", "uninformative", "degraded"])
+def test_a_variant_replaces_every_picture_and_no_sound(variant):
+    config = preset("digits").data
+    plain, other = load_dataset("digits", None, config), load_dataset("digits", None, config, variant=variant)
+    assert other.options == {"variant": variant} and other.digest() != plain.digest()
+    assert splits_of(other) == splits_of(plain)
+    assert plain.reader is not None and other.reader is not None
+    for before, clip in zip(plain.clips[:40], other.clips[:40], strict=True):
+        (old, sound), (new, same) = plain.reader(before, config), other.reader(clip, config)
+        assert (clip.id, clip.label, clip.split) == (before.id, before.label, before.split)
+        assert new.shape == old.shape and new.dtype == np.uint8 and (sound == same).all()
+        spoilt = before.extra["degraded"]
+        kept = variant == "degraded" and spoilt == "visual"  # spoilt without a variant too
+        assert (new == old).all() == kept
+        visual, audio = (clip.extra["degraded"] in (name, "both") for name in ("visual", "audio"))
+        assert visual == (variant != "late") and audio == (spoilt == "audio")
+
+
+def test_what_the_pictures_of_a_variant_tell():
+    """A linear classifier of 10 digits, fitted to half of 600 pictures: at chance, or far above it."""
+    from sklearn.linear_model import LogisticRegression
+
+    config = preset("digits").data
+
+    def accuracy(variant: str, features) -> tuple[float, float]:
+        dataset = load_dataset("digits", None, config, variant=variant)
+        assert dataset.reader is not None
+        x = np.stack([features(dataset.reader(clip, config)[0] / 255.0) for clip in dataset.clips[:600]])
+        y = np.array([int(clip.label) for clip in dataset.clips[:600]])
+        x = (x - x.mean(axis=0)) / x.std(axis=0)
+        found = LogisticRegression(C=100, max_iter=2000).fit(x[:300], y[:300])
+        return found.score(x[:300], y[:300]), found.score(x[300:], y[300:])
+
+    def tiles(frames):
+        return frames.mean(axis=0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).ravel()
+
+    def directions(frames):
+        """Power by direction, where the stripes' frequencies are."""
+        power = np.abs(np.fft.fft2(frames.mean(axis=3) - frames.mean(), axes=(1, 2))) ** 2
+        y, x = np.meshgrid(*[np.fft.fftfreq(frames.shape[1])] * 2, indexing="ij")
+        ring = (np.hypot(x, y) > 0.12) & (np.hypot(x, y) < 0.24)
+        sector = np.floor((np.arctan2(y, x) % np.pi) / np.pi * 20).astype(int) % 20
+        return np.log([power[:, ring & (sector == s)].mean() for s in range(20)])
+
+    train, held_out = accuracy("memorised", tiles)
+    assert train > 0.4 and held_out < 0.2
+    assert accuracy("uninformative", tiles)[1] < 0.2
+    assert accuracy("uninformative", directions)[1] < 0.2
+    assert accuracy("late", directions)[1] > 0.6
+    assert accuracy("late", tiles)[1] < 0.25
 
 
 # --- manifest

@@ -19,8 +19,9 @@ from mgap_cli.data.clips import Dataset
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.registry import Choices
 
-SOURCES = Choices(__name__)
+SOURCES = Choices(__name__, without=("digit_pictures",))
 source_names = SOURCES.names
+DigitsVariant = Literal["late", "memorised", "uninformative", "degraded"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class SourceOptions:
     segment: Literal["clip", "event"] | None = None  # ave: the whole clip or the annotated event
     keep_leaks: bool = False  # ave: keep training clips whose video is in val or test
     strict: bool = False  # kinetics-sounds: a missing clip is an error
-
     modalities: tuple[str, ...] = ()  # features: the arrays to take, all by default
+    variant: DigitsVariant | None = None  # digits: what replaces the pictures
 
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, as plain values."""
@@ -63,6 +64,7 @@ def load_dataset(
     keep_leaks: bool = False,
     strict: bool = False,
     modalities: Sequence[str] = (),
+    variant: DigitsVariant | None = None,
 ) -> Dataset:
     """Return the clips of the data set `name` under `root`, nothing decoded yet.
 
@@ -70,7 +72,9 @@ def load_dataset(
     are missing or malformed.
     """
     module = source_module(name)
-    options = SourceOptions(label, tuple(split_files), split, segment, keep_leaks, strict, tuple(modalities))
+    options = SourceOptions(
+        label, tuple(split_files), split, segment, keep_leaks, strict, tuple(modalities), variant
+    )
     for option in options.given():
         if option not in module.OPTIONS:
             raise UsageError(f"{name} has no {flag(option)}.")

@@ -5,6 +5,10 @@ is held to a camera: it shifts, turns and flickers a little from frame to frame.
 DTMF tone pair (ITU-T Q.23) in noise. A seeded quarter of the samples has its picture spoilt and another
 quarter its sound, never both; clips.csv says which in the column `degraded`, so that what an analysis
 finds can be checked against the truth.
+
+A variant replaces every picture (see digit_pictures.py); the sounds stay the same. Its column `degraded` says
+`visual` where the picture shows less than it should, `audio` where the sound is spoilt, or `both`; the column
+`variant` names the variant.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ import numpy as np
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Clip, Dataset
-from mgap_cli.data.sources import SourceOptions
+from mgap_cli.data.sources import DigitsVariant, SourceOptions, digit_pictures
 from mgap_cli.data.splits import carve_validation, stratified_choice
 from mgap_cli.errors import UsageError
 
 SUMMARY = "1,797 real handwritten digits with their telephone tones; needs no download"
-OPTIONS: frozenset[str] = frozenset()
+OPTIONS = frozenset({"variant"})
 
 TEST_SHARE = 0.3  # 539 samples: a standard error of about 2 % at 80 % accuracy
 DEGRADED_SHARE = 0.25  # of each stream: as many samples of two good streams as of one
@@ -56,14 +60,22 @@ class DigitsReader:
     """Synthesises a clip from the number in its id; the same seed gives the same clip, in any order."""
 
     seed: int
+    variant: DigitsVariant | None = None
 
     def __call__(self, clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
         """Return frames (T, H, W, 3) uint8 and a waveform (n,) float32 at `sample_rate`."""
         number = int(clip.id.removeprefix("digit_"))
         degraded = clip.extra["degraded"]
         picture, sound = (np.random.default_rng([self.seed, number, stream]) for stream in (1, 2))
-        frames = _frames(picture, _scans()[0][number], config, degraded == "visual")
-        return frames, _tone(sound, int(clip.label), config, degraded == "audio")
+        if self.variant == "uninformative":
+            frames = digit_pictures.wall(picture, config)
+        elif self.variant == "memorised":
+            frames = digit_pictures.mosaic(picture, config)
+        elif self.variant == "late":
+            frames = digit_pictures.stripes(picture, int(clip.label), config)
+        else:
+            frames = _frames(picture, _scans()[0][number], config, degraded in ("visual", "both"))
+        return frames, _tone(sound, int(clip.label), config, degraded in ("audio", "both"))
 
 
 def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
@@ -76,11 +88,22 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     test = stratified_choice(labels, TEST_SHARE, config.seed)
     degraded = _degraded({i: f"{label} {i in test}" for i, label in labels.items()}, config.seed)
     clips = [
-        Clip(i, label, "test" if i in test else "train", extra={"degraded": degraded.get(i, "none")})
+        Clip(
+            i,
+            label,
+            "test" if i in test else "train",
+            extra=_truth(degraded.get(i, "none"), options.variant),
+        )
         for i, label in labels.items()
     ]
     clips = carve_validation(clips, config.val_share, config.seed)
-    return Dataset("digits", clips, tuple("0123456789"), reader=DigitsReader(config.seed))
+    return Dataset(
+        "digits",
+        clips,
+        tuple("0123456789"),
+        options=options.given(),
+        reader=DigitsReader(config.seed, options.variant),
+    )
 
 
 def _degraded(strata: dict[str, str], seed: int) -> dict[str, str]:
@@ -89,6 +112,16 @@ def _degraded(strata: dict[str, str], seed: int) -> dict[str, str]:
     rest = {key: stratum for key, stratum in strata.items() if key not in visual}
     audio = stratified_choice(rest, DEGRADED_SHARE / (1 - DEGRADED_SHARE), seed + 2)
     return {**dict.fromkeys(visual, "visual"), **dict.fromkeys(audio, "audio")}
+
+
+def _truth(degraded: str, variant: DigitsVariant | None) -> dict[str, str]:
+    """Return the further columns of a sample, given what `degraded` says of it without a variant."""
+    if variant is None:
+        return {"degraded": degraded}
+    spoilt = ["visual"] if variant != "late" else []  # every picture of `late` shows the digit
+    if degraded == "audio":
+        spoilt.append("audio")
+    return {"degraded": "both" if len(spoilt) == 2 else (spoilt or ["none"])[0], "variant": variant}
 
 
 def _frames(rng: np.random.Generator, scan: np.ndarray, config: DataConfig, degraded: bool) -> np.ndarray:
