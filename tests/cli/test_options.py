@@ -15,7 +15,8 @@ TRAINING = (
 )
 SOURCE = "--label --split --segment --keep-leaks --strict --allow-skips --workers"
 PUBLIC = {
-    "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet --modalities --preset --variant",
+    "prepare": f"{SOURCE} --output --seed --config --set --force --json --quiet --modalities --preset "
+    "--variant",
     "inspect": "--plot --verify --output --json --quiet",
     "train": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
     "warmup": f"{TRAINING} --method --epochs --encoder --fusion --output --dry-run",
