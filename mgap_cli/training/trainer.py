@@ -126,8 +126,9 @@ class Trainer:
     def fit(self) -> Path:
         """Train to the stage's last epoch, from wherever an earlier run stopped; return the checkpoint.
 
-        Raises MgapError with exit code 75 after SIGTERM or SIGUSR1 and with 130 after Ctrl-C (state saved),
-        and with 1 where the loss stays non-finite or memory runs out.
+        Raises MgapError with exit code 75 after SIGTERM or SIGUSR1 and with 130 after Ctrl-C (state saved;
+        after the last step the stage is finished first), and with 1 where the loss stays non-finite or memory
+        runs out.
         """
         if self.last_path.exists():
             self._restore(load_checkpoint(self.last_path))
@@ -146,12 +147,21 @@ class Trainer:
             ):
                 while self.epoch < self.stage.epochs:
                     self._run_epoch(stop, tick)
+            self._keep_best()
+            # Last of all, and with the earlier handlers back: no signal is lost between two stages.
+            if stop.agree(self.world.max):
+                raise _stopped(stop, f"after the last step of {self.stage.name}", self.final_path)
         except BaseException as error:
             if self.world.size > 1:
                 ignore_signals()
             with suppress(MgapError):  # a full disk is then the first error to report
                 self._write_status(_state_after(error))
             raise
+        self._write_status("done")
+        return self.final_path
+
+    def _keep_best(self) -> None:
+        """Make the best epoch's checkpoint the stage's result; UnfitError if an earlier run's result is gone."""
         if self.world.is_main and self.best_path.exists():
             self.best_path.replace(self.final_path)
         self.world.barrier()
@@ -160,8 +170,6 @@ class Trainer:
                 f"{self.last_path}: the stage is finished, but {self.final_path.name} is gone.",
                 "Take a copy of it, or give --force to train the stage again.",
             )
-        self._write_status("done")
-        return self.final_path
 
     def _run_epoch(self, stop: StopFlag, tick: Ticker) -> None:
         started, first = time.monotonic(), self.step
@@ -416,11 +424,7 @@ class Trainer:
             self.sink.log("Ctrl-C: saving; press it again to stop without saving")
         self._save()
         self.world.barrier()  # the first to leave ends all, and the main process takes a while to save
-        raise MgapError(
-            f"stopped by {stop.name} at epoch {self.epoch + 1}, step {self.step}; saved {self.last_path}.",
-            "Run the same command again to continue.",
-            ExitCode.INTERRUPTED if stop.by_user else ExitCode.PREEMPTED,
-        )
+        raise _stopped(stop, f"at epoch {self.epoch + 1}, step {self.step}", self.last_path)
 
     def _append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl; an epoch that is repeated after a kill replaces its first line."""
@@ -430,6 +434,15 @@ class Trainer:
 
     def _write_status(self, state: RunState) -> None:
         write_status(self.run, state, self.stage.name, self.epoch, self.step)
+
+
+def _stopped(stop: StopFlag, when: str, saved: Path) -> MgapError:
+    """Return the error of a run that a signal stops, once its state is saved."""
+    return MgapError(
+        f"stopped by {stop.name} {when}; saved {saved}.",
+        "Run the same command again to continue.",
+        ExitCode.INTERRUPTED if stop.by_user else ExitCode.PREEMPTED,
+    )
 
 
 def _state_after(error: BaseException) -> RunState:

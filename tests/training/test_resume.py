@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -145,6 +146,31 @@ def test_a_signal_stops_adapt(finished, tmp_path):
 
     assert mgap(*line(whole)).code == 0
     preempted(start(*line(run), pause=(3, 2)), run, signal.SIGTERM, (3, 3), "adapt")
+    assert mgap(*line(run)).code == 0
+    assert_same_run(whole, run, "adapt")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_last_step_of_a_stage_stops_before_the_next(store, tmp_path, number):
+    whole, run = tmp_path / "whole", tmp_path / "run"
+
+    def line(folder: Path) -> list[object]:
+        settings = sets(*TINY, "warmup.epochs=2")
+        return ["train", store, "--method", "adaptive", "-o", folder, *settings, "--epochs", 3]
+
+    assert mgap(*line(whole)).code == 0
+    steps = json.loads(mgap(*line(run), "--dry-run", "--json").out)["steps_per_epoch"]
+    running = start(*line(run), pause=(1, steps - 1))
+    running.until_paused()
+    running.send(number)
+    by_user = number == signal.SIGINT
+    name, state = ("Ctrl-C", "interrupted") if by_user else ("SIGTERM", "preempted")
+    running.wait().fails(
+        130 if by_user else 75, f"stopped by {name} after the last step of warmup", "Run the same command"
+    )
+    assert status(run) == {"state": state, "stage": "warmup", "epoch": 2, "step": 0}
+    assert_same_checkpoint(whole / "warmup.pt", run / "warmup.pt")
+    assert not list(run.glob("adapt*"))
     assert mgap(*line(run)).code == 0
     assert_same_run(whole, run, "adapt")
 
