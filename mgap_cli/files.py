@@ -48,16 +48,12 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 def atomic_write(path: Path, *, checkpoint: bool = False) -> Iterator[IO[bytes]]:
     """Yield a binary file that replaces `path` when the block ends; after an exception, `path` is unchanged.
 
-    checkpoint: the caller writes a checkpoint, so it may replace one. Only the main process of a run
-    writes; the other processes write to the null device.
+    checkpoint: the caller writes a checkpoint, so it may replace one. Every process that calls this writes:
+    of several, let the main one do it (`processes.is_main`).
 
     Raises UsageError if `path` is a folder, a device or a pipe, or an existing checkpoint; MgapError if
     the folder cannot be written or the disk is full.
     """
-    if not is_main():
-        with Path(os.devnull).open("wb") as nowhere:
-            yield nowhere
-        return
     target = _target(path)
     if not checkpoint and is_checkpoint(target):
         raise _refused(path, "it is a checkpoint")
@@ -90,6 +86,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document, atomically. ValueError for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def write_text_once(path: Path, text: str) -> None:
+    """Call `write_text` in the main process of several; the others, which have the same text, do nothing."""
+    if is_main():
+        write_text(path, text)
+
+
+def write_json_once(path: Path, document: dict[str, Any]) -> None:
+    """Call `write_json` in the main process of several; the others do nothing."""
+    if is_main():
+        write_json(path, document)
 
 
 def ensure_output_allowed(path: Path, inputs: Iterable[Path] = ()) -> None:

@@ -161,7 +161,7 @@ class Trainer:
         return self.final_path
 
     def _keep_best(self) -> None:
-        """Make the best epoch's checkpoint the stage's result; UnfitError if an earlier run's result is gone."""
+        """Make the best epoch's checkpoint the result; UnfitError if that of an earlier run is gone."""
         if self.world.is_main and self.best_path.exists():
             self.best_path.replace(self.final_path)
         self.world.barrier()
@@ -428,12 +428,15 @@ class Trainer:
 
     def _append_metrics(self, entry: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl; an epoch that is repeated after a kill replaces its first line."""
+        if not self.world.is_main:
+            return
         old = read_metrics(self.run)
         kept = [e for e in old if e["stage"] != entry["stage"] or e["epoch"] < entry["epoch"]]
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(e) + "\n" for e in [*kept, entry]))
 
     def _write_status(self, state: RunState) -> None:
-        write_status(self.run, state, self.stage.name, self.epoch, self.step)
+        if self.world.is_main:
+            write_status(self.run, state, self.stage.name, self.epoch, self.step)
 
 
 def _stopped(stop: StopFlag, when: str, saved: Path) -> MgapError:

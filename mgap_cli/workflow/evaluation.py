@@ -92,7 +92,7 @@ def judge(
     """
     from mgap_cli.evaluation.evaluate import evaluate
     from mgap_cli.evaluation.seeds import compare_checkpoints, grouped, over_seeds, several_seeds
-    from mgap_cli.files import write_json
+    from mgap_cli.files import write_json_once
     from mgap_cli.report.documents import evaluation_document
     from mgap_cli.report.tables import evaluation as tables
     from mgap_cli.report.tables.decision_rules import rules_table
@@ -108,7 +108,7 @@ def judge(
     by_seed = over_seeds(groups, evaluations) if several else []
     sentences = verdict(judged, comparisons, groups, by_seed, config.evaluate)
     document = evaluation_document(judged, comparisons, groups, by_seed, sentences)
-    write_json(request.path(judged[-1].path, DOCUMENT), document)
+    write_json_once(request.path(judged[-1].path, DOCUMENT), document)
     _draw(judged, groups, request, sink)
 
     shown = [tables.group_table(groups, evaluations)] if several else []

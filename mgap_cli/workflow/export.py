@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.output import Output
+from mgap_cli.processes import is_main
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -42,7 +43,8 @@ def export_predictions(
         decide(decision, scored(model, found), split == "val"),
         decision.name,
     )
-    write_predictions(predicted, output)
+    if is_main():
+        write_predictions(predicted, output)
     return path_document(
         "export",
         output,

@@ -60,7 +60,7 @@ def analyse_and_keep(
     csv: where the table goes. folder: where the other files go, and the table without `csv`; None: beside the
     checkpoint.
     """
-    from mgap_cli.files import write_json, write_text
+    from mgap_cli.files import write_json_once, write_text_once
     from mgap_cli.gap.mixture import analyse
     from mgap_cli.report.documents import gap_csv, gap_summary
     from mgap_cli.runs.layout import gap_path
@@ -71,9 +71,9 @@ def analyse_and_keep(
     fits = {name: analyse(model.scores(name), config.gap) for name in names}
     fits[split] = examined(fits[split], split, config, sink)
     fits[split] = warn_if_memorised(fits, split, config, sink)
-    write_text(csv or gap_path(model.path, ".csv", folder=folder), gap_csv(fits[split]))
+    write_text_once(csv or gap_path(model.path, ".csv", folder=folder), gap_csv(fits[split]))
     digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
-    write_json(
+    write_json_once(
         gap_path(model.path, ".json", folder=folder),
         {**gap_summary(model.path, split, fits), "sha256": digests},
     )
@@ -86,7 +86,7 @@ def analyse_scores(
     path: Path, modalities: str | None, split: str | None, config: Config, request: Request, sink: Output
 ) -> None:
     """Analyse the scores in a file, for every pair of modalities."""
-    from mgap_cli.files import ensure_outputs_allowed, write_text
+    from mgap_cli.files import ensure_outputs_allowed, write_text_once
     from mgap_cli.gap.mixture import analyse
     from mgap_cli.gap.score_files import read_scores
     from mgap_cli.report.documents import gap_csv, gap_document
@@ -117,7 +117,7 @@ def analyse_scores(
         if request.plot:
             write_gap_figure(fits[name], where, png, sink)
     if request.csv:
-        write_text(request.csv, gap_csv(next(iter(fits.values()))))
+        write_text_once(request.csv, gap_csv(next(iter(fits.values()))))
     found, shown = views(fits, config, request, human_png, sink)
     measured, tables = score_measures(fits, config) if request.measures else ({}, [])
     document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}

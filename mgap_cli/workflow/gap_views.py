@@ -190,12 +190,12 @@ def _relabel(
 ) -> dict[str, Any]:
     """Write the candidates for relabelling, none if there are none; return what was written."""
     from mgap_cli.analysis.label_candidates import label_candidates
-    from mgap_cli.files import write_text
+    from mgap_cli.files import write_text_once
     from mgap_cli.report.documents import relabel_csv
 
     confidence = config.analysis.relabel_confidence
     found = label_candidates([fit.scores for fit in fits], chosen, confidence)
-    write_text(path, relabel_csv(found))
+    write_text_once(path, relabel_csv(found))
     sink.log(f"wrote {path}: {len(found.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
     return {"path": str(path), "confidence": confidence, "samples": len(found.ids)}
 
@@ -230,13 +230,13 @@ def _export(
     """Write the samples that are balanced for every fit, or imbalanced for one; return what was written."""
     import numpy as np
 
-    from mgap_cli.files import write_text
+    from mgap_cli.files import write_text_once
     from mgap_cli.report.documents import list_csv
 
     imbalanced = np.any([fit.imbalanced for fit in fits], axis=0)
     rows = np.flatnonzero(chosen & (imbalanced if request.exported == "imbalanced" else ~imbalanced))
     if not len(rows):
         raise UsageError(f"--export: no sample is {request.exported}; nothing was written.")
-    write_text(path, list_csv(fits[0], rows.tolist()))
+    write_text_once(path, list_csv(fits[0], rows.tolist()))
     sink.log(f"wrote {path}: {len(rows)} {request.exported} of {int(chosen.sum())} samples")
     return {"path": str(path), "which": request.exported, "samples": len(rows)}

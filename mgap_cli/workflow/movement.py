@@ -68,7 +68,7 @@ def movement(
     UnfitError unless all were trained on one store.
     """
     from mgap_cli.analysis.movement import movement_of
-    from mgap_cli.files import ensure_outputs_allowed, write_json, write_text
+    from mgap_cli.files import ensure_outputs_allowed, write_json_once, write_text_once
     from mgap_cli.report.documents import movement_csv
     from mgap_cli.report.tables.movement import movement_tables
     from mgap_cli.training.device import choose_scoring_device
@@ -95,8 +95,8 @@ def movement(
                 sink.warn(f"{name}: {warning}")
         digests = {str(model.path): model.digest for model in models}
         summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
-        write_text(table, movement_csv(found))
-        write_json(document, summary)
+        write_text_once(table, movement_csv(found))
+        write_json_once(document, summary)
         if plot:
             from mgap_cli.report.figures.gap import write_png
             from mgap_cli.report.figures.movement import movement_figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgap_cli.files import ensure_output_allowed, write_text
+from mgap_cli.files import ensure_output_allowed, write_text_once
 
 if TYPE_CHECKING:
     from mgap_cli.report.page.run_page import RunReport
@@ -24,5 +24,5 @@ def write_page(run: Path, store: Path | None, path: Path | None = None) -> tuple
     target = path or run / "report.html"
     ensure_output_allowed(target, (file for file in run.iterdir() if file.suffix != ".html"))
     made = RunReport(folder)
-    write_text(target, made.html())
+    write_text_once(target, made.html())
     return target, made

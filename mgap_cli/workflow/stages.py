@@ -229,7 +229,8 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
             _refuse_other_configuration(path, begun, plan)
     if final.exists() and not force:
         epochs = plan.stage.epochs
-        write_status(run, "done", name, epochs, 0)
+        if processes.is_main():
+            write_status(run, "done", name, epochs, 0)
         sink.log(f"{name}: already finished ({epochs} epochs) in {run}; --force trains it again")
         return final
     device = choose_device(plan.config.runtime.device, sink)
@@ -257,7 +258,6 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
     earlier = {stage: network_from(load_checkpoint(path), path) for stage, path in plan.takes.items()}
     parts = (plan.stage, plan.config, plan.store, run, sink, precision)
     trainer = Trainer(*parts, samples, plan.initial, earlier)
-    write_text(run / "config.yaml", plan.config.to_yaml())
     chosen: dict[str, str | int] = {
         "device": str(device),
         "processes": str(world.size),
@@ -266,7 +266,9 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
         "threads": number,
         "threads_reason": threads.reason,
     }
-    write_environment(run, chosen)
+    if world.is_main:
+        write_text(run / "config.yaml", plan.config.to_yaml())
+        write_environment(run, chosen)
     return trainer.fit()
 
 

@@ -34,6 +34,24 @@ METHODS = {
 }
 SGD = [*sets(*TINY), "--optimizer", "sgd"]  # AdamW divides by small gradients, and their rounding shows
 
+# Records which process begins to write which file, then runs one line of mgap.
+RECORDED = """
+import os, sys
+from mgap_cli import files
+from mgap_cli.__main__ import main
+
+plain = files._new_temporary
+
+def recorded(target):
+    with open(os.environ["WRITERS"], "a") as log:
+        log.write(f"{os.environ['RANK']} {target.name}\\n")
+    return plain(target)
+
+files._new_temporary = recorded
+sys.argv = ["mgap", *sys.argv[1:]]
+main()
+"""
+
 
 def line(store: Path, run: Path, *more: object) -> list[object]:
     return ["warmup", store, "-o", run, *sets(*TINY), "--epochs", 12, *more]
@@ -165,6 +183,22 @@ def test_only_one_process_speaks(together):
     assert text.count("heads/warmup.pt\n") == 1 and text.count('"schema": "mgap.evaluate/') == 1
     assert (together / "torchrun.err").read_text().count("warmup epoch 1/1;") == len(METHODS)
     assert not list(together.rglob("*.tmp"))
+
+
+def test_only_the_main_process_writes(store, tmp_path):
+    program, writers, run = tmp_path / "recorded.py", tmp_path / "writers", tmp_path / "run"
+    program.write_text(RECORDED)
+    small = [*sets(*TINY, "warmup.epochs=1", "train.epochs=2"), "--no-baseline"]
+    launched = Launched(
+        tmp_path, "run", store, "-o", run, *small, program=(program,), env={"WRITERS": str(writers)}
+    )
+    assert launched.wait() == 0, launched.err.read_text()
+    written = [entry.split() for entry in writers.read_text().splitlines()]
+    assert {rank for rank, _ in written} == {"0"}
+    every = {"config.yaml", "env.json", "status.json", "metrics.jsonl", "gap-warmup.csv", "gap-warmup.json"}
+    every |= {"gap-warmup.png", "warmup-last.pt", "adapt-best.pt", "evaluate.json", "report.html"}
+    assert every <= {name for _, name in written}
+    assert status(run)["state"] == "done"
 
 
 def test_a_run_folder_that_another_process_writes_in(store, tmp_path):

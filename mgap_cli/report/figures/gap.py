@@ -12,6 +12,7 @@ import numpy as np
 
 from mgap_cli.files import atomic_write
 from mgap_cli.output import Output
+from mgap_cli.processes import is_main
 from mgap_cli.report.palette import GREY, INK, POSTERIOR, role_style
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def write_png(figure: Figure, path: Path, sink: Output) -> None:
-    """Write the figure, and say so."""
+    """Write the figure, and say so; of several processes, the main one does it."""
+    if not is_main():
+        return
     with atomic_write(path) as file:
         file.write(png_bytes(figure))
     sink.log(f"wrote {path}")
