@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # a scheduler's kill, and Slurm's --signal=USR1@120
@@ -47,6 +49,15 @@ class UnfitError(MgapError):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint, ExitCode.UNFIT)
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str, form: str = "{}") -> str:
+    """Return the hint for a name that is unknown: the known name nearest to it, or `otherwise`.
+
+    form: how the name is written in the hint, with {} in its place.
+    """
+    nearest = difflib.get_close_matches(given, [*known], n=1)
+    return f"Did you mean {form.format(nearest[0])}?" if nearest else otherwise
 
 
 def reason_of(cause: BaseException | str) -> str:

@@ -245,11 +245,11 @@ def damaged(path: Path, cause: BaseException | str) -> UnfitError:
     )
 
 
-def cannot_write(path: Path, error: OSError | str) -> MgapError:
+def cannot_write(
+    path: Path, error: OSError | str, hint: str = "Free space, or choose another place."
+) -> MgapError:
     """Return the error for a file or folder that cannot be written."""
-    return MgapError(
-        f"{path}: cannot be written ({reason_of(error)}).", "Free space, or choose another place."
-    )
+    return MgapError(f"{path}: cannot be written ({reason_of(error)}).", hint)
 
 
 def _target(path: Path) -> Path:

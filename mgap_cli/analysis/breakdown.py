@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mgap_cli.config import AnalysisConfig
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.gap.columns import CLASS, grouping, values_of
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.stats.arrays import BoolArray, FloatArray
@@ -127,9 +126,8 @@ def where(fit: GapFit, conditions: Sequence[str]) -> BoolArray:
         values = values_of(fit.scores, column.strip())
         match = np.fromiter((v == value.strip() for v in values), dtype=bool, count=len(values))
         if not match.any():
-            close = difflib.get_close_matches(value, set(values), n=1)
             some = ", ".join(map(repr, sorted(set(values))[:8]))
-            hint = f"Did you mean {close[0]!r}?" if close else f"Its values: {some}."
+            hint = did_you_mean(value, set(values), f"Its values: {some}.", "{!r}")
             raise UsageError(f"--where {condition!r}: no sample has this value.", hint)
         chosen &= match
     if not chosen.any():

@@ -6,7 +6,6 @@ A method's own settings are in the method's file. A preset may change a default 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from mgap_cli.config.ranges import (
     share,
 )
 from mgap_cli.config.values import check_ranges, coerced, gathered, known_names
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.registry import Choices
 from mgap_cli.yaml_reader import shown
 
@@ -270,8 +269,7 @@ class Config:
         for key, value in gathered(changes, known).items():
             if key not in known:
                 known = whole.with_methods(method_section_names()).flat()
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}."
+                hint = did_you_mean(key, known, f"Known keys: {', '.join(known)}.")
                 raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
             section, name = key.split(".")
             read = coerced(key, value, _types(section)[name], origin)

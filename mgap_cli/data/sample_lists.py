@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from mgap_cli.data.store import Store
 from mgap_cli.data.tables import read_lines, read_table
-from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.errors import UnfitError, UsageError, did_you_mean
 from mgap_cli.files import require_regular_file
 
 
@@ -42,8 +41,7 @@ def listed_samples(path: Path, store: Store) -> np.ndarray:
     try:
         require_regular_file(path, "a list of ids")
     except UsageError as error:
-        words = difflib.get_close_matches(str(path), ["all", "balanced"], n=1)
-        hint = f"Did you mean {words[0]}?" if words else "It takes all, balanced, or a list of ids."
+        hint = did_you_mean(str(path), ["all", "balanced"], "It takes all, balanced, or a list of ids.")
         raise UsageError(f"--only {error.message}", hint) from error
     position = {name: i for i, name in enumerate(store.ids)}
     ids = read_ids(path)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from importlib import resources
 
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 
 # The order in which `mgap docs` lists the pages; a page that is not here comes after them, by its name.
 _ORDER = (
@@ -46,7 +45,6 @@ def page(topic: str) -> Page:
     """Return the page about `topic`. Raises UsageError, with a suggestion, if there is none."""
     by_topic = {page.topic: page for page in pages()}
     if topic not in by_topic:
-        close = difflib.get_close_matches(topic, by_topic, n=1)
-        hint = f"Did you mean `mgap docs {close[0]}`?" if close else f"Pages: {', '.join(by_topic)}."
+        hint = did_you_mean(topic, by_topic, f"Pages: {', '.join(by_topic)}.", "`mgap docs {}`")
         raise UsageError(f"docs: there is no page {topic!r}.", hint)
     return by_topic[topic]

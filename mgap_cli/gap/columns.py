@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.gap.scores import Scores
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
@@ -46,8 +45,7 @@ def values_of(scores: Scores, column: str) -> Sequence[str]:
     if column == "id":
         return scores.ids
     known = [CLASS, *columns]
-    close = difflib.get_close_matches(column, known, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Columns: {', '.join(map(repr, known))}."
+    hint = did_you_mean(column, known, f"Columns: {', '.join(map(repr, known))}.", "{!r}")
     raise UsageError(f"no column {column!r} in clips.csv or the scores' file.", hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 from mgap_cli.modalities.modality import Modality
 from mgap_cli.model.encoders import build_encoder
@@ -147,10 +146,9 @@ def _check_names(encoders: Collection[str], modalities: Collection[str]) -> None
     """Raise UsageError if `model.encoders` names a modality that the network does not have."""
     for name in encoders:
         if name not in modalities:
-            close = difflib.get_close_matches(name, modalities, n=1)
-            hint = f"Did you mean model.encoders.{close[0]}?" if close else ""
             raise UsageError(
-                f"model.encoders.{name}: the store has no such modality ({', '.join(modalities)}).", hint
+                f"model.encoders.{name}: the store has no such modality ({', '.join(modalities)}).",
+                did_you_mean(name, modalities, "", "model.encoders.{}"),
             )
 
 

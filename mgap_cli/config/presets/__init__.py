@@ -6,12 +6,11 @@ A data set's own preset has its name; `<data set>-<protocol>` is a protocol that
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib import resources
 
 from mgap_cli.config.resolve import from_dict
 from mgap_cli.config.schema import Config, DataConfig
-from mgap_cli.errors import UsageError
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.yaml_reader import parse_yaml
 
 
@@ -30,8 +29,7 @@ def data_set_presets() -> list[str]:
 def require_preset(name: str) -> Config:
     """Return the preset `name`; UsageError, with a suggestion, if there is none of that name."""
     if name not in presets():
-        close = difflib.get_close_matches(name, presets(), n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known presets: {', '.join(presets())}."
+        hint = did_you_mean(name, presets(), f"Known presets: {', '.join(presets())}.")
         raise UsageError(f"unknown preset {name!r}.", hint)
     return preset(name)
 

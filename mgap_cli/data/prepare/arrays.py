@@ -12,8 +12,7 @@ from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import MEDIA_COLUMNS, Dataset
 from mgap_cli.data.prepare.store_document import store_document
 from mgap_cli.data.store import CONTENT, content_hashes, table_text
-from mgap_cli.errors import MgapError
-from mgap_cli.files import write_json, write_text
+from mgap_cli.files import cannot_write, write_json, write_text
 from mgap_cli.modalities.features import array_modality
 
 
@@ -39,9 +38,7 @@ def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: 
         write_json(out / "store.json", document)
         shutil.rmtree(staging)
     except OSError as error:
-        raise MgapError(
-            f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o, or free space."
-        ) from error
+        raise cannot_write(out, error, "Choose another folder with -o, or free space.") from error
 
 
 def _write_array(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:

@@ -61,7 +61,7 @@ from mgap_cli.data.store import (
     table_text,
 )
 from mgap_cli.errors import MgapError, UnfitError, UsageError
-from mgap_cli.files import write_json, write_text
+from mgap_cli.files import cannot_write, write_json, write_text
 from mgap_cli.output import Output
 
 SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
@@ -69,6 +69,7 @@ CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
 # What reading clips needs.
 PACKAGES = ("mgap_cli.data.prepare.build", "av", "scipy.fft", "scipy.io.wavfile", "soxr")
 DISK_RESERVE = 1 << 20  # bytes, for the small files
+_OTHER_FOLDER = "Choose another folder with -o."
 LOCK_TEXT = "mgap-store\n"  # content of .lock: mgap made this folder, or found it empty
 
 
@@ -215,10 +216,8 @@ class _Build:
     def _cannot_write(self, error: OSError, needed: int = 0) -> MgapError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return self._too_small(needed)
-        return MgapError(
-            f"{self.out}: cannot be written ({error.strerror}).",
-            "Choose another folder with -o, or make this one writable and run the same command again.",
-        )
+        hint = "Choose another folder with -o, or make this one writable and run the same command again."
+        return cannot_write(self.out, error, hint)
 
     def _replay(self, journal: Path) -> None:
         """Believe each whole line whose files are unchanged and whose row has the bytes it had."""
@@ -437,7 +436,7 @@ def _require_own_folder(out: Path, dataset: Dataset) -> None:
         marked = lock.is_file() and lock.read_bytes()[: len(LOCK_TEXT)] == LOCK_TEXT.encode()
         only_lock = entries <= {".lock"} and (not entries or (lock.is_file() and not lock.stat().st_size))
     except OSError as error:
-        raise _no_folder(out, error) from error
+        raise cannot_write(out, error, _OTHER_FOLDER) from error
     if marked or only_lock:
         return
     meta = _read_json(out / "store.json")
@@ -451,10 +450,6 @@ def _require_own_folder(out: Path, dataset: Dataset) -> None:
         )
 
 
-def _no_folder(out: Path, error: OSError) -> MgapError:
-    return MgapError(f"{out}: cannot be written ({error.strerror}).", "Choose another folder with -o.")
-
-
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the folder's lock, and mark the folder as mgap's; MgapError if another prepare holds the lock."""
@@ -462,7 +457,7 @@ def _locked(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("ab", buffering=0)
     except OSError as error:
-        raise _no_folder(out, error) from error
+        raise cannot_write(out, error, _OTHER_FOLDER) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

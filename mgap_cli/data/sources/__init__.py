@@ -7,7 +7,6 @@ understands) and `load(root, config, options) -> Dataset`. Adding a data set is 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal
 
 from mgap_cli.config import DataConfig
 from mgap_cli.data.clips import Dataset
-from mgap_cli.errors import UnfitError, UsageError
+from mgap_cli.errors import UnfitError, UsageError, did_you_mean
 from mgap_cli.registry import Choices
 
 SOURCES = Choices(__name__, without=("digit_pictures",))
@@ -46,8 +45,7 @@ class SourceOptions:
 def source_module(name: str) -> ModuleType:
     """Return the module of a source; UsageError, with a suggestion, if there is none of that name."""
     if name not in source_names():
-        close = difflib.get_close_matches(name, source_names(), n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known data sets: {', '.join(source_names())}."
+        hint = did_you_mean(name, source_names(), f"Known data sets: {', '.join(source_names())}.")
         raise UsageError(f"Unknown data set {name!r}.", hint)
     return SOURCES.load(name)
 

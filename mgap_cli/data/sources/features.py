@@ -13,7 +13,7 @@ from mgap_cli.data.clips import MEDIA_COLUMNS, SPLITS, Clip, Dataset
 from mgap_cli.data.sources import SourceOptions
 from mgap_cli.data.splits import carve_validation, stratified_choice
 from mgap_cli.data.store import MODALITY_NAME
-from mgap_cli.errors import UnfitError, UsageError, reason_of
+from mgap_cli.errors import UnfitError, UsageError, did_you_mean, reason_of
 from mgap_cli.files import require_regular_file
 
 SUMMARY = "Arrays of features under any names, two or more modalities: FILE.npz"
@@ -66,13 +66,10 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
 
 
 def _modalities(root: Path, arrays: dict[str, np.ndarray], asked: tuple[str, ...]) -> tuple[str, ...]:
-    import difflib
-
     fitting = [n for n, a in arrays.items() if a.ndim in (2, 3) and np.issubdtype(a.dtype, np.floating)]
     for name in asked:
         if name not in fitting:
-            close = difflib.get_close_matches(name, fitting, n=1)
-            hint = f"Did you mean {close[0]}?" if close else f"It has: {', '.join(fitting) or 'none'}."
+            hint = did_you_mean(name, fitting, f"It has: {', '.join(fitting) or 'none'}.")
             raise UsageError(
                 f"{root}: no array {name!r} of floating-point numbers (N, D) or (N, T, D).", hint
             )

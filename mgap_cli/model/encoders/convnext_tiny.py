@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.convnext import CNBlock
 
 from mgap_cli.modalities.modality import Modality
-from mgap_cli.model.encoders.torchvision_weights import TorchvisionEncoder, standardised
+from mgap_cli.model.encoders.torchvision_weights import WrappedNetwork, standardised
 
 if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
@@ -21,7 +21,7 @@ PAPER = "Liu et al., CVPR 2022"
 SCALE = 1e-6  # of each block's residual branch at the start, as in the paper
 
 
-class ConvNextTiny(TorchvisionEncoder):
+class ConvNextTiny(WrappedNetwork):
     """ConvNeXt-Tiny: (B, channels, H, W), at least 32 x 32, to (B, 768).
 
     Without stochastic depth, so that a training step draws no random numbers of the network's own. A
@@ -43,11 +43,6 @@ class ConvNextTiny(TorchvisionEncoder):
             self.network.features[0][0] = nn.Conv2d(modality.channels, stem.out_channels, 4, stride=4)
         self.features = self.network.classifier[2].in_features
         self.network.classifier[2] = nn.Identity()
-
-    @property
-    def weight_module(self) -> nn.Module:
-        module: nn.Module = self.network
-        return module
 
     def reset_parameters(self) -> None:
         """Set what neither a convolution nor a linear or normalisation layer owns to its initial value."""

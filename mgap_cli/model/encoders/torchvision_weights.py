@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,17 @@ class TorchvisionEncoder(Encoder):
         else:
             hint = f"Save it with torch.save(torchvision.models.{name}(...).state_dict(), FILE)."
         return UnfitError(f"{path}: {problem}.", hint)
+
+
+class WrappedNetwork(TorchvisionEncoder):
+    """Base class of the encoders that hold a whole network of torchvision, with its classifier replaced."""
+
+    network: Any  # torchvision's classes are not typed
+
+    @property
+    def weight_module(self) -> nn.Module:
+        module: nn.Module = self.network
+        return module
 
 
 def _defect(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from mgap_cli.modalities.modality import Modality
-from mgap_cli.model.encoders.torchvision_weights import TorchvisionEncoder, standardised
+from mgap_cli.model.encoders.torchvision_weights import WrappedNetwork, standardised
 
 if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
@@ -22,7 +22,7 @@ SIZE = 224  # pixels, height and width: the positions of its 14 x 14 patches are
 POSITION_SD = 0.02  # of the initial embeddings of positions, as in the paper's program
 
 
-class ViTB16(TorchvisionEncoder):
+class ViTB16(WrappedNetwork):
     """ViT-B/16: (B, channels, H, W), resized to 224 x 224, to its class token (B, 768).
 
     A spectrogram is standardised by its own mean and standard deviation: the network does not normalise its
@@ -43,11 +43,6 @@ class ViTB16(TorchvisionEncoder):
             self.network.conv_proj = nn.Conv2d(modality.channels, patches.out_channels, 16, stride=16)
         self.features = self.network.hidden_dim
         self.network.heads = nn.Identity()
-
-    @property
-    def weight_module(self) -> nn.Module:
-        module: nn.Module = self.network
-        return module
 
     def reset_parameters(self) -> None:
         """Set what neither a convolution nor a linear or normalisation layer owns to its initial value."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.statistics import ComparisonTable, Ranks, Row, smaller_is_better
@@ -48,32 +48,16 @@ def method_figure(rows: Sequence[Row], table: ComparisonTable) -> Figure:
 
 def cost_figure(rows: Sequence[Row], table: ComparisonTable) -> Figure:
     """Draw the metric over training time relative to `joint`, one named point per method."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 5), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    costs = [row for row in rows if row.cost is not None]
-    _named_points(axes, costs, [row.cost or 0.0 for row in costs], table)
-    axes.set_xlabel("training time, relative to joint", fontsize=12)
-    axes.set_ylabel(_label(table), fontsize=12)
-    _plain(axes)
-    return figure
+    costs = {row.method: row.cost for row in rows if row.cost is not None}
+    return _scatter_figure(rows, costs, "training time, relative to joint", table)[0]
 
 
 def one_modality_figure(rows: Sequence[Row], table: ComparisonTable) -> Figure:
     """Draw the metric over that of the best single head; below the line, one modality is the better one."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8.5, 5), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    with_heads = [row for row in rows if row.others]
-    best = [_scaled(max(row.others.values()), table) for row in with_heads]
-    _named_points(axes, with_heads, best, table)
-    ends = [min(best), max(best)]
+    best = {row.method: _scaled(max(row.others.values()), table) for row in rows if row.others}
+    figure, axes = _scatter_figure(rows, best, "the best head of one modality, %", table)
+    ends = [min(best.values()), max(best.values())]
     axes.plot(ends, ends, color=DIM, linestyle="--", linewidth=1, zorder=0)
-    axes.set_xlabel("the best head of one modality, %", fontsize=12)
-    axes.set_ylabel(_label(table), fontsize=12)
-    _plain(axes)
     return figure
 
 
@@ -106,18 +90,29 @@ def groups_of_equals(ranks: Sequence[float], critical: float) -> list[tuple[int,
     return found
 
 
-def _named_points(axes: Axes, rows: Sequence[Row], x: Sequence[float], table: ComparisonTable) -> None:
-    heights = [_scaled(row.spread.mean, table) for row in rows]
-    axes.scatter(x, heights, color=INK, s=28)
-    for row, at, height in zip(rows, x, heights, strict=True):
+def _scatter_figure(
+    rows: Sequence[Row], x: Mapping[str, float], x_label: str, table: ComparisonTable
+) -> tuple[Figure, Axes]:
+    """Draw the metric of each method over its `x`, a named point for each that has one."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 5), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    heights = {row.method: _scaled(row.spread.mean, table) for row in rows if row.method in x}
+    axes.scatter([x[method] for method in heights], [*heights.values()], color=INK, s=28)
+    for method, height in heights.items():
         axes.annotate(
-            printable(row.method),
-            (at, height),
+            printable(method),
+            (x[method], height),
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=9,
             parse_math=False,
         )
+    axes.set_xlabel(x_label, fontsize=12)
+    axes.set_ylabel(_label(table), fontsize=12)
+    _plain(axes)
+    return figure, axes
 
 
 def _scaled(value: float, table: ComparisonTable) -> float:
