@@ -178,9 +178,11 @@ def test_a_killed_parent_leaves_no_worker_behind(tmp_path, pauses, media):
     out = tmp_path / "s"
     job = Job(*line(media, out), pauses=pauses)
     until(lambda: any(pauses.iterdir()))
+    assert len(job.members()) > 1
     job.process.kill()
-    job.wait()
+    assert job.wait().code == -signal.SIGKILL
     until(lambda: not job.members())
+    assert job.members() == []
 
 
 def test_a_second_prepare_is_refused_while_the_first_is_at_work(tmp_path, pauses, media, whole):

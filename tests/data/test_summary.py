@@ -135,8 +135,10 @@ class TestVerification:
         assert caught.value.exit_code == ExitCode.UNFIT and "mgap prepare" in caught.value.hint
         return caught.value.message
 
-    def test_an_intact_store_passes(self, store):
+    def test_an_intact_store_passes_and_is_left_as_it_was(self, store):
+        before = {path.name: path.read_bytes() for path in store.iterdir()}
         require_intact(open_store(store))
+        assert {path.name: path.read_bytes() for path in store.iterdir()} == before
 
     @pytest.mark.parametrize("name", ["frames.npy", "audio.npy"])
     @pytest.mark.parametrize("place", [200, -1])

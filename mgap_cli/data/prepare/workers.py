@@ -28,7 +28,8 @@ from typing import Any
 
 Task = tuple[int, Any]  # row and whatever the job takes
 Job = Callable[[Any], Any]
-Results = Generator[tuple[int, Any, str], None, None]  # row, what the job returned, why its worker died
+Result = tuple[int, Any, str]  # row, what the job returned, why its worker died
+Results = Generator[Result, None, None]
 
 _AT_HAND = 2  # tasks that a worker has: the one it does, and the next, so that it never waits for the parent
 
@@ -60,72 +61,109 @@ def run_watched(
     be picklable. `limit` is in seconds a task; `preload` names modules to import beforehand. An exception
     in a job is raised here as RuntimeError.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    rest, again = iter(tasks), deque[Task]()
-    crew: dict[Connection, _Worker] = {}
-    suspects: set[int] = set()  # rows that have ended one worker
-
-    def start() -> None:
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, make_job, arguments, limit), daemon=True)
-        with _held_back():
-            process.start()
-            crew[here] = _Worker(process)
-        there.close()
-
-    def feed(connection: Connection) -> None:
-        worker = crew[connection]
-        while len(worker.tasks) < _AT_HAND and (task := again.popleft() if again else next(rest, None)):
-            worker.tasks.append(task)
-            _send(connection, task)
-        if not worker.tasks:
-            dismiss(connection)
-
-    def dismiss(connection: Connection) -> None:
-        del crew[connection]
-        connection.close()
-
+    crew = _Crew(make_job, arguments, tasks, limit, preload)
     try:
         for _ in range(workers):
-            start()
-        while crew:
-            for connection in wait(list(crew)):
+            crew.start_worker()
+        while crew.workers:
+            for connection in wait(list(crew.workers)):
                 assert isinstance(connection, Connection)
-                worker = crew[connection]
-                try:
-                    kind, value = connection.recv()
-                except (EOFError, OSError):
-                    worker.process.join()
-                    dismiss(connection)
-                    cause = _cause(worker.process.exitcode, limit)
-                    if not worker.ready:
-                        raise RuntimeError(f"a process that decodes could not start: {cause}") from None
-                    start()
-                    row = worker.tasks[0][0]
-                    if row in suspects:
-                        worker.tasks.popleft()
-                        yield row, None, cause
-                    suspects.add(row)
-                    again.extend(worker.tasks)
-                    continue
-                if kind == "error":
-                    raise RuntimeError(value)
-                done = worker.tasks.popleft() if worker.ready else None
-                worker.ready = True
-                if kind == "last":
-                    again.extend(worker.tasks)
-                    dismiss(connection)
-                    start()
-                else:
-                    feed(connection)
-                if done:
-                    yield done[0], value, ""
+                if result := crew.next_result(connection):
+                    yield result
     finally:
-        for connection, worker in crew.items():
+        crew.kill()
+
+
+class _Crew:
+    """The workers that are alive, by the pipe to each, and the tasks that none of them has.
+
+    again: tasks that a worker left behind, which come before the rest. suspects: rows that ended one worker.
+    """
+
+    def __init__(
+        self,
+        make_job: Callable[..., Job],
+        arguments: tuple[Any, ...],
+        tasks: Iterable[Task],
+        limit: float,
+        preload: Sequence[str],
+    ) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(list(preload))
+        self.make_job, self.arguments, self.limit = make_job, arguments, limit
+        self.rest, self.again = iter(tasks), deque[Task]()
+        self.workers: dict[Connection, _Worker] = {}
+        self.suspects: set[int] = set()
+
+    def start_worker(self) -> None:
+        here, there = self.context.Pipe()
+        words = (there, self.make_job, self.arguments, self.limit)
+        process = self.context.Process(target=_work, args=words, daemon=True)
+        with _held_back():
+            process.start()
+            self.workers[here] = _Worker(process)
+        there.close()
+
+    def next_result(self, connection: Connection) -> Result | None:
+        """Take what a worker sent and give it, or its successor, more tasks; None if it finished no task.
+
+        Raises RuntimeError for an exception in a job, and for a worker that died before its first task.
+        """
+        worker = self.workers[connection]
+        try:
+            message, value = connection.recv()
+        except (EOFError, OSError):
+            return self._replace_dead(connection)
+        if message == "error":
+            raise RuntimeError(value)
+        done = worker.tasks.popleft() if worker.ready else None
+        worker.ready = True
+        if message == "last":
+            self.again.extend(worker.tasks)
+            self._dismiss(connection)
+            self.start_worker()
+        else:
+            self._feed(connection)
+        return (done[0], value, "") if done else None
+
+    def kill(self) -> None:
+        for connection, worker in self.workers.items():
             worker.process.kill()
             worker.process.join()
             connection.close()
+
+    def _replace_dead(self, connection: Connection) -> Result | None:
+        """Start another worker for one that died; its task is tried again, or is to blame the second time."""
+        worker = self.workers[connection]
+        worker.process.join()
+        self._dismiss(connection)
+        cause = _cause(worker.process.exitcode, self.limit)
+        if not worker.ready:
+            raise RuntimeError(f"a process that decodes could not start: {cause}") from None
+        self.start_worker()
+        row = worker.tasks[0][0]
+        blamed = row in self.suspects
+        if blamed:
+            worker.tasks.popleft()
+        self.suspects.add(row)
+        self.again.extend(worker.tasks)
+        return (row, None, cause) if blamed else None
+
+    def _feed(self, connection: Connection) -> None:
+        """Send a worker as many tasks as it may have at hand; one for which there are none may leave."""
+        worker = self.workers[connection]
+        while len(worker.tasks) < _AT_HAND and (task := self._next_task()):
+            worker.tasks.append(task)
+            _send(connection, task)
+        if not worker.tasks:
+            self._dismiss(connection)
+
+    def _next_task(self) -> Task | None:
+        return self.again.popleft() if self.again else next(self.rest, None)
+
+    def _dismiss(self, connection: Connection) -> None:
+        del self.workers[connection]
+        connection.close()
 
 
 @contextlib.contextmanager
