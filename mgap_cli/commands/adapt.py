@@ -38,6 +38,11 @@ ADAPTIVE: options.Group = {
     ),
     "refit_every": _coefficient("adaptive.refit_every", int, "Epochs between refits."),
     "gap_kind": _coefficient("gap.kind", configuration.GapKind, "Mixture over absolute or signed gaps."),
+    "gap_scores": _coefficient(
+        "gap.scores",
+        configuration.GapScores,
+        "Scores of the mixture: a pass, or linear heads that did not see the sample.",
+    ),
     "components": _coefficient("gap.components", int, "Components of the mixture."),
 }
 

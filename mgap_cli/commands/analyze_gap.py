@@ -48,6 +48,13 @@ def _who(help: str, *names: str, **more: Any) -> Any:
             panel=MIXTURE,
             show_default="the checkpoint's",
         ),
+        "gap_scores": options.setting(
+            "gap.scores",
+            configuration.GapScores,
+            "Training split: a pass of the network, or linear heads that did not see the sample.",
+            panel=MIXTURE,
+            show_default="the checkpoint's",
+        ),
     },
     options.DEVICE,
 )
@@ -133,6 +140,14 @@ def analyze_gap(
             "one with gradients (analysis.gradient_batches), and two over train; of scores, no pass.",
         ),
     ] = False,
+    held_out: Annotated[
+        bool,
+        typer.Option(
+            "--held-out",
+            help="Of a checkpoint: say why a modality lags (late, memorised or uninformative), by training "
+            "against held-out samples.",
+        ),
+    ] = False,
     unimodal: Annotated[
         list[str] | None,
         typer.Option(
@@ -161,7 +176,7 @@ def analyze_gap(
     read = [path for path in (*inputs, human, given.file) if path is not None]
     request = Request(
         *(top, plot, csv, by or [], where or [], export, exported, human),
-        *(relabel, measures, paired, read, output),
+        *(relabel, measures, paired, read, output, held_out),
     )
     first = inputs[0]
 
@@ -172,6 +187,8 @@ def analyze_gap(
         raise UsageError("--unimodal needs --measures: give both.")
     if measures and (history or len(inputs) > 1):
         raise UsageError("--measures takes one checkpoint or one file of scores.")
+    if held_out and (history or len(inputs) > 1 or is_scores(first)):
+        raise UsageError("--held-out takes one checkpoint or run folder, whose network scores the store.")
     if history:
         if len(inputs) > 1:
             raise UsageError("--history shows one run folder at a time.")

@@ -36,6 +36,7 @@ OptimizerName = Literal["sgd", "adamw"]
 ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
 GapKind = Literal["absolute", "signed"]
+GapScores = Literal["pass", "held-out"]
 GapScale = Literal["log", "probability"]  # this and the next three: choices of the adaptive loss
 StopGradient = Literal["leading", "none"]
 Shift = Literal["squared", "kl"]
@@ -158,6 +159,7 @@ class AdaptConfig:
 class GapConfig:
     kind: GapKind = "absolute"  # whether the mixture is over absolute or signed gaps
     components: int = count(2, 1_000)  # components of the mixture
+    scores: GapScores = "pass"  # of train: a pass of the network, or linear heads that did not see the sample
     n_init: int = count(20, 10_000)  # random starts for two components, besides 11 fixed ones (stats/em.py)
     sd_floor: float = bounded(1e-2, 1e-4, 1)  # smallest standard deviation of a component, as a gap
     seed: int = seed(0)  # seed of the random starts

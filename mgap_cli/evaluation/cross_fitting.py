@@ -6,21 +6,7 @@ import numpy as np
 
 from mgap_cli.evaluation.decision_rules.base import DecisionRule, Heads
 from mgap_cli.stats.arrays import FloatArray, IntArray
-
-FOLDS = 5
-
-
-def folds_of(labels: IntArray, folds: int = FOLDS) -> IntArray:
-    """Return the fold (N,) of each sample, drawn at random with a fixed seed; each class is spread evenly.
-
-    The folds' sizes differ by at most 1, as do each class's counts in them, and none is empty: with fewer
-    samples than folds, there is one fold per sample.
-    """
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    found = np.empty(len(labels), dtype=np.int64)
-    found[by_class] = np.arange(len(labels)) % folds
-    return found
+from mgap_cli.stats.folds import folds_of
 
 
 def cross_fitted(rule: type[DecisionRule], heads: Heads, labels: IntArray) -> FloatArray:

@@ -113,7 +113,8 @@ class Adaptive(Method):
         if self.settings.scores == "online" and len(seen):
             index, gap = seen, self.online_gap[seen].cpu().numpy().astype(np.float64)
         else:
-            scores, index = context.scores()
+            held_out = self.config.gap.scores == "held-out"
+            scores, index = context.held_out_scores() if held_out else context.scores()
             gap = scores.gap
         mixture, warnings = fit_mixture(gap, self.config.gap)
         posterior = mixture.posterior(gap)

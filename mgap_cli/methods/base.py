@@ -143,6 +143,12 @@ class EpochContext(Protocol):
     def scores(self, split: str = "train") -> tuple[Scores, np.ndarray]:
         """Return the scores of a split in eval mode, and the positions of its samples in the store."""
 
+    def held_out_scores(self) -> tuple[Scores, np.ndarray]:
+        """Return the training split's scores by heads that did not see the sample, and its positions.
+
+        See `gap.held_out`.
+        """
+
     def predictions(self, split: str = "train", network: MultimodalNetwork | None = None) -> Predictions:
         """Return the probabilities of every head and the features of a split, in eval mode.
 

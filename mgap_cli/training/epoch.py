@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mgap_cli.data.loading.loader import generator_for
+from mgap_cli.gap.held_out import held_out_scores
 from mgap_cli.model.network import MultimodalNetwork, initialise
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class TrainingEpoch:
         """Return the scores of a split in eval mode, and the positions of its samples in the store."""
         predictions, scores = self.predict(split, False, self.network)
         return scores, predictions.index
+
+    def held_out_scores(self) -> tuple[Scores, np.ndarray]:
+        """Return the cross-fitted scores of the training split, and its positions in the store."""
+        predictions, scores = self.predict("train", True, self.network)
+        return held_out_scores(predictions, scores), predictions.index
 
     def predictions(self, split: str = "train", network: MultimodalNetwork | None = None) -> Predictions:
         """Return the probabilities of every head and the features of a split, in eval mode."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mgap_cli.config import Config
+from mgap_cli.config import Config, GapScores
 from mgap_cli.data.loading.loader import Loader
 from mgap_cli.data.store import Store
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.files import MALFORMED, file_digest
+from mgap_cli.gap.held_out import held_out_scores
 from mgap_cli.gap.scores import Scores, scores_of
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import MultimodalNetwork
@@ -47,8 +48,8 @@ class TrainedModel:
         """SHA-256 of the checkpoint's file: it shows which results are out of date."""
         return file_digest(self.path)
 
-    def predict(self, split: str) -> Predictions:
-        """Run the network over every sample of a split, in store order."""
+    def predict(self, split: str, features: bool = False) -> Predictions:
+        """Run the network over every sample of a split, in store order; features: return them too."""
         config = self.config
         indices = self.store.indices(split)
         size = config.runtime.eval_batch_size
@@ -57,17 +58,19 @@ class TrainedModel:
             return Loader(self.store, some, self.device, config.augment, size)
 
         with explained(self.device, "--set runtime.eval_batch_size=", min(size, len(indices))):
-            return predict_together(self.network, load, indices, join(self.device))
+            return predict_together(self.network, load, indices, join(self.device), features)
 
     @property
     def scores_every_modality(self) -> bool:
         """Whether the unimodal heads of all modalities were trained, so that there is a gap."""
         return set(self.heads) >= set(self.network.encoders)
 
-    def scores(self, split: str) -> Scores:
+    def scores(self, split: str, source: GapScores = "pass") -> Scores:
         """Return the per-sample table of a split.
 
-        Raises UsageError if a modality was not trained, whose scores would mean nothing.
+        source: `held-out` scores the training split by linear heads that did not see the sample, and other
+        splits, which are held out, as `pass` does. Raises UsageError if a modality was not trained, whose
+        scores would mean nothing.
         """
         untrained = set(self.network.encoders) - set(self.heads)
         if untrained:
@@ -76,7 +79,10 @@ class TrainedModel:
                 f"{' and the '.join(sorted(untrained))} branch untrained.",
                 "The gap needs all branches: train with --method joint-heads or joint.",
             )
-        return scores_of(self.predict(split), self.store.ids, self.store.classes, self.store.columns)
+        cross_fitted = source == "held-out" and split == "train"
+        predictions = self.predict(split, features=cross_fitted)
+        scores = scores_of(predictions, self.store.ids, self.store.classes, self.store.columns)
+        return held_out_scores(predictions, scores) if cross_fitted else scores
 
 
 def open_trained(

@@ -323,7 +323,7 @@ class Trainer:
                 "Prepare a store with one, or train with another --method.",
             )
         predictions = self._predict(indices, network, features)
-        return predictions, scores_of(predictions, self.store.ids, self.store.classes)
+        return predictions, scores_of(predictions, self.store.ids, self.store.classes, self.store.columns)
 
     def _predict(
         self, indices: np.ndarray, network: MultimodalNetwork, features: bool = False

@@ -10,6 +10,8 @@ from mgap_cli.output import Output
 from mgap_cli.workflow.gap_views import Request, conclusion, overview, pair_fits, pair_tables, views
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from mgap_cli.config import Config
     from mgap_cli.gap.mixture import GapFit
     from mgap_cli.training.trained_model import TrainedModel
@@ -25,6 +27,7 @@ def analyse_checkpoint(
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
     from mgap_cli.training.trained_model import open_trained
+    from mgap_cli.workflow.causes import diagnosis
     from mgap_cli.workflow.gap_measures import checked_unimodal, model_measures
 
     unimodal = checked_unimodal(request.unimodal, sink)
@@ -40,10 +43,14 @@ def analyse_checkpoint(
         found, shown = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
     document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
+    document["gap_scores"] = config.gap.scores
+    causes: list[RenderableType] = []
+    if request.held_out:
+        document["causes"], causes = diagnosis(model, config)
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
     last = conclusion(fits, split)
-    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown, last)
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown, *causes, last)
 
 
 def analyse_and_keep(
@@ -68,14 +75,14 @@ def analyse_and_keep(
 
     present = [s for s in ("train", "val") if s == split or (model.store.splits == s).any()]
     names = present if split in present else [*present, split]
-    fits = {name: analyse(model.scores(name), config.gap) for name in names}
+    fits = {name: analyse(model.scores(name, config.gap.scores), config.gap) for name in names}
     fits[split] = examined(fits[split], split, config, sink)
     fits[split] = warn_if_memorised(fits, split, config, sink)
     write_text_once(csv or gap_path(model.path, ".csv", folder=folder), gap_csv(fits[split]))
     digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
     write_json_once(
         gap_path(model.path, ".json", folder=folder),
-        {**gap_summary(model.path, split, fits), "sha256": digests},
+        {**gap_summary(model.path, split, fits), "gap_scores": config.gap.scores, "sha256": digests},
     )
     if plot:
         write_gap_figure(fits[split], split, gap_path(model.path, ".png", folder=folder), sink)

@@ -43,6 +43,7 @@ class Request:
     unimodal: Sequence[str] = ()
     inputs: Sequence[Path] = ()
     output: Path | None = None
+    held_out: bool = False
 
     def outputs(self, human_png: Path) -> list[Path]:
         """Return the files that the command line asks to write; `human_png` is the scatter plot's."""

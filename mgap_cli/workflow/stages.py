@@ -293,7 +293,7 @@ def _purified(plan: Plan, precision: Precision, sink: Output) -> np.ndarray:
     """Return the positions of the training samples that the warm-up's mixture calls balanced."""
     assert plan.initial is not None
     model = open_trained(plan.initial[0], precision.device, plan.store.path)
-    gap = model.scores("train").gap
+    gap = model.scores("train", plan.config.gap.scores).gap
     mixture, warnings = fit_mixture(gap, plan.config.gap)
     for warning in warnings:
         sink.warn(warning)

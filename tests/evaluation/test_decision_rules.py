@@ -12,11 +12,12 @@ from scipy import optimize, special
 
 from mgap_cli.config import RULES
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.evaluation.cross_fitting import cross_fitted, folds_of
+from mgap_cli.evaluation.cross_fitting import cross_fitted
 from mgap_cli.evaluation.decision_rules import listed_rules, load_rule
 from mgap_cli.evaluation.decision_rules.auto import Auto
 from mgap_cli.evaluation.decision_rules.base import DecisionRule
 from mgap_cli.model.fusions.late_entropy import LateEntropy
+from mgap_cli.stats.folds import folds_of
 from mgap_cli.stats.opinion_pool import log_probabilities
 
 SKILLS = {"fused": 1.2, "audio": 1.5, "visual": 0.4}

@@ -1,0 +1,135 @@
+"""Why a modality lags: late, memorised, uninformative, or balanced, by training against held-out scores.
+
+For each modality m, p is the mean probability of the true class, and its learnt share s = (p - 1/C) / (1 - 1/C)
+is 0 at chance and 1 at certainty. t is the share on the training split, h on samples that are held out:
+
+    uninformative   neither t nor h is above chance (lower end of the interval of s at most LEARNT)
+    memorised       t is above chance, and h is not, or h is less than FOLLOWS times t
+    late            h follows t, and is behind that of another modality: less than BEHIND times its share, and
+                    the interval of the paired difference of p excludes 0
+    balanced        the rest
+
+h is taken on the validation split where there is one. Cross-fitted scores of the training samples are shown
+beside it, and used without a validation split: they show what a head has memorised, but not what the
+encoder has, because the encoder has seen these samples. The rule and its thresholds are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mgap_cli.gap.cautions import NEAR_CHANCE
+from mgap_cli.gap.scores import Scores
+from mgap_cli.stats.arrays import FloatArray
+from mgap_cli.stats.intervals import Interval, student_interval
+
+Cause = Literal["late", "memorised", "uninformative", "balanced"]
+
+LEARNT = NEAR_CHANCE  # share up to which nothing has been learnt: the same as in the caution about gaps
+FOLLOWS = 0.5  # at least half of what the training samples show must hold for other samples
+BEHIND = 0.8  # a share that is less than this part of another modality's is behind it
+
+
+@dataclass(frozen=True)
+class Level:
+    """Mean probability of the true class over n samples, its interval, and the head's accuracy."""
+
+    mean: float
+    interval: Interval | None
+    accuracy: float
+    n: int
+
+    def share(self, chance: float) -> float:
+        """Return the learnt share, 0 at chance."""
+        return (self.mean - chance) / (1 - chance)
+
+    def above(self, chance: float) -> bool:
+        """Return whether the lower end of the interval is above chance by more than LEARNT."""
+        low = self.mean if self.interval is None else self.interval.low
+        return (low - chance) / (1 - chance) > LEARNT
+
+
+@dataclass(frozen=True)
+class ModalityCause:
+    """The diagnosis of one modality. validation: None without a validation split."""
+
+    modality: str
+    cause: Cause
+    chance: float
+    training: Level
+    cross_fitted: Level
+    validation: Level | None
+    leader: str  # the modality with the highest held-out p
+
+    @property
+    def held_out(self) -> Level:
+        """What the rule took as held out."""
+        return self.validation or self.cross_fitted
+
+    @property
+    def sentence(self) -> str:
+        """The diagnosis with its figures, in one sentence."""
+        seen, held = self.training.mean, self.held_out.mean
+        where = "validation" if self.validation else "cross-fitted"
+        figures = (
+            f"mean p of the true class {seen:.3f} on train, {held:.3f} {where}, chance {self.chance:.3f}"
+        )
+        says = {
+            "uninformative": "uninformative or not yet learnt: near chance on train and on held-out samples",
+            "memorised": "memorised: what it shows on train does not hold for held-out samples",
+            "late": f"late: it generalises, and is behind {self.leader}; more training may help",
+            "balanced": "balanced: it generalises, and is not behind",
+        }[self.cause]
+        return f"{self.modality} is {says} ({figures})."
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "sentence": self.sentence}
+
+
+def diagnose(
+    training: Scores, cross_fitted: Scores, validation: Scores | None, confidence: float
+) -> list[ModalityCause]:
+    """Return the cause for every modality.
+
+    training, cross_fitted: the same samples, scored by the network's heads and by heads that did not see
+    them. confidence: of the intervals.
+    """
+    chance = 1 / len(training.classes)
+    held = validation or cross_fitted
+    leader = max(held.p, key=lambda name: float(held.p[name].mean()))
+    found = []
+    for name in training.p:
+        levels = [_level(scores, name, confidence) for scores in (training, cross_fitted, held)]
+        cause = _cause(levels[0], levels[2], held.p, name, leader, chance, confidence)
+        shown = levels[2] if validation else None
+        found.append(ModalityCause(name, cause, chance, levels[0], levels[1], shown, leader))
+    return found
+
+
+def _cause(
+    training: Level,
+    held: Level,
+    p: Mapping[str, FloatArray],
+    name: str,
+    leader: str,
+    chance: float,
+    confidence: float,
+) -> Cause:
+    if not held.above(chance):
+        return "memorised" if training.above(chance) else "uninformative"
+    if held.share(chance) < FOLLOWS * training.share(chance):
+        return "memorised"
+    best = (float(p[leader].mean()) - chance) / (1 - chance)
+    difference = student_interval(p[leader] - p[name], confidence)
+    clearly = difference is not None and difference.low > 0
+    return "late" if clearly and held.share(chance) < BEHIND * best else "balanced"
+
+
+def _level(scores: Scores, name: str, confidence: float) -> Level:
+    p = scores.p[name]
+    right = scores.predicted[name] == scores.labels
+    return Level(float(p.mean()), student_interval(p, confidence), float(np.mean(right)), len(p))
