@@ -1,7 +1,7 @@
 """Why a modality lags: late, memorised, uninformative, or balanced, by training against held-out scores.
 
-For each modality m, p is the mean probability of the true class, and its learnt share s = (p - 1/C) / (1 - 1/C)
-is 0 at chance and 1 at certainty. t is the share on the training split, h on samples that are held out:
+For each modality, p is the mean probability of the true class. Its learnt share s = (p - 1/C) / (1 - 1/C) is
+0 at chance and 1 at certainty. t is the share on the training split, h on samples that are held out:
 
     uninformative   neither t nor h is above chance (lower end of the interval of s at most LEARNT)
     memorised       t is above chance, and h is not, or h is less than FOLLOWS times t
@@ -75,9 +75,7 @@ class ModalityCause:
         """The diagnosis with its figures, in one sentence."""
         seen, held = self.training.mean, self.held_out.mean
         where = "validation" if self.validation else "cross-fitted"
-        figures = (
-            f"mean p of the true class {seen:.3f} on train, {held:.3f} {where}, chance {self.chance:.3f}"
-        )
+        figures = f"mean p {seen:.3f} on train, {held:.3f} {where}, chance {self.chance:.3f}"
         says = {
             "uninformative": "uninformative or not yet learnt: near chance on train and on held-out samples",
             "memorised": "memorised: what it shows on train does not hold for held-out samples",

@@ -187,7 +187,7 @@ def analyze_gap(
         raise UsageError("--unimodal needs --measures: give both.")
     if measures and (history or len(inputs) > 1):
         raise UsageError("--measures takes one checkpoint or one file of scores.")
-    if held_out and (history or len(inputs) > 1 or is_scores(first)):
+    if held_out and (history or len(inputs) > 1 or (is_scores(first) and not first.is_dir())):
         raise UsageError("--held-out takes one checkpoint or run folder, whose network scores the store.")
     if history:
         if len(inputs) > 1:

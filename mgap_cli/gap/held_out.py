@@ -52,8 +52,8 @@ def cross_fitted_probabilities(
         head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
         with warnings.catch_warnings():  # separable features never converge; the probabilities are usable
             warnings.simplefilter("ignore", ConvergenceWarning)
-            head.fit(features[others].astype(np.float64), labels[others])
-        found[np.ix_(own, present)] = head.predict_proba(features[own].astype(np.float64))
+            head.fit(features[others], labels[others])
+        found[np.ix_(own, present)] = head.predict_proba(features[own])
     return found
 
 
@@ -66,7 +66,7 @@ def held_out_scores(predictions: Predictions, scores: Scores) -> Scores:
     fold = _folds(scores)
     classes = len(scores.classes)
     cross = {
-        name: cross_fitted_probabilities(features, predictions.labels, classes, fold)
+        name: cross_fitted_probabilities(features.astype(np.float64), predictions.labels, classes, fold)
         for name, features in predictions.features.items()
     }
     rows = np.arange(len(scores))

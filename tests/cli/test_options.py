@@ -23,12 +23,12 @@ PUBLIC = {
     "analyze-gap": (
         "--output --history --split --modalities --top --plot --csv --store --by --where --export "
         "--exported --human --relabel --truth --gap-kind --components --measures --unimodal --device "
-        "--config --set --json --quiet"
+        "--config --set --json --quiet --held-out --gap-scores"
     ),
     "adapt": (
         f"{TRAINING} --method --epochs --output --dry-run --store --only --threshold --alpha --beta "
         "--lambda-gap --lambda-shift --gap-scale --stop-gradient --shift --scores --refit-every --gap-kind "
-        "--components"
+        "--components --gap-scores"
     ),
     "evaluate": (
         "--output --split --rule --by --robustness --plot --store --device --config --set --json --quiet"
