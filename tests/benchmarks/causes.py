@@ -5,8 +5,8 @@
 For each variant of the embedded data and each seed (of the data and of the training): prepares a store,
 trains joint-heads for 12 epochs, and diagnoses both modalities from training and validation samples, as
 `mgap analyze-gap --held-out` does. What the folder has already is not made again. Prints Markdown tables: how
-often each modality got each diagnosis, what cross-fitted scores alone would say, and the figures. The variants
-and the thresholds in `analysis/causes.py` were chosen on seed 0.
+often each modality got each diagnosis, what cross-fitted scores alone would say, and the figures. The
+variants and the thresholds in `analysis/causes.py` were chosen on seed 0.
 """
 
 from __future__ import annotations
