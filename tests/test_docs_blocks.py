@@ -154,7 +154,7 @@ def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
     assert again.returncode == 0, log.read_text()
     said = log.read_text()
     assert said.count("warmup: already finished") == 1 and said.count("adapt: already finished") == 1
-    assert said.count("warmup: going on from epoch") == 1
+    assert said.count("warmup: continues from epoch") == 1
     assert shown.count("Evaluation on test") == 2
     for seed in range(2):
         run = tmp_path / "runs" / f"digits-{seed}"
@@ -188,7 +188,7 @@ def test_the_batch_script_is_requeued_and_goes_on(commands, store, tmp_path):  #
     for seed in range(2):
         run, said = tmp_path / "runs" / f"cremad-{seed}", (tmp_path / f"{100 + seed}.out").read_text()
         assert status(run)["state"] == "done" and (run / "evaluate.json").exists()
-        assert said.count("stopped by SIGUSR1 at epoch") == said.count("warmup: going on from epoch") == 1
+        assert said.count("stopped by SIGUSR1 at epoch") == said.count("warmup: continues from epoch") == 1
         assert [e["epoch"] for e in metrics(run)] == list(range(1, 6)), "nothing repeated or skipped"
 
 

@@ -1,1 +1,1 @@
-"""The run folder: its layout, its lock, its checkpoints, and how they are read again."""
+"""The run folder: its layout, its lock, its checkpoints, and how they are read."""

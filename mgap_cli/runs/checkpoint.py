@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values only, written whole or not at all, opened without running code.
+"""Checkpoints: tensors and plain values, written atomically and opened without running code.
 
 A checkpoint is a dict with these keys:
 
@@ -58,7 +58,7 @@ _KINDS: dict[str, type] = {
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORE_KEYS = ("path", "name", "fingerprint")
 _PLAIN = (str, int, float, bool, type(None))
-_MOST_VALUES = 10_000_000  # of history and configuration; a checkpoint of mgap never has more
+_MOST_VALUES = 10_000_000  # the largest number of values in history and configuration that mgap writes
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainedStore:
 class Checkpoint:
     """A checkpoint, validated once when it is read. The module's docstring describes the fields.
 
-    model: tensors on the CPU, by name. loop: what the trainer needs to continue; it validates this itself.
+    model: tensors on the CPU, by name. loop: what the trainer needs to continue; the trainer validates it.
     """
 
     stage: str
@@ -95,7 +95,7 @@ class Checkpoint:
     modalities: tuple[Modality, ...] = AUDIO_VISUAL
 
     def network_state(self) -> dict[str, torch.Tensor]:
-        """Return the tensors of the network, by their names in it."""
+        """Return the tensors of the network by their names."""
         prefix = "network."
         return {k.removeprefix(prefix): v for k, v in self.model.items() if k.startswith(prefix)}
 
@@ -116,7 +116,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         with atomic_write(path, checkpoint=True) as file:
             about = {"format": CHECKPOINT_FORMAT, "version": VERSION, "program": __version__}
             torch.save({**about, **content}, file)
-    except (MgapError, RuntimeError) as error:  # torch reports a failed write of its archive as the latter
+    except (MgapError, RuntimeError) as error:  # RuntimeError: torch's failed write
         raise _not_saved(path, content, error) from error
 
 
@@ -144,10 +144,11 @@ def _tensor_bytes(value: Any) -> int:
 
 
 def _interned(value: Any) -> Any:
-    """Return a copy whose equal strings are one object each.
+    """Return a copy in which equal strings are the same object.
 
-    Pickle writes an object again by reference, an equal one in full: without this, a resumed run's file
-    would differ in bytes from that of an uninterrupted run, with the same content.
+    Pickle writes a repeated object as a reference, and an equal but different object in full. Without this
+    copy, the file of a resumed run would differ in bytes from that of an uninterrupted run, with the same
+    content.
     """
     if isinstance(value, dict):
         return {_interned(key): _interned(inner) for key, inner in value.items()}
@@ -160,8 +161,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read and validate a checkpoint; its tensors are on the CPU.
 
     Raises UnfitError if the file is missing, cut short, not a checkpoint of ours, or holds anything but
-    tensors and plain values (unpickling never runs code); and, with its name, for a field that is missing
-    or has a value that training does not write.
+    tensors and plain values (unpickling never runs code). Raises it, too, naming the field, for a field that
+    is missing or has a value that training does not write.
     """
     try:
         regular, exists = path.is_file(), path.exists()
@@ -176,7 +177,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UnfitError(f"{path}: a PyTorch file, but not a checkpoint of mgap.", retrain)
     if not _equals(content.get("version"), VERSION):
         layout = reason_of(repr(content.get("version")))
-        raise UnfitError(f"{path}: layout {layout}, this program reads {VERSION}.", retrain)
+        raise UnfitError(f"{path}: its layout is {layout}, and this program reads {VERSION}.", retrain)
     unfit = _unfit_fields(content)
     if unfit:
         raise UnfitError(f"{path}: {', '.join(unfit)} missing or of the wrong kind.", retrain)
@@ -212,11 +213,11 @@ def _unpickled(path: Path, retrain: str) -> Any:
         if damaged:
             raise ValueError(f"wrong checksum of {damaged}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about what is in the file: it is judged below
+            warnings.simplefilter("ignore")  # a warning about the content, which is checked below
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnfitError:
         raise
-    except Exception as error:  # a damaged or hostile archive may raise anything
+    except Exception as error:  # a damaged or hostile archive may raise any exception
         reason = str(error)
         if "Unsupported" in reason or "weights_only" in reason.lower():
             raise UnfitError(
@@ -229,7 +230,7 @@ def _unpickled(path: Path, retrain: str) -> Any:
 
 
 def _unfit_fields(content: dict[str, Any]) -> list[str]:
-    """Return the names of fields that are missing or that training would not write so."""
+    """Return the names of fields that are missing or have a value that training does not write."""
     unfit = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
     if unfit:
         return unfit
@@ -258,7 +259,7 @@ def _equals(value: object, expected: object) -> bool:
 def _required_plugins(content: dict[str, Any], path: Path) -> dict[str, Plugin]:
     """Load the checkpoint's method, so that its settings are known; return the user's own files.
 
-    Raises UnfitError if it is not one of ours, or if the user's own file is missing or has changed since.
+    Raises UnfitError if mgap has no such method, or if the user's own file is missing or has changed since.
     """
     try:
         plugins = {role: Plugin(**recorded) for role, recorded in content["plugins"].items()}
@@ -300,9 +301,10 @@ def _is_text(value: object) -> bool:
 
 
 def _is_plain(value: object, depth: int) -> bool:
-    """Say whether a value is lists and dicts of plain values, at most `depth` in one another.
+    """Return whether a value consists of lists and dicts of plain values, nested at most `depth` deep.
 
-    Lists that share their parts may be small in a file and endless to walk: the walk ends at _MOST_VALUES.
+    Lists that share their parts may be small in a file but take very long to walk, so the walk ends at
+    _MOST_VALUES.
     """
     waiting = [(value, depth)]
     for _ in range(_MOST_VALUES):
@@ -319,7 +321,7 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 def _is_whole(value: object) -> bool:
-    """Say whether a value is a tensor that has all its elements in memory, not one element repeated."""
+    """Return whether a value is a tensor that has every element in memory, instead of repeating one."""
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
         return False
     size = value.numel() * value.element_size()
@@ -327,7 +329,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _config_of(content: dict[str, Any], path: Path) -> Config:
-    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of ours."""
+    """Return the configuration that a checkpoint was trained with; UnfitError if it is not one of mgap."""
     try:
         return from_dict(content["config"], str(path))
     except UsageError as error:
@@ -338,7 +340,8 @@ def _config_of(content: dict[str, Any], path: Path) -> Config:
 def matching_store(checkpoint: Checkpoint, path: Path, store: Path | None) -> Store:
     """Open the store that a checkpoint, read from `path`, was trained on.
 
-    store: where it is now, if not where the checkpoint says. Raises UnfitError if it is gone or another one.
+    store: where it is now, if not where the checkpoint says. Raises UnfitError if the store is missing or is
+    another one.
     """
     recorded = checkpoint.store
     folder = store or Path(recorded.path)

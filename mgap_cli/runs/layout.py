@@ -15,7 +15,7 @@
       adapt.pt, adapt-last.pt   the same for the adaptive stage
       gap-warmup.csv, gap-warmup.png, gap-warmup.json   what analyze-gap found for warmup.pt; the files of
                          another checkpoint have its name: gap-adapt.csv ...
-      human-warmup.png   the comparison with people that analyze-gap --human --plot draws
+      human-warmup.png   the comparison with human votes that analyze-gap --human --plot draws
       history.png        the mixture over the epochs
       movement.csv, movement.png, movement.json      which samples moved between checkpoints
       evaluate.json      what evaluate found, evaluate-*.png its plots
@@ -23,7 +23,7 @@
       report.html        all of it on one page
       tensorboard/, wandb/      what --report-to leaves here
       store/             the data, where `mgap run` prepared it
-      .mgap.lock         who writes here; only while a command does (see `lock.py`)
+      .mgap.lock         which process writes here; it exists only while one does (see `lock.py`)
 
 `files.py` has the rules by which each file is written.
 """
@@ -57,8 +57,8 @@ from mgap_cli.packages import version_of
 
 # `preempted`: stopped by SIGTERM or SIGUSR1; `interrupted`: by Ctrl-C; `failed`: ended by an error.
 RunState = Literal["running", "done", "preempted", "interrupted", "failed"]
-CHECKPOINT_FORMAT = "mgap-checkpoint"  # what the `format` field of our checkpoints says
-STAGES = ("train", "warmup", "adapt")  # of the methods that ship, in the order of reports
+CHECKPOINT_FORMAT = "mgap-checkpoint"  # the value of a checkpoint's field `format`
+STAGES = ("train", "warmup", "adapt")  # stages of the methods that ship with mgap, in the order of reports
 LOCK_NAME = ".mgap.lock"
 
 
@@ -88,7 +88,7 @@ def require_run_folder(run: Path) -> None:
 def _is_run_folder(run: Path, names: set[str]) -> bool:
     """Say whether an earlier command trained here.
 
-    A folder that has a checkpoint of ours, and no config.yaml that training would replace, is one too.
+    A folder that has a checkpoint of mgap, and no config.yaml that training would replace, counts too.
     """
     for mark, fields in zip(RUN_MARKS, ({"versions", "command"}, {"state", "stage"}), strict=True):
         with suppress(UnfitError):  # a damaged file proves nothing
@@ -100,7 +100,7 @@ def _is_run_folder(run: Path, names: set[str]) -> bool:
 
 
 def write_status(run: Path, state: RunState, stage: str, epoch: int, step: int) -> None:
-    """Write `status.json`, which says how a run ended where torchrun replaces the exit code by its own.
+    """Write `status.json`. It says how a run ended, also under torchrun, which replaces the exit code.
 
     epoch: finished epochs of the stage. step: finished steps of the epoch after them.
     """
@@ -142,7 +142,7 @@ def _is_epoch(entry: object) -> bool:
 def write_environment(run: Path, chosen: Mapping[str, str | int]) -> None:
     """Write `env.json`: versions, the command line, and what was `chosen` for this machine.
 
-    commit: of the mgap that runs, null where it is not a git checkout.
+    The field `commit` is the git commit of the running mgap; null where it is not a git checkout.
     """
     packages = ("mgap", "torch", "torchvision", "numpy", "scikit-learn")
     versions = {package: version for package in packages if (version := version_of(package))}
@@ -171,7 +171,7 @@ def _commit() -> str | None:
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):  # git is not installed, or refuses somebody else's folder
+    except (OSError, subprocess.SubprocessError):  # git is not installed, or refuses a folder of another user
         return None
     return commit + ("+" if changes else "")
 

@@ -1,4 +1,4 @@
-"""One writer per run folder: a lock that a command holds for as long as it writes there.
+"""A lock gives a run folder one writer: a command holds it for as long as it writes there.
 
 The lock is a kernel lock (`flock`) on RUN/.mgap.lock. The kernel releases it when its process ends, however
 it ends, so a lock file that a kill left is no obstacle. The file says who holds the lock, for the message
@@ -36,7 +36,8 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
     """Hold the lock of a run folder, and delete the temporary files that killed commands left in it.
 
     The folder is made if it does not exist, and removed again if it is still empty at the end. Within one
-    process the lock may be taken again while it is held. Of several processes only the main one takes it.
+    process the lock may be taken again while it is held. With several processes, only the main process takes
+    it.
 
     Raises MgapError at once, naming the holder, if another process has the lock; and if the folder cannot
     be written.
@@ -62,7 +63,7 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
         return
     _held.add(folder)
     try:
-        with suppress(OSError):  # the record is for people: the lock does not depend on it
+        with suppress(OSError):  # the record is for the message only; the lock does not depend on it
             path.write_bytes(_record())
         sweep_temporaries(folder)
         yield
@@ -77,7 +78,7 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
 
 
 def is_locked(run: Path) -> bool:
-    """Say whether a process holds the lock of a run folder; a lock file that a kill left does not count.
+    """Return whether a process holds the lock of a run folder; a lock file left by a kill does not count.
 
     Where the file system has no locks, the file alone decides.
     """

@@ -1,4 +1,4 @@
-"""What a run folder holds, read for its report: documents, checkpoints, and whether they go together."""
+"""Read a run folder for its report: its documents, its checkpoints, and whether they belong together."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MARKS = (
 
 @dataclass
 class RunFolder:
-    """A run folder, its files read when they are asked for.
+    """A run folder. Each file is read when it is needed.
 
-    store: where the data are, if not where the checkpoints say. Raises UnfitError for a folder that holds
-    nothing of a run, and for files that are damaged.
+    store: where the data are, if not where the checkpoints say. Raises UnfitError for a folder without any
+    file of a run, and for damaged files.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class RunFolder:
             raise UnfitError(f"{self.path}: {what}.", "Give the run folder of mgap run, warmup or adapt.")
         if not any((self.path / name).exists() for name in MARKS):
             raise UnfitError(
-                f"{self.path}: nothing of a run in it (no {', no '.join(MARKS[:3])}).",
+                f"{self.path}: the folder has no file of a run (no {', no '.join(MARKS[:3])}).",
                 "Give the run folder of mgap run, warmup or adapt.",
             )
 
@@ -67,7 +67,7 @@ class RunFolder:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """{section.key: value} of config.yaml; a value is a scalar or a list of scalars.
+        """Return {section.key: value} of config.yaml; a value is a scalar or a list of scalars.
 
         A mapping such as model.encoders gives one entry per name, {section.key.name: value}.
         """
@@ -87,18 +87,18 @@ class RunFolder:
 
     @cached_property
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """The checkpoints of the finished stages, by stage."""
+        """Return the checkpoints of the finished stages, by stage."""
         paths = {stage: self.path / f"{stage}.pt" for stage in STAGES}
         return {stage: load_checkpoint(path) for stage, path in paths.items() if path.is_file()}
 
     def document(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON document of the folder; None where there is none."""
+        """Return a JSON document of the folder; None if the file is missing."""
         return read_json(self.path / name)
 
     def outdated(self, sha256: Mapping[str, str]) -> list[str]:
-        """Return the names of checkpoints of this folder that are not the ones with these digests any more.
+        """Return the names of this folder's checkpoints that have changed since their digests were recorded.
 
-        sha256: path to digest, as documents record them. A checkpoint of another folder is not looked at.
+        sha256: path to digest, as documents record them. Checkpoints of other folders are skipped.
         """
         here = self.path.resolve()
         found = []
@@ -119,11 +119,11 @@ class RunFolder:
                     return self._matching(checkpoint, path)
         folder = self.store_path or self.path / "store"
         if not is_store(folder):
-            raise UnfitError("no checkpoint says which store it was.", "Say where it is with --store FOLDER.")
+            raise UnfitError("no checkpoint names the store.", "Say where it is with --store FOLDER.")
         return open_store(folder)
 
     def command(self, *words: str) -> str:
-        """Return a command line; words that name files of the folder have its path before them."""
+        """Return a command line in which the names of the folder's files have its path before them."""
         paths = (str(self.path / word) if word.endswith(".pt") else word for word in words)
         return " ".join(["mgap", *map(shlex.quote, paths)])
 

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run folder a command takes."""
+"""Choose the checkpoints of a run folder that a command uses."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WORKING = ("-last", "-best")  # endings of the files that a stage writes while 
 
 
 def checkpoint_in(path: Path, sink: Output, without: Collection[str] = ()) -> Path:
-    """Return `path`; for a run folder, the checkpoint of its last finished stage, and log which it is.
+    """Return `path`; for a run folder, return and log the checkpoint of its last finished stage.
 
-    without: stages that do not count. A path that is not a folder is not looked at. Raises UnfitError for a
-    folder without such a checkpoint.
+    without: stages that do not count. A path that is not a folder is returned as it is. Raises UnfitError
+    for a folder without such a checkpoint.
     """
     if not path.is_dir():
         return path
@@ -51,7 +51,7 @@ def finished_checkpoints(run: Path) -> list[Path]:
 
 
 def without_working_files(checkpoints: Sequence[Path], sink: Output) -> list[Path]:
-    """Return the checkpoints without the working files of a stage whose chosen epoch is given, and say which.
+    """Return the checkpoints without files of the form STAGE-last.pt that would count twice; log each.
 
     A shell's RUN/*.pt gives RUN/adapt-last.pt, from which training resumes, beside RUN/adapt.pt. Where adapt
     is not finished in one of several runs, its adapt-last.pt would count as a seed of the others' adapt.pt.

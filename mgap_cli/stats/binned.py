@@ -1,6 +1,6 @@
-"""Gaps as counts in bins, and the EM that fits many such samples together (see `stats/em.py`).
+"""Gaps as counts in bins, so that EM can fit many samples together (see `stats/em.py`).
 
-This is what makes a bootstrap affordable: a resample of a million gaps costs the same as one of a thousand.
+Binning makes a bootstrap affordable: a resample of a million gaps costs the same as one of a thousand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from mgap_cli.stats.arrays import FloatArray
 from mgap_cli.stats.em import Components, fit, refine
 
-WIDTH = 1 / 4  # of a bin, in floors: width^2 / 12, which it adds to a variance, is 0.5 % of the smallest one
+WIDTH = 1 / 4  # width of a bin, in floors: it adds width^2 / 12 to a variance, 0.5 % of the smallest variance
 
 __all__ = ["Components", "centres", "edges", "fit", "refine"]
 

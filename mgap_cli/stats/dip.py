@@ -1,8 +1,8 @@
-"""Hartigan's dip: how far a sample is from every unimodal distribution, and how rare that is.
+"""Hartigan's dip: how far a sample is from the nearest unimodal distribution, and its p-value.
 
 J. A. Hartigan and P. M. Hartigan, "The Dip Test of Unimodality", Annals of Statistics 13 (1985). The dip of
 a distribution function F is the smallest D such that some unimodal G (convex up to its mode, concave from
-there on, with a jump allowed at it) has sup |F - G| <= D. Written from that definition.
+there on, with a jump allowed at it) has sup |F - G| <= D. This code was written from that definition.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import numpy as np
 
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-SIMULATED = 1000  # largest sample that the null distribution is simulated with; sqrt(n) dip hardly changes
-_PLAIN = 64  # points from which a hull is found by plain recursion of removals in Python
+SIMULATED = 1000  # largest sample that is simulated; sqrt(n) dip hardly changes above it
+_PLAIN = 64  # with fewer points than this, the hull is found one point after another in Python
 
 
 def dip(values: FloatArray) -> float:
     """Return the dip of (N,) values, in [1 / 2N, 1 / 4].
 
-    Their algorithm: within an interval that holds the mode (all of it, at first) take the greatest convex
-    minorant and the least concave majorant of the empirical distribution function; where they are
-    farthest apart is the next, smaller interval; the dip is half the largest distance between the
-    function and the hulls that were left behind outside it, once the hulls inside are no farther apart.
+    This is Hartigan's algorithm. It starts from an interval that contains the mode: the whole range. In each
+    round it takes the greatest convex minorant and the least concave majorant of the empirical distribution
+    function in the interval. The place where the two are farthest apart gives the next, smaller interval. The
+    rounds end when the hulls inside are no farther apart than the function is from the hulls outside. The dip
+    is half of the largest distance between the function and the hulls outside.
     """
     x, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     n = int(counts.sum())
@@ -48,7 +49,7 @@ def dip(values: FloatArray) -> float:
         else:
             new_high = at_majorant
             new_low = minorant[np.searchsorted(minorant, at_majorant, side="right") - 1]
-        # G may jump at its mode: what is above the interval's ends there is the next round's to judge.
+        # G may jump at its mode, so the part above the interval's ends is left to the next round.
         left, right = np.arange(low, new_low + 1), np.arange(new_high, high + 1)
         beyond_left = np.where(left < new_low, after[left], before[left]) - convex[left - low]
         beyond_right = concave[right - low] - np.where(right > new_high, before[right], after[right])
@@ -62,9 +63,9 @@ def dip(values: FloatArray) -> float:
 def dip_p_value(statistic: float, n: int, resamples: int, seed: int) -> float:
     """Return the share of uniform samples of size `n` whose dip is at least `statistic`.
 
-    The uniform is the unimodal distribution with the largest dip, asymptotically (Hartigan and
-    Hartigan). (1 + hits) / (1 + resamples), as of Davison and Hinkley (1997), is never 0. Above
-    `SIMULATED` samples sqrt(n) dip stands in for the dip: its distribution has a limit.
+    Asymptotically, the uniform distribution has the largest dip of all unimodal ones (Hartigan and Hartigan).
+    The share is (1 + hits) / (1 + resamples), which is never 0 (Davison and Hinkley, 1997). Above `SIMULATED`
+    samples, sqrt(n) dip is compared instead of the dip, because its distribution has a limit.
     """
     size = min(n, SIMULATED)
     scaled = statistic * np.sqrt(n)
@@ -81,8 +82,8 @@ def _uniform_dips(size: int, resamples: int, seed: int) -> FloatArray:
 def _lower_hull(x: FloatArray, y: FloatArray) -> IntArray:
     """Return the positions of the corners of the greatest convex minorant of points (x ascending, y)."""
     kept = np.arange(len(x))
-    # A point on or above the line between any two others is no corner: those between their neighbours go
-    # all at once, until few are left or none goes.
+    # A point on or above the line between two others is not a corner. All points above the line between their
+    # neighbours are removed at once, until few are left or none is removed.
     while len(kept) > _PLAIN:
         a, b, c = kept[:-2], kept[1:-1], kept[2:]
         below = (y[b] - y[a]) * (x[c] - x[b]) < (y[c] - y[b]) * (x[b] - x[a])

@@ -35,19 +35,19 @@ import numpy as np
 
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-WIDTH = 1 / 16  # of a bin, in floors, for the final fit
-COARSE_WIDTH = 1 / 2  # of a bin, in floors, while starts are compared
+WIDTH = 1 / 16  # width of a bin, in floors, for the final fit
+COARSE_WIDTH = 1 / 2  # width of a bin, in floors, while starts are compared
 FINEST = 2.0**-15  # smallest width of a bin: values in [-1, 1] make at most 65,537 points
 SHORT = 8  # cycles after which only the best starts continue
 FINALISTS = 4  # starts that `fit_sample` continues
 MAX_CYCLES = 400
-TOLERANCE = 1e-4  # nats of the whole sample that a cycle must gain to be followed by another
-SAME = 1e-2  # nats: two results whose likelihoods differ by less count as one
+TOLERANCE = 1e-4  # gain in nats, over the whole sample, below which no further cycle follows
+SAME = 1e-2  # difference in nats below which two results count as the same
 
-# Starts of `fit_sample`. The sorted sample is cut at quantiles (k / K)^skew: of two components, the lower one
-# gets 95, 90, 76, 50, 25, 10 and 3 % of the samples.
+# Starts of `fit_sample`. The sorted sample is cut at quantiles (k / K)^skew. With two components, the lower
+# one gets 95, 90, 76, 50, 25, 10 and 3 % of the samples.
 SKEWS = (0.07, 0.15, 0.4, 1.0, 2.0, 3.3, 5.0)
-SPIKES = (0.1, 0.25, 0.5)  # shares of the samples that a spike holds
+SPIKES = (0.1, 0.25, 0.5)  # shares of the samples in the narrow component
 KMEANS_ITERATIONS = 50
 
 
@@ -114,8 +114,8 @@ def fit_sample(
 
     Every start runs `SHORT` cycles on coarse bins, and the `FINALISTS` best run until they converge. Those
     that differ are refined on the sample itself, and the likeliest result is kept. On 99 hard samples and two
-    components (`tests/stats/test_em.py`) this is never more than 0.1 nats below the best of 30 other starts;
-    a single start from k-means is, in 25 of them.
+    components (`tests/stats/test_em.py`) the result is never more than 0.1 nats below the best of 30 other
+    starts. A single start from k-means is more than that below it in 25 of the 99.
     """
     coarse = _binned(sample.x, sample.counts, max(COARSE_WIDTH * sd_floor, FINEST))
     found = _starts(coarse, components, sd_floor, random_starts, seed)
@@ -210,7 +210,7 @@ def _step(
 def _maximised(
     x: FloatArray, counts: FloatArray, shares: FloatArray, sd_floor: float, folded: bool = False
 ) -> Components:
-    """Return the parameters that (B, K, M) shares of each point in the components make likeliest.
+    """Return the likeliest parameters, given the shares (B, K, M) of each point in the components.
 
     Where `folded`, shares (B, 2K, M) are those of K components and then of their mirror images.
     """
@@ -227,11 +227,11 @@ def _maximised(
 def _extrapolated(
     first: Components, second: Components, third: Components, sd_floor: float, reach: float
 ) -> Components:
-    """Return where two EM steps lead if they continue: theta - 2 a r + a^2 v, a = -|r| / |v|, a <= -1.
+    """Extrapolate two EM steps: return theta - 2 a r + a^2 v with a = -|r| / |v|, a <= -1.
 
     theta: logarithms of weights, means, logarithms of standard deviations. r: the first step. v: the second
-    step less the first. The result is moved to where maxima lie: |mean| and sd at most `reach`, the
-    largest |x|, and sd at least the floor.
+    step less the first. The result is clipped to the range that contains every maximum: |mean| and sd are at
+    most `reach`, the largest |x|, and sd is at least the floor.
     """
     a, b, c = (np.stack([np.log(m.weights), m.means, np.log(m.sds)], axis=1) for m in (first, second, third))
     r, v = b - a, c - 2 * b + a
@@ -253,7 +253,7 @@ def _starts(sample: Points, components: int, sd_floor: float, random_starts: int
         return _cut(x, counts, 1, even, sd_floor)
     cut = [_cut(x, counts, components, even**skew, sd_floor) for skew in SKEWS]
     spikes = [_spike(sample, components, share, sd_floor) for share in SPIKES]
-    random_starts *= components - 1  # more components, more optima
+    random_starts *= components - 1  # more components make more local optima
     drawn = _random(sample, components, sd_floor, random_starts, np.random.default_rng(seed))
     rows = [*cut, _kmeans(sample, components, sd_floor), *spikes, drawn]
     return Components(
@@ -314,12 +314,12 @@ def _random(
 
 
 def _repeated(counts: FloatArray, start: Components) -> FloatArray:
-    """Return the counts (M,) once for each start, (S, M)."""
+    """Return the counts (M,) repeated for each start, (S, M)."""
     return np.repeat(counts[None], len(start.weights), axis=0)
 
 
 def _best_distinct(likelihood: FloatArray) -> IntArray:
-    """Return the indices of the `FINALISTS` highest likelihoods that differ."""
+    """Return the indices of the `FINALISTS` highest likelihoods that differ from one another."""
     order = np.argsort(-likelihood, kind="stable")
     ranked = likelihood[order]
     differs = np.append(True, ranked[:-1] - ranked[1:] > SAME)
@@ -337,7 +337,7 @@ def _binned(values: FloatArray, counts: FloatArray, width: float) -> Points:
 
 
 def _ranks(counts: FloatArray) -> FloatArray:
-    """Return (B, M): the quantile of each point, the middle of its own share."""
+    """Return (B, M): the quantile of each point, taken in the middle of the point's share."""
     return np.asarray((np.cumsum(counts, axis=1) - counts / 2) / counts.sum(axis=1, keepdims=True))
 
 

@@ -24,8 +24,8 @@ def wilson_interval(count: float, n: float, confidence: float) -> Interval:
     """Return Wilson's (1927) score interval of the share count / n, which holds for shares of 0 and 1 too.
 
     (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n). An effective sample size need not be
-    a whole number. Written out, since importing scipy.stats takes longer than the diagnosis of 100,000
-    samples.
+    a whole number. The formula is written out here, because importing scipy.stats takes longer than the
+    diagnosis of 100,000 samples.
     """
     from scipy.special import ndtri
 
@@ -40,7 +40,7 @@ def wilson_interval(count: float, n: float, confidence: float) -> Interval:
 
 
 def student_interval(values: FloatArray, confidence: float) -> Interval | None:
-    """Return Student's t interval of the mean of (n,) values, where n is small; None for n < 2."""
+    """Return Student's t interval of the mean of (n,) values, for small n; None for n < 2."""
     from scipy.special import stdtrit
 
     n = len(values)

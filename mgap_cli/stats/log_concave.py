@@ -1,11 +1,10 @@
 """The likeliest log-concave population for binned samples, many samples at a time.
 
 A log-concave density has a concave logarithm. Gaussians, folded Gaussians around 0, exponentials, Beta and
-Gamma densities with shapes of at least 1, and sums and differences of all these are log-concave, so that
-the class covers one population of any skewness; populations with a heavy tail are outside it. A mixture of
-two separate populations is outside it too, even where it has only one peak (G. Walther, "Detecting the
-Presence of Mixing with Multiscale Maximum Likelihood", Journal of the American Statistical Association
-97, 2002).
+Gamma densities with shapes of at least 1, and sums and differences of all these are log-concave. The class
+therefore covers one population of any skewness, but no population with a heavy tail. A mixture of two
+separate populations is outside it too, even where it has only one peak (G. Walther, "Detecting the Presence
+of Mixing with Multiscale Maximum Likelihood", Journal of the American Statistical Association 97, 2002).
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import numpy as np
 from mgap_cli.stats.arrays import FloatArray
 
 ITERATIONS = 120
-ACCURACY = 1e-2  # nats that the log-likelihood of a row may be below the optimum
-_STEP = 2.0  # nats that the log-density of a bin may rise or fall in one iteration
+ACCURACY = 1e-2  # how far, in nats, the log-likelihood of a row may be below the optimum
+_STEP = 2.0  # how far, in nats, the log-density of a bin may move in one iteration
 _BOUNDARY = 0.95  # share of the way to the boundary of the constraints that one iteration may go
 _CENTRING = 0.2  # factor by which an iteration shrinks the mean complementarity
 
@@ -24,11 +23,11 @@ _CENTRING = 0.2  # factor by which an iteration shrinks the mean complementarity
 def fit(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the maximum-likelihood log-concave probabilities (B, M) of counts (B, M) in equal bins.
 
-    The second result is the log-likelihoods (B,), in nats. Each row has at least one sample. The support
-    of a row reaches from its first to its last sample (Dümbgen and Rufibach, Bernoulli 15, 2009). With
-    phi the log-probabilities and w = counts / n it maximises sum w phi - sum exp(phi) subject to
-    second differences of phi that are at most 0, by a primal-dual interior-point method (ours); all rows
-    are one banded system.
+    The second result is the log-likelihoods (B,), in nats. Each row needs at least one sample. The support of
+    a row reaches from its first to its last sample (Dümbgen and Rufibach, Bernoulli 15, 2009). Let phi be the
+    log-probabilities and w = counts / n. The function maximises sum w phi - sum exp(phi), subject to second
+    differences of phi that are at most 0, by a primal-dual interior-point method (ours). All rows are solved
+    as one banded system.
     """
     from scipy.linalg import solveh_banded
 

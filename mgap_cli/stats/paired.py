@@ -11,17 +11,17 @@ import numpy as np
 from mgap_cli.errors import UnfitError
 from mgap_cli.stats.arrays import BoolArray
 
-EXACT_PAIRS = 16  # up to so many, every one of the 2^n sign patterns is looked at
-DRAWS = 100_000  # of more pairs
+EXACT_PAIRS = 16  # up to this many differences, all 2^n sign patterns are computed
+DRAWS = 100_000  # random sign patterns for more differences
 EXACT_BELOW = 25  # discordant pairs under which McNemar's test is exact
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
     """Return the two-sided p-value that n paired differences have a distribution symmetric about 0.
 
-    Fisher's (1935) randomisation test: the share of the 2^n ways to choose the signs whose mean is at
-    least as far from 0 as the observed one, which is among them, all counted; of more than 16
-    differences, (1 + hits) / (1 + draws) over random ways. 1 without a difference.
+    This is Fisher's (1935) randomisation test. With up to 16 differences, p is the share of all 2^n sign
+    patterns, the observed one included, whose mean is at least as far from 0 as the observed mean. With more,
+    p is (1 + hits) / (1 + draws) over random patterns. p is 1 if all differences are 0.
     Raises UnfitError for a difference that is NaN or infinite.
     """
     d = np.asarray(differences, dtype=np.float64)
@@ -33,7 +33,7 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
         )
     if not d.any():
         return 1.0
-    extreme = abs(d.sum()) * (1 - 1e-9)  # a rounding error is no difference
+    extreme = abs(d.sum()) * (1 - 1e-9)  # differences as small as rounding errors count as 0
     if len(d) <= EXACT_PAIRS:
         signs = np.array(list(product((1.0, -1.0), repeat=len(d))))
         return float(np.mean(np.abs(signs @ d) >= extreme))
@@ -59,8 +59,9 @@ class McNemar:
 def mcnemar(correct_a: BoolArray, correct_b: BoolArray) -> McNemar:
     """Test equal accuracy of two classifiers on the same samples (N,), two-sided (McNemar, 1947).
 
-    With b and c the samples that only one of them gets right: under 25 such samples the exact binomial
-    test of b in b + c at 1/2, else (|b - c| - 1)^2 / (b + c) against chi-square(1) (Edwards, 1948).
+    Let b and c be the numbers of samples that only the first, and only the second, gets right. If b + c is
+    under 25, this is the exact binomial test of b in b + c at 1/2. Otherwise (|b - c| - 1)^2 / (b + c) is
+    compared with chi-square(1) (Edwards, 1948).
     """
     from scipy.stats import binomtest, chi2
 

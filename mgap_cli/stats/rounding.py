@@ -1,7 +1,7 @@
-"""Scores that were rounded when they were written: which steps their gaps take, and how to undo the ties.
+"""Find the step of scores that were rounded when they were written, and undo the ties of their gaps.
 
-Thousands of gaps with two decimals have only a hundred different values. A test for several peaks takes
-each of these for a peak, so that one population written with two decimals has "several" (ours).
+Thousands of gaps with two decimals have only a hundred different values. A test for several peaks takes each
+of these values for a peak, and so finds several populations where there is one (ours).
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import numpy as np
 
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-FINEST = 10_000  # steps per unit: a finer grid makes no ties that matter
-TOLERANCE = 1e-7  # distance from the grid that float32 scores may have
-_PROBES = 24  # distinct values that exclude most grids before all values are compared with one
+FINEST = 10_000  # most steps per unit: a finer grid makes few ties
+TOLERANCE = 1e-7  # how far float32 scores may be from the grid
+_PROBES = 24  # number of distinct values that are compared first; they exclude most grids
 
 
 def grid_step(gap: FloatArray) -> float | None:
-    """Return the largest step 1 / m, m a whole number up to `FINEST`, that all gaps (N,) are multiples of.
+    """Return the largest step 1 / m (m a whole number up to `FINEST`) of which all gaps (N,) are multiples.
 
-    None where there is no such step, or where it leaves values for half of the gaps, and so hides little.
+    None if there is no such step, or if there are at least half as many distinct values as gaps, so that
+    rounding hides little.
     """
     distinct = np.unique(gap)
     probes = distinct[np.unique(np.linspace(0, len(distinct) - 1, _PROBES).astype(np.int64))]
@@ -33,9 +34,9 @@ def grid_step(gap: FloatArray) -> float | None:
 def spread_over_step(gap: FloatArray, step: float) -> FloatArray:
     """Return gaps (N,) with those that are equal spread evenly over the step that rounding merged.
 
-    A gap at k steps becomes one between k - 1/2 and k + 1/2 steps. What is unimodal stays unimodal, and
-    |gap| of the result is right at 0 as well, where the absolute value folds a step. Values beyond -1 and 1
-    are reflected into [-1, 1].
+    A gap at k steps becomes one between k - 1/2 and k + 1/2 steps. A unimodal sample stays unimodal. The
+    result's |gap| is right near 0, too, where the absolute value folds a step. Values beyond -1 and 1 are
+    reflected into [-1, 1].
     """
     cell = np.round(gap / step).astype(np.int64)
     order = np.argsort(cell, kind="stable")

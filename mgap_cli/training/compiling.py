@@ -1,4 +1,4 @@
-"""torch.compile as an option; what its compilers raise becomes a message of two lines."""
+"""Compile the network with torch.compile, and turn its compilers' errors into a message of two lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def compiled(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def compiler_errors() -> Iterator[None]:
-    """Turn the compiler's errors within the block into a MgapError: no step runs uncompiled."""
+    """Turn the compiler's errors within the block into a MgapError; training never continues uncompiled."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The device, how it multiplies float32, and whether it must be deterministic; each with the reason."""
+"""Choose the device, its float32 multiplication and determinism, and log the reason for each choice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _own(device: torch.device, wanted: str) -> torch.device:
     """Return the device of this process among many: the CPU for all, or one GPU for each."""
     count = f"{processes.size()} processes"
     if device.type == "mps" or (device.type == "cuda" and device.index is not None):
-        raise UsageError(f"--device {wanted}: one device, and there are {count}.", "Use cuda, cpu or auto.")
+        raise UsageError(f"--device {wanted} is one device, and there are {count}.", "Use cuda, cpu or auto.")
     if device.type != "cuda":
         return device
     own, there = processes.local_rank(), torch.cuda.device_count()
@@ -75,7 +75,7 @@ def choose_float32(wanted: str, precision: str, device: torch.device, sink: Outp
 
 
 def choose_scoring_device(wanted: str, sink: Output) -> torch.device:
-    """Return the device as `choose_device` does; a GPU then scores in exact float32, however it trained."""
+    """Return the device as `choose_device` does, and make a GPU score in exact float32."""
     device = choose_device(wanted, sink)
     if device.type == "cuda":
         _multiply_in("ieee")  # PyTorch's own default is TF32 for convolutions
@@ -96,7 +96,7 @@ def be_deterministic(device: torch.device, sink: Output) -> None:
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    sink.log(f"deterministic: on {device} (an operation that cannot be is an error)")
+    sink.log(f"deterministic: on {device} (an operation that cannot be deterministic is an error)")
 
 
 def _named(wanted: str) -> torch.device:

@@ -1,8 +1,8 @@
-"""Several processes that train or evaluate as one: what they exchange, and how they end together.
+"""Several processes that train or evaluate as one: their exchanges, and how they end together.
 
 torchrun (or any launcher that sets the same environment) starts the processes; each has its own device and
-computes its share of every batch. What is decided once for all, such as whether to stop, goes over gloo on
-the CPU, so that no GPU has to be waited for; gradients and logits go over the device's own backend.
+computes its share of every batch. Decisions for all processes, such as whether to stop, go over gloo on the
+CPU, so that they do not wait for a GPU. Gradients and logits go over the device's own backend.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class World:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Return this process's rows of `total`; empty where there are too few for all."""
+        """Return this process's rows of `total`; empty if there are fewer rows than processes."""
         return processes.shares(total, self.size)[self.rank]
 
     def max(self, value: int) -> int:
-        """Return the largest of the processes' values: a flag that one has set is then set for all."""
+        """Return the largest of the processes' values; a flag of one process is then set for all."""
         if self.size == 1:
             return value
         held = torch.tensor(value, dtype=torch.int64)
@@ -73,7 +73,7 @@ class World:
         return int(held)
 
     def barrier(self) -> None:
-        """Wait until all are here."""
+        """Wait until every process has reached this call."""
         self.max(0)
 
     def require_same(self, value: int, what: str) -> None:
@@ -85,10 +85,11 @@ class World:
             )
 
     def join_rows(self, rows: Tensor, total: int) -> Tensor:
-        """Return all processes' rows, (total, K), in the batch's order; `rows` (b, K) are this one's.
+        """Return the rows of all processes, (total, K), in the batch's order; `rows` (b, K) are of this
+        process.
 
-        Gradient flows into this process's own rows only: summed over the processes, that is the gradient
-        of whatever is computed from the whole. A process without a share takes part with gradients of 0.
+        The gradient flows into this process's own rows only. The sum over the processes is then the gradient
+        of a loss that is computed from all rows. A process without rows takes part with gradients of 0.
         """
         if self.size == 1:
             return rows
@@ -114,13 +115,13 @@ class World:
             tensor.copy_(piece.view_as(tensor))
 
     def join_arrays(self, array: npt.NDArray[np.generic], total: int) -> npt.NDArray[np.generic]:
-        """Return all processes' rows of an array, (total, ...), in order; bits are not changed."""
+        """Return the rows of an array of all processes, (total, ...), in order and unchanged to the bit."""
         if self.size == 1:
             return array
         return self.join_rows(torch.from_numpy(np.ascontiguousarray(array)), total).numpy()
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """Give every process the main one's buffers: batch norm's statistics and what a method knows."""
+        """Give every process the main process's buffers: the statistics of batch norm and of the method."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
@@ -152,8 +153,8 @@ def join(device: torch.device) -> World:
 def writing(run: Path, device: str, sink: Output) -> Iterator[None]:
     """Hold the lock of a run folder for a command that writes there; see `runs.lock.run_lock`.
 
-    device: the setting `runtime.device`. Of several processes the main one takes the lock. If it cannot, it
-    raises that error and the others leave with its exit code.
+    device: the setting `runtime.device`. With several processes, only the main process takes the lock. If it
+    cannot, it raises the error, and the other processes end with its exit code.
     """
     world = World()
     if processes.size() > 1:
@@ -173,7 +174,7 @@ def writing(run: Path, device: str, sink: Output) -> Iterator[None]:
 
 
 def share_batch_norm(module: nn.Module, device: torch.device, world: World) -> None:
-    """Make batch norm's statistics those of the whole batch. UsageError where PyTorch cannot: on a CPU."""
+    """Compute batch norm's statistics over the whole batch. UsageError on a CPU, where PyTorch cannot."""
     if world.size == 1:
         return  # they are
     if device.type != "cuda":
@@ -190,9 +191,9 @@ def predict_together(
     world: World,
     features: bool = False,
 ) -> Predictions:
-    """Predict for the samples at `indices`, a share in each process; all get all, once each, in order.
+    """Predict for the samples at `indices`, each process for its share; every process gets all, in order.
 
-    load: makes the loader of some of the indices. features: return the encoders' features too.
+    load: returns the loader for given indices. features: whether to return the encoders' features too.
     """
     share = indices[world.share(len(indices))]
     scored = predict(network, load(share if len(share) else indices[:1]).ordered(), features)
@@ -209,7 +210,7 @@ def predict_together(
 
 
 def _watch_for_failures() -> None:
-    """End this process soon after another one has failed, even where it hangs in an exchange with it."""
+    """End this process soon after another one has failed, even if this one hangs in an exchange with it."""
     done = threading.Event()
 
     def watch() -> None:
@@ -232,7 +233,7 @@ def _watch_for_failures() -> None:
 
 
 def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
-    """End this failed process, and with it all others; the first to fail tells the user why.
+    """End this failed process, and with it all others. The first process that fails prints the reason.
 
     The others are silent: they failed for the same reason, or because this one ended. Without `tell`, the
     main process has already said why.
@@ -245,19 +246,19 @@ def end_together(tell: Callable[[], None] | None, code: int) -> NoReturn:
                 tell()
             store.set("told", "yes")
         else:
-            # The launcher kills all when the first process ends: its message must be out before.
+            # The launcher kills all processes when the first one ends, so print the message before that.
             store.wait(["told"], timedelta(seconds=_TELL_SECONDS))
-    except (RuntimeError, ValueError, KeyError):  # no launcher's store: better a message twice than none
+    except (RuntimeError, ValueError, KeyError):  # without a store, all processes print
         if tell:
             tell()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
-    os._exit(code)  # a normal exit may wait, in NCCL, for those that are gone
+    os._exit(code)  # in NCCL, a normal exit may wait for processes that have ended
 
 
 def lost(error: BaseException) -> MgapError | None:
-    """Return the message for an error that means that another process ended; None for any other error."""
+    """Return the message for an error that shows that another process ended; None for any other error."""
     words = str(error).lower()
     if not isinstance(error, RuntimeError) or not any(sign in words for sign in _LOST):
         return None
@@ -269,7 +270,7 @@ def lost(error: BaseException) -> MgapError | None:
 
 @cache
 def _store() -> PrefixStore:
-    """Connect to the launcher's key-value store, under a name that no restart of the processes shares."""
+    """Connect to the launcher's key-value store, under a name that is new after each restart."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     timeout = timedelta(seconds=_STORE_SECONDS)
     client = TCPStore(host, port, is_master=False, timeout=timeout, wait_for_workers=False)

@@ -61,7 +61,7 @@ class TrainingEpoch:
         return self.predict(split, True, network or self.network)[0]
 
     def reset(self, module: nn.Module) -> None:
-        """Draw new initial weights for a module, and clear the optimizers' memory of its parameters.
+        """Draw new initial weights for a module, and clear what the optimizers remember of its parameters.
 
         The draw depends on the seed, the epoch and the number of resets before it in this epoch, so that
         every process and every resumed run draws the same.

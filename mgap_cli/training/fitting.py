@@ -1,4 +1,4 @@
-"""Whether a saved training state fits the objects that it is loaded into, before a step fails on it."""
+"""Check that a saved training state fits the objects that it is loaded into, before a step fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One optimizer and one learning-rate schedule per group of parameters; their state is saved by name."""
+"""One optimizer and one learning-rate schedule per group of parameters, saved by parameter name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Optimizers:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the first group."""
+        """Return the learning rate of the first group."""
         return float(next(iter(self.schedules.values())).get_last_lr()[0])
 
     def chosen(self, group: str | None) -> list[torch.optim.Optimizer]:
@@ -70,7 +70,7 @@ class Optimizers:
     def forget(self, module: nn.Module) -> None:
         """Clear what the optimizers remember of a module's parameters.
 
-        Zeros are what SGD's momentum, and AdamW's moments and step count, start from.
+        The momentum of SGD, and the moments and the step count of AdamW, start again from zero.
         """
         for optimizer in self.by_group.values():
             for parameter in module.parameters():
@@ -78,7 +78,7 @@ class Optimizers:
                     remembered.zero_()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return, by group, the memory of each parameter by its name, the learning rate and the schedule."""
+        """Return for each group its learning rate, schedule and optimizer state by parameter name."""
         return {
             group: {
                 "memory": self._memory(group),
@@ -104,7 +104,9 @@ class Optimizers:
                 of["lr"] = lr
 
     def take_memory(self, state: dict[str, Any]) -> None:
-        """Take from another run's state the memory of every parameter that has the same name here."""
+        """Take the optimizer's state of every parameter from another run, if a parameter here has the same
+        name.
+        """
         memory = {name: kept for group in state.values() for name, kept in group["memory"].items()}
         for group in self.by_group:
             self._remember(group, memory)
@@ -115,7 +117,7 @@ class Optimizers:
         return {name: dict(state[parameter]) for name, parameter in named if parameter in state}
 
     def _remember(self, group: str, memory: dict[str, dict[str, Any]]) -> None:
-        # PyTorch's own loader moves and casts the tensors; it numbers the parameters.
+        # PyTorch's own loader moves and casts the tensors, and it knows parameters by number.
         optimizer = self.by_group[group]
         numbered = {i: memory[name] for i, name in enumerate(self.names[group]) if name in memory}
         groups = optimizer.state_dict()["param_groups"]
@@ -126,7 +128,7 @@ class Optimizers:
 def _optimizer(
     new: list[nn.Parameter], pretrained: list[nn.Parameter], config: Config, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of one group, in which pretrained parameters have their own learning rate."""
+    """Return the optimizer of one group. Pretrained parameters have their own learning rate in it."""
     train = config.train
     fused = device.type in ("cpu", "cuda")
     groups: list[dict[str, Any]] = [{"params": new}] if new else []

@@ -12,12 +12,12 @@ from mgap_cli.data.media.spectrograms import spectrogram_shape
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
 
-# From which width of the first stage bfloat16 pays on a CPU that computes it natively. A step (forward,
-# backward, SGD, channels-last) on an AMD EPYC with avx512_bf16, against float32's: width 64 (ResNet-18, 224
-# pixels) 1.86 times as fast, width 16 (32 pixels) 1.19 times, width 4 (8 pixels) 0.94 times.
+# The width of the first stage from which bfloat16 is faster on a CPU that computes it natively. A step
+# (forward, backward, SGD, channels-last) on an AMD EPYC with avx512_bf16, against float32's: width 64
+# (ResNet-18, 224 pixels) 1.86 times as fast, width 16 (32 pixels) 1.19 times, width 4 (8 pixels) 0.94 times.
 CPU_WIDTH = 32
-# Inputs of up to this many pixels a side reach the last strided convolution as a single pixel, and oneDNN's
-# bf16 gradient of that reads memory that nobody wrote (seen with PyTorch 2.14 on avx512_bf16).
+# Inputs of at most this height and width reach the last strided convolution as a single pixel. There the bf16
+# gradient of oneDNN reads uninitialised memory (seen with PyTorch 2.14 on avx512_bf16).
 CPU_TOO_SMALL = 16
 
 
@@ -42,10 +42,10 @@ class Precision:
 def choose_precision(wanted: str, device: torch.device, config: Config, sink: Output) -> Precision:
     """Return the precision for `auto`, fp32, bf16 or fp16, logging the choice and its reason.
 
-    `auto` on a CPU takes bf16 for wide networks alone, where it pays; training repeats itself to the bit in
-    either format.
-    Raises UsageError for fp16 without CUDA, whose gradients nothing would scale well, and for bf16 on a CPU
-    with inputs for which its gradients are wrong.
+    On a CPU, `auto` takes bf16 only for wide networks, where it is faster. Training is reproducible to the
+    bit in both formats.
+    Raises UsageError for fp16 without CUDA, because its gradients would underflow, and for bf16 on a
+    CPU with inputs so small that its gradients are wrong.
     """
     width = config.model.width
     smallest = min(config.augment.image_size, *spectrogram_shape(config.data))
@@ -76,6 +76,6 @@ def choose_precision(wanted: str, device: torch.device, config: Config, sink: Ou
 
 def computes_bf16() -> bool:
     """Return whether this CPU multiplies bfloat16 in hardware, according to PyTorch."""
-    # Not every supported PyTorch has it.
+    # Some supported versions of PyTorch lack this function.
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

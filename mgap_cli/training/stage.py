@@ -34,7 +34,7 @@ class Stage:
 
 
 def budget(stage: str, config: Config) -> int:
-    """Return the epochs of the budget that end with a stage: its own and those of the stages before it."""
+    """Return how many epochs of the budget are spent after a stage: its own and those of earlier stages."""
     if stage == "warmup":
         return config.warmup.epochs
     if stage == "adapt" and config.adapt.epochs:

@@ -1,4 +1,6 @@
-"""One training step: what a method may do with a batch, whatever the device, precision and processes."""
+"""One training step. A method uses it alike on every device, in every precision, with any number of
+processes.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,9 @@ class TrainingStep:
     ) -> Outputs:
         """Run a network in the training's precision; return outputs of the whole batch in full precision.
 
-        With several processes each runs the network on its share, and the method sees all: its statistics
-        over a batch are those of one process, and a smaller last share needs no weighting (ours).
+        With several processes, each runs the network on its share, and the method sees the whole batch. Its
+        statistics over a batch are therefore those of one process, and a smaller last share needs no
+        weighting (ours).
         """
         with self.engine.precision.autocast(), compiler_errors():
             run = network or self.engine.run
@@ -89,7 +92,7 @@ class TrainingStep:
         """
         world, total = self.engine.world, len(self.batch.labels)
         own = world.share(total)
-        if own.start == own.stop:  # rows that count nowhere, as in the loader
+        if own.start == own.stop:  # padding rows, which are left out of every result, as in the loader
             own = slice(0, SMALLEST)
         with self.engine.precision.autocast():
             fused = self.network.fuse({m: f[own] for m, f in features.items()})
@@ -118,7 +121,7 @@ class TrainingStep:
         return results
 
     def set_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Replace all gradients; a parameter that is absent gets none and does not change."""
+        """Replace all gradients; a parameter that is absent gets no gradient and does not change."""
         factor = 1.0 if self._unscaled else self._scale()
         for name, parameter in self.engine.optimizers.named_parameters().items():
             gradient = gradients.get(name)
@@ -126,7 +129,7 @@ class TrainingStep:
         self._unscale()
 
     def update(self, group: str | None = None) -> None:
-        """Take one optimizer step, of one group or of all, if the loss and every gradient are finite."""
+        """Take one optimizer step, for one group or for all, if the loss and every gradient are finite."""
         engine = self.engine
         good = engine.guard.admit(self.loss)
         if engine.clip_norm:
@@ -141,8 +144,9 @@ class TrainingStep:
     def _reduce(self, gradients: Mapping[str, Tensor]) -> None:
         """Sum gradients over the processes in place.
 
-        The network runs on a share of the batch in each process, so its gradients add up. A method's own
-        modules see the whole batch in each, so theirs are all the same sum: it is averaged.
+        The network runs on a share of the batch in each process, so its gradients are summed. The modules of
+        a method see the whole batch in every process, so their gradients are equal everywhere, and their mean
+        is taken.
         """
         world = self.engine.world
         world.sum_tensors(list(gradients.values()))
@@ -170,7 +174,7 @@ class TrainingStep:
             outputs.contributions if needs.contributions else {},
         )
         tensors = [full_precision(tensor) for part in parts for tensor in part.values()]
-        if world.size > 1:  # one exchange for all of them: they differ in their width alone
+        if world.size > 1:  # all of them differ in their width only, so one exchange is enough
             rows = world.join_rows(torch.cat(tensors, dim=1), len(self.batch.labels))
             tensors = list(torch.split(rows, [tensor.shape[1] for tensor in tensors], dim=1))
         whole = iter(tensors)

@@ -1,4 +1,4 @@
-"""Keeps failed steps out of the weights, and describes what failed in one or two lines.
+"""Keep failed steps out of the weights, and describe what failed in one or two lines.
 
 A step is bad if its loss or a gradient is not finite. It changes nothing: neither the weights nor the
 optimizer's memory nor the running statistics of the batch norms, which a single NaN would make useless.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mgap_cli.errors import MgapError, UsageError
 
-# Of the CPU's allocator, of MPS, and of oneDNN, which does not say why it could not.
+# Words in the errors of the CPU's allocator, of MPS, and of oneDNN, which gives no reason.
 _NO_MEMORY = ("can't allocate memory", "out of memory", "could not create a", "could not execute a primitive")
 _NOT_DETERMINISTIC = " does not have a deterministic implementation"
 
@@ -58,13 +58,13 @@ class StepGuard:
         self.remember()
 
     def remember(self) -> None:
-        """Remember the present running statistics as good ones."""
+        """Save a copy of the running statistics, to go back to after a bad step."""
         self.statistics = self._flat_statistics()
 
     def admit(self, loss: Tensor) -> Tensor:
-        """Judge the step whose gradients are in place (and not scaled); return a boolean scalar: it is good.
+        """Return a boolean scalar: whether the step is good, whose gradients are set (and not scaled).
 
-        Nothing is read back to the host. After a bad step the running statistics are those before it.
+        Nothing is read back to the host. After a bad step the running statistics are those from before it.
         """
         loss = loss.detach().float()
         norms = torch.stack([_norm(group, loss) for group in self.modules.values()])
@@ -80,7 +80,7 @@ class StepGuard:
         return good
 
     def apply(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, good: Tensor) -> None:
-        """Take the optimizer's step if it is `good`, without a wait for the device where that is possible."""
+        """Take the optimizer's step if it is `good`; where possible, do not wait for the device."""
         if scaler.is_enabled():
             _begin_momentum(optimizer)
             scaler.step(optimizer)  # leaves out, by itself, a step whose gradients overflowed
@@ -92,7 +92,7 @@ class StepGuard:
             optimizer.step()
 
     def check(self, place: Place) -> None:
-        """Raise MgapError if the last `limit` steps were all bad. On a GPU this waits for the device."""
+        """Raise MgapError if the last `limit` steps were all bad. This waits for a GPU."""
         row = int(self.row)
         if row >= self.limit:
             loss = self.loss.item()
@@ -126,9 +126,9 @@ def _norm(parameters: Sequence[nn.Parameter], like: Tensor) -> Tensor:
 
 
 def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Give SGD its momentum buffers, zero, which make its first step what it would have been.
+    """Give SGD momentum buffers of zero, which do not change its first step.
 
-    Its fused form leaves them uninitialised where the very first step is left out.
+    The fused form of SGD leaves the buffers uninitialised if the very first step is skipped.
     """
     if isinstance(optimizer, torch.optim.SGD) and not optimizer.state and optimizer.defaults["momentum"]:
         for group in optimizer.param_groups:
@@ -138,8 +138,10 @@ def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 @contextmanager
 def explained(device: torch.device, option: str, size: int) -> Iterator[None]:
-    """Turn what PyTorch raises within the block into a MgapError: memory that runs out, with the next
-    `option` (a batch's `size`) to try, or an operation that --deterministic does not allow.
+    """Turn two errors of PyTorch within the block into a MgapError.
+
+    The first is memory that runs out: the message names the `option` to set to half of the batch's `size`.
+    The second is an operation that --deterministic does not allow.
     """
     try:
         yield
@@ -157,6 +159,6 @@ def explained(device: torch.device, option: str, size: int) -> Iterator[None]:
             raise
         memory = "the GPU" if device.type != "cpu" else "the machine"
         raise MgapError(
-            f"{memory} ran out of memory at a batch of {size} on {device}.",
+            f"{memory} ran out of memory with a batch of {size} on {device}.",
             f"Try {option}{size // 2}." if size > 1 else "Take a smaller network or smaller frames.",
         ) from error

@@ -1,4 +1,4 @@
-"""Network and method as one module, so that checkpoints, devices and broadcasts see one object."""
+"""Network and method in one module, so that checkpoints, devices and broadcasts handle one object."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How many CPU threads training computes with, and why.
+"""Choose the number of CPU threads for training, and log the reason.
 
-The number may change the last bits of a result, so a run keeps the one that it began with.
+The number may change the last bits of a result, so a run keeps the number that it began with.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from mgap_cli.cores import free_cores, usable_cores
 from mgap_cli.errors import UsageError
 
 MOST_THREADS = 4096
-_VARIABLE = "OMP_NUM_THREADS"  # what PyTorch, and launchers for it, read
+_VARIABLE = "OMP_NUM_THREADS"  # the variable that PyTorch and its launchers read
 
 
 @dataclass(frozen=True)
 class Threads:
-    """number: CPU threads of this process. reason: why so many, for the log."""
+    """number: CPU threads of this process. reason: the reason for this number, for the log."""
 
     number: int
     reason: str
@@ -27,9 +27,10 @@ class Threads:
 def choose_threads(wanted: str, begun: object = None) -> Threads:
     """Return the number of threads for the setting `runtime.threads`: `auto`, or a number.
 
-    begun: with how many the run began, None for a new one. `auto` takes that number; for a new run
-    OMP_NUM_THREADS; without it the usable cores that other processes leave idle, divided among the processes
-    of this machine, and at least 1. Raises UsageError for anything else than `auto` or a number from 1.
+    begun: the number that the run began with, None for a new run. `auto` takes this number. For a new run it
+    takes OMP_NUM_THREADS. Without that variable it divides the usable cores that other processes leave idle
+    among the processes of this machine, and takes at least 1. Raises UsageError unless `wanted` is `auto` or
+    a number from 1.
     """
     began = begun if type(begun) is int and 1 <= begun <= MOST_THREADS else None
     if wanted != "auto":
@@ -54,7 +55,7 @@ def choose_threads(wanted: str, begun: object = None) -> Threads:
 
 
 def use_threads(number: int) -> None:
-    """Make PyTorch compute with so many threads in this process."""
+    """Set the number of threads that PyTorch computes with in this process."""
     import torch
 
     torch.set_num_threads(number)

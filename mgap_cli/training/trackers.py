@@ -1,7 +1,7 @@
-"""Experiment trackers beside metrics.jsonl, each an optional package that is imported only when asked for.
+"""Experiment trackers beside metrics.jsonl. Each is an optional package, imported only on request.
 
-A tracker gets the figures of an epoch before the epoch is saved, so that a kill between the two loses none.
-The epoch is then repeated, and each tracker makes sure that its figures are recorded once.
+A tracker gets the figures of an epoch before the epoch is saved. If the process is killed between the two, no
+figure is lost: the epoch is repeated, and each tracker makes sure that its figures are recorded once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _MODULES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "trackio
 
 
 class Logger:
-    """No tracker at all; the others derive from it.
+    """A tracker that records nothing; the base class of the others.
 
-    run: the run folder. stage: its name. history: the stage's finished epochs, of an earlier run.
+    run: the run folder. stage: the name of the stage. history: its epochs that earlier commands finished.
     """
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
@@ -37,11 +37,11 @@ class Logger:
         self._attempt(lambda: self.write(number, flat(entry)))
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the figures that are not sent yet."""
         self._attempt(self.finish)
 
     def write(self, number: int, figures: Figures) -> None:
-        """Send an epoch's figures on; any exception counts as a failure."""
+        """Send an epoch's figures to the tracker; any exception counts as a failure."""
 
     def finish(self) -> None:
         """Close the tracker."""
@@ -52,7 +52,7 @@ class Logger:
         try:
             with redirect_stdout(sys.stderr):  # stdout is for the command's result
                 action()
-        except Exception as error:  # networks, disks and packages may raise anything
+        except Exception as error:  # networks, disks and packages may raise any exception
             self.well = False
             name, reason = type(self).__name__, " ".join(str(error).split())
             self.sink.warn(f"--report-to: {name} failed ({reason}); metrics.jsonl has all the figures.")
@@ -76,7 +76,7 @@ class TensorBoard(Logger):
 
 
 class Wandb(Logger):
-    """One Weights & Biases run per stage, below RUN/wandb; a resumed one refuses steps that it has."""
+    """One Weights & Biases run per stage, in RUN/wandb; a resumed run refuses steps that it already has."""
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         super().__init__(run, stage, config, history, sink)
@@ -103,9 +103,10 @@ class Wandb(Logger):
 
 
 class Trackio(Logger):
-    """One local Trackio run per stage, in its own database (TRACKIO_DIR). Steps that it has are not changed.
+    """One local Trackio run per stage, in Trackio's database (TRACKIO_DIR). Recorded steps are not changed.
 
-    It writes from a thread, a little later: what a kill cut off is written again from the history.
+    Trackio writes from a thread, a little later. Figures that were lost by a kill are written again from the
+    history.
     """
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
@@ -165,13 +166,13 @@ def open_logger(name: str, run: Path, stage: str, config: Config, history: Histo
 
 
 def identity(run: Path, stage: str) -> str:
-    """Return a name that the same stage of the same run folder has each time, and no other has."""
+    """Return a name that is always the same for this stage of this run folder, and only for it."""
     digest = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:8]
     return f"{run.resolve().name}-{digest}-{stage}"
 
 
 def flat(entry: dict[str, Any]) -> Figures:
-    """Return the numbers of an epoch, each under its path: `val/fused`, `mixture/components/0/mean`."""
+    """Return the numbers of an epoch by their paths, such as `val/fused` or `mixture/components/0/mean`."""
     figures: Figures = {}
 
     def walk(value: Any, *path: str) -> None:

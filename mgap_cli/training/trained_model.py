@@ -28,7 +28,7 @@ from mgap_cli.training.step_guard import explained
 class TrainedModel:
     """A checkpoint's network on a device, with the store that it was trained on.
 
-    config: the checkpoint's, with this machine's batch size for scoring.
+    config: the checkpoint's settings, with this machine's batch size for scoring.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class TrainedModel:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The heads that the checkpoint's method trained or probed."""
+        """Return the heads that the checkpoint's method trained or probed."""
         return self.checkpoint.heads
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the checkpoint's file: it shows which results are out of date."""
+        """Return the SHA-256 of the checkpoint's file, which shows which results are out of date."""
         return file_digest(self.path)
 
     def predict(self, split: str, features: bool = False) -> Predictions:
@@ -62,7 +62,7 @@ class TrainedModel:
 
     @property
     def scores_every_modality(self) -> bool:
-        """Whether the unimodal heads of all modalities were trained, so that there is a gap."""
+        """Return whether the unimodal heads of all modalities were trained, as the gap needs."""
         return set(self.heads) >= set(self.network.encoders)
 
     def scores(self, split: str, source: GapScores = "pass") -> Scores:
@@ -105,9 +105,10 @@ def open_trained(
 def network_from(checkpoint: Checkpoint, path: Path) -> MultimodalNetwork:
     """Return the network of a checkpoint; UnfitError if its tensors do not fit its own configuration.
 
-    The network is first built without memory, so that a configuration of a huge network takes none.
+    The network is first built on the meta device, so that a damaged configuration of a huge network needs no
+    memory.
     """
-    # Pretrained weights were where training started: the checkpoint's own replace them.
+    # The checkpoint's weights replace pretrained weights, which were only the start of training.
     model = dataclasses.replace(checkpoint.config.model, audio_weights="", visual_weights="")
     classes, state, modalities = len(checkpoint.classes), checkpoint.network_state(), checkpoint.modalities
     try:

@@ -1,8 +1,8 @@
 """The one training loop, for every stage and every method.
 
-What it promises: a run that is killed at any moment and started again ends with the same weights as
-an uninterrupted run, bit for bit on a CPU. Two rules give it that: every random draw is a function of
-(seed, epoch, step), and everything else that an epoch changes is in `STAGE-last.pt`.
+A run that is killed at any moment and started again ends with the same weights as an uninterrupted run, bit
+for bit on a CPU. Two rules make this true: every random draw is a function of (seed, epoch, step), and
+everything else that an epoch changes is in `STAGE-last.pt`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Trainer:
         self.stage, self.config, self.store, self.run, self.sink = stage, config, store, run, sink
         self.precision, self.device = precision, precision.device
         self.world = join(self.device)
-        torch.manual_seed(config.train.seed)  # PyTorch's own is random, and every checkpoint holds the state
+        torch.manual_seed(config.train.seed)  # checkpoints have the generator's state
         self.task = self._initial_task(initial[1] if initial else None, earlier or {})
         samples = store.indices("train") if samples is None else samples
         if len(samples) < 2:
@@ -106,7 +106,7 @@ class Trainer:
             self.plugins["method"] = find_plugin(stage.method)
         self.epoch = self.step = 0
         self.saved = time.monotonic()
-        # Samples and loss; then by head the samples that it saw, and those that it got right.
+        # The number of samples and their loss; then for each head its samples and its correct ones.
         self.sums = torch.zeros(2 + 2 * len(self.heads), dtype=torch.float64, device=self.device)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Trainer:
         return self.run / f"{self.stage.name}.pt"
 
     def fit(self) -> Path:
-        """Train to the stage's last epoch, from wherever an earlier run stopped; return the checkpoint.
+        """Train to the stage's last epoch, from where an earlier run stopped; return the checkpoint.
 
         Raises MgapError with exit code 75 after SIGTERM or SIGUSR1 and with 130 after Ctrl-C (state saved;
         after the last step the stage is finished first), and with 1 where the loss stays non-finite or memory
@@ -136,7 +136,7 @@ class Trainer:
         done = self._steps_done()
         self.world.require_same(done, str(self.last_path))
         if done:
-            self.sink.log(f"{self.stage.name}: going on from epoch {self.epoch}, step {self.step}")
+            self.sink.log(f"{self.stage.name}: continues from epoch {self.epoch}, step {self.step}")
         report_to = self.config.runtime.report_to if self.world.is_main else "none"
         self.logger = open_logger(report_to, self.run, self.stage.name, self.config, self.history, self.sink)
         try:
@@ -183,7 +183,8 @@ class Trainer:
                 self._train_step(batch)
                 self.step += 1
                 tick(self._steps_done(), f"lr {lr:.2g}")
-                # At every step: over gloo on the CPU this waits for no device, and a signal for no step.
+                # This runs at every step, so that a signal acts at once. It uses gloo on the CPU and waits
+                # for no GPU.
                 if stop.agree(self.world.max) and self.step < self.loader.steps:
                     self._save_and_leave(stop)
                 if self._save_is_due():
@@ -195,7 +196,7 @@ class Trainer:
             self._save_and_leave(stop)
 
     def _prepare_epoch(self) -> None:
-        """Let the method prepare in every process, and make what it remembers the main process's in all."""
+        """Let the method prepare in every process; then copy the main process's method state to all."""
         self._log_each(self.task.method.on_epoch_start(self._context()))
         self.world.broadcast_buffers(self.task)
         self._arrange_epoch()
@@ -212,7 +213,7 @@ class Trainer:
         self.loader.arrange(self.task.method.epoch_samples(self.loader.indices))
 
     def _steps_done(self) -> int:
-        """Return the steps so far; an epoch that a method makes longer or shorter counts as a plain one."""
+        """Return the steps so far. Every epoch counts alike, even if a method makes it longer or shorter."""
         return self.epoch * self.plain_steps + self.step * self.plain_steps // self.loader.steps
 
     def _train_step(self, batch: Batch) -> None:
@@ -250,7 +251,7 @@ class Trainer:
         self.saved = time.monotonic()
 
     def _finish_epoch(self, lr: float, seconds: float, share: float) -> None:
-        """Validate, report and save an epoch; `share` of it was trained in these `seconds`."""
+        """Validate, report and save an epoch; the share `share` of it was trained in `seconds`."""
         n, loss, *by_head = self.sums.tolist()
         self.sums.zero_()
         entry: dict[str, Any] = {"stage": self.stage.name, "epoch": self.epoch + 1, "lr": lr}
@@ -267,7 +268,7 @@ class Trainer:
             self.best = {"on": self.config.train.select, "epoch": self.epoch}
         rate = n * share / seconds
         figures = {**entry, "seconds": round(seconds, 3), "samples_per_second": round(rate, 1)}
-        # Before the checkpoints: after a kill in between, the epoch is repeated and recorded again.
+        # Record before saving: after a kill in between, the epoch is repeated and recorded again.
         self._append_metrics(figures)
         self.logger.epoch(self.epoch, figures)
         if self.world.is_main and self.best["epoch"] == self.epoch:
@@ -296,12 +297,12 @@ class Trainer:
         return figures
 
     def _is_best(self, entry: dict[str, Any]) -> bool:
-        """Higher accuracy on the selecting split wins, then the lower loss, then the earlier epoch."""
+        """Rank epochs by accuracy on the selecting split, then by lower loss, then the earlier first."""
         best = self._best_entry()
         return best is None or self._rank(entry) > self._rank(best)
 
     def _best_entry(self) -> dict[str, Any] | None:
-        """Return the history's entry of the best epoch; None where there is none, or the last is chosen."""
+        """Return the history's entry of the best epoch; None without epochs, or with select=last."""
         number = self.best.get("epoch", 0)
         if self.config.train.select == "last" or not 0 < number <= len(self.history):
             return None
@@ -315,7 +316,7 @@ class Trainer:
     def _predicted(
         self, split: str, features: bool, network: MultimodalNetwork
     ) -> tuple[Predictions, Scores]:
-        """Return a network's predictions and scores of a split; every process gets all of it."""
+        """Return a network's predictions and scores of a split; every process gets all of them."""
         indices = self.store.indices(split)
         if not len(indices):
             raise UsageError(
@@ -329,14 +330,14 @@ class Trainer:
         self, indices: np.ndarray, network: MultimodalNetwork, features: bool = False
     ) -> Predictions:
         size = min(self.config.runtime.eval_batch_size, len(indices))
-        self.world.broadcast_buffers(self.task)  # each process's batch norm has seen its own share last
+        self.world.broadcast_buffers(self.task)  # batch norm saw a share in each process
         with explained(self.device, "--set runtime.eval_batch_size=", size):
             return predict_together(
                 network, lambda some: self._loader(some, size), indices, self.world, features
             )
 
     def _loader(self, indices: np.ndarray, batch_size: int, world: World | None = None) -> Loader:
-        """Return a loader; of each batch's share among `world`, if given."""
+        """Return a loader; with `world`, it loads this process's share of each batch."""
         rank, ranks = (world.rank, world.size) if world else (0, 1)
         config, placed = self.config.augment, self.placed
         return Loader(self.store, indices, self.device, config, batch_size, rank, ranks, placed)

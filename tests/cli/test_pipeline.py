@@ -141,7 +141,7 @@ def test_run_killed_in_its_baseline_goes_on(store, tmp_path):
     assert running.wait().code == -signal.SIGKILL
     done = mgap("run", store, "-o", killed, *epochs)
     assert (
-        done.code == 0 and "adapt: already finished" in done.err and "train: going on from epoch" in done.err
+        done.code == 0 and "adapt: already finished" in done.err and "train: continues from epoch" in done.err
     )
     for name in ("warmup.pt", "adapt.pt", "baseline/train.pt"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()

@@ -63,7 +63,7 @@ def test_two_runs_in_one_folder_and_a_kill(store, tmp_path):
     left = run / ".warmup-last.pt.0123abcd.tmp"
     left.write_bytes(b"half a checkpoint")
     again = mgap(*line)
-    assert again.code == 0 and "going on from epoch" in again.err, again.err
+    assert again.code == 0 and "continues from epoch" in again.err, again.err
     assert status(run)["state"] == "done" and not left.exists() and not (run / LOCK_NAME).exists()
 
 

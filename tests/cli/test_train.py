@@ -75,7 +75,7 @@ def test_a_stopped_training_continues_in_its_second_stage(store, tmp_path):
     assert stopped.code == 75, stopped.err
     again = mgap(*line(store, run, "adaptive"))
     assert again.code == 0 and "warmup: already finished" in again.err
-    assert "adapt: going on from epoch 2, step 2" in again.err
+    assert "adapt: continues from epoch 2, step 2" in again.err
     assert_same_checkpoint(whole / "adapt.pt", run / "adapt.pt", ".model")
 
 

@@ -34,7 +34,7 @@ def test_trains_and_resumes_bit_for_bit(store, finished, tmp_path, name):
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL
     resumed = mgap(*line(name, store, run, finished / "warmup.pt"))
-    assert resumed.code == 0 and "going on from epoch" in resumed.err, resumed.err
+    assert resumed.code == 0 and "continues from epoch" in resumed.err, resumed.err
     for part in (".model", ".loop.optimizers", ".history", ".selected"):
         assert_same_checkpoint(whole / "train-last.pt", run / "train-last.pt", part)
 

@@ -226,7 +226,7 @@ def test_preempted_by_usr1_and_taken_up_again(store, together, tmp_path):
     assert status(run)["state"] == "preempted"
     second = Launched(tmp_path / "second", plan, program=(program,))
     assert second.wait() == 0, second.err.read_text()
-    assert "going on from epoch" in second.err.read_text() and status(run)["state"] == "done"
+    assert "continues from epoch" in second.err.read_text() and status(run)["state"] == "done"
     for name in ("warmup.pt", "warmup-last.pt"):
         assert_same_checkpoint(whole / name, run / name)
 

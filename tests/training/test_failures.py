@@ -184,7 +184,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(store, tmp_path):
     # The same command continues from it to the same end; but this process has seen no good step.
     again = mgap(*line, before=spoil_after_the_first_epoch)
     again.fails(1, what, "no step was good")
-    assert "going on from epoch 1, step 0" in again.err
+    assert "continues from epoch 1, step 0" in again.err
     # And to a good one where the cause is gone.
     assert mgap(*line).code == 0
 
@@ -236,7 +236,7 @@ def test_memory_that_runs_out_is_one_message_with_the_batch_size_to_try(store, t
     line = ["warmup", store, "-o", tmp_path / "run", "--epochs", 1, "--encoder", "resnet10"]
     line += sets("augment.image_size=224", "model.width=32", "runtime.device=cpu")
     done = limited(200, *line, "--batch-size", 90)
-    done.fails(1, "ran out of memory at a batch of 90 on cpu", "Try --batch-size 45.")
+    done.fails(1, "ran out of memory with a batch of 90 on cpu", "Try --batch-size 45.")
     assert status(tmp_path / "run")["state"] == "failed"
 
 

@@ -132,7 +132,7 @@ def test_a_signal_saves_in_the_middle_of_an_epoch(whole, store, tmp_path, number
     again = preempted(
         start(*warmup_line(store, run), pause=(7, 0)), run, number, (7, 1)
     )  # and twice in one run
-    assert "going on from epoch" in again
+    assert "continues from epoch" in again
     resumed = mgap(*warmup_line(store, run))
     assert resumed.code == 0
     assert_same_run(whole, run)
@@ -211,7 +211,7 @@ def test_ctrl_c_saves_within_the_epoch(whole, store, tmp_path):
     assert torch.load(run / "warmup-last.pt", weights_only=True)["step"] == 3
     assert not list(run.glob(".*.tmp"))
     resumed = mgap(*warmup_line(store, run))
-    assert resumed.code == 0 and "going on from epoch 2, step 3" in resumed.err
+    assert resumed.code == 0 and "continues from epoch 2, step 3" in resumed.err
     assert_same_run(whole, run)
 
 
@@ -273,7 +273,7 @@ def test_killed_within_an_epoch_that_is_saved_on_its_way(store, finished, tmp_pa
     assert not metrics(run, stage)
     assert torch.load(run / f"{stage}-last.pt", weights_only=True)["step"] == 5
     resumed = mgap(*line(run, 1e-9))
-    assert resumed.code == 0 and "going on from epoch 0, step 5" in resumed.err
+    assert resumed.code == 0 and "continues from epoch 0, step 5" in resumed.err
     for name in (f"{stage}.pt", f"{stage}-last.pt"):
         for part in (".model", ".loop", ".history", ".selected"):
             assert_same_checkpoint(whole / name, run / name, part)
@@ -308,7 +308,7 @@ def test_stopped_at_thirty_random_moments(whole, store, finished, tmp_path, stag
             running.until(lambda end=end: time.monotonic() > end)
             running.send(number)
             done = running.wait()
-            within += "going on from epoch" in done.err and ", step 0" not in done.err
+            within += "continues from epoch" in done.err and ", step 0" not in done.err
             if done.code == 0:
                 break
             # 75 once training has begun; before that a signal ends the program at once, with nothing to save.
