@@ -204,7 +204,7 @@ def test_a_failure_leaves_nothing(run):
 
 def test_no_run_no_report(tmp_path, store):
     mgap("report", tmp_path / "none").fails(3, "no such folder")
-    mgap("report", tmp_path).fails(3, "nothing of a run in it")
+    mgap("report", tmp_path).fails(3, "no file of a run")
     mgap("report", store / "clips.csv").fails(3, "is a file")
 
 

@@ -255,7 +255,7 @@ def test_memory_that_runs_out_is_one_message_with_the_batch_size_to_try(store, t
 def test_words_for_memory_that_runs_out(error):
     with pytest.raises(MgapError) as caught, explained(CPU, "--set runtime.eval_batch_size=", 100):
         raise error
-    assert "at a batch of 100" in caught.value.message
+    assert "with a batch of 100" in caught.value.message
     assert caught.value.hint == "Try --set runtime.eval_batch_size=50."
     with pytest.raises(MgapError) as caught, explained(CPU, "--batch-size ", 1):
         raise error
