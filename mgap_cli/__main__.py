@@ -1,4 +1,4 @@
-"""The entry point: runs the app, and turns a failure into a message and an exit code."""
+"""The entry point: run the app, and turn a failure into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _YES = ("1", "true", "t", "yes", "y", "on")  # as Typer reads them
 
 
 class _Stopped(BaseException):
-    """SIGTERM or SIGUSR1 where nothing needs to be saved: before training, after it, in other commands."""
+    """SIGTERM or SIGUSR1 while nothing needs to be saved: before or after training, or in other commands."""
 
 
 def main() -> NoReturn:
@@ -28,7 +28,7 @@ def main() -> NoReturn:
     os.environ["MPLBACKEND"] = "agg"  # plots go to files: the user's window system must not matter
     try:
         processes.check()
-    except UsageError as error:  # there is no launcher's store through which to end together
+    except UsageError as error:  # without the launcher's store, the processes cannot end together
         _tell(error.message, error.hint, error)
         sys.exit(error.exit_code)
     code: int = ExitCode.DONE
@@ -53,7 +53,7 @@ def main() -> NoReturn:
     except ImportError as error:
         _fail(ExitCode.FAILED, *_cannot_import(error), error)
     except MemoryError as error:
-        _fail(ExitCode.FAILED, "out of memory.", "Use a machine with more memory, or smaller data.", error)
+        _fail(ExitCode.FAILED, "out of memory.", "Use a machine with more memory, or fewer data.", error)
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # the reader of the pipe has ended, as `| head` does
             where = f"{error.filename}: " if error.filename else ""
@@ -97,9 +97,9 @@ def _cannot_import(error: ImportError) -> tuple[str, str]:
 
 
 def _fail(code: int, message: str = "", hint: str = "", error: Exception | None = None) -> NoReturn:
-    """Say why, once for all processes of a run, and exit. Without a message, it has been said already."""
+    """Print the message once for all processes of a run, and exit. Without a message, only exit."""
     if processes.size() > 1:
-        with suppress(ImportError):  # a broken installation: each process says so
+        with suppress(ImportError):  # a broken installation: each process prints the message
             from mgap_cli.training.distributed import end_together
 
             end_together((lambda: _tell(message, hint, error)) if message else None, code)

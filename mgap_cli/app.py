@@ -87,7 +87,7 @@ def start() -> int:
         raise UsageError("environment: TERMINAL_WIDTH must be a number of columns.", "Unset it.")
     try:
         code = int(app(prog_name="mgap", standalone_mode=False) or ExitCode.DONE)
-        if code == ExitCode.INTERRUPTED:  # what Typer makes of Ctrl-C
+        if code == ExitCode.INTERRUPTED:  # Typer raises this for Ctrl-C
             raise KeyboardInterrupt
         return code
     except typer.Abort:

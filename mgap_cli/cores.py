@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _SAMPLE_SECONDS = 0.3  # how long other processes are watched: 30 ticks of the kernel's clock per core
-_IDLE = (3, 4)  # idle and iowait among the times of a line of /proc/stat, after its name
+_IDLE = (3, 4)  # positions of idle and iowait in a line of /proc/stat, after its name
 
 
 def usable_cores() -> int:
@@ -39,7 +39,7 @@ def free_cores() -> float:
 def busy_between(before: str, after: str, cores: Collection[int]) -> float:
     """Return how many of `cores` were busy, on average, between two states of /proc/stat.
 
-    Raises ValueError or IndexError for a text of another form.
+    Raises ValueError or IndexError if a text has another form.
     """
     first, last = _times(before), _times(after)
     busy = 0.0

@@ -34,7 +34,7 @@ class MgapError(Exception):
         self.hint = hint
         self.exit_code = exit_code
         if hint and sys.version_info >= (3, 11):
-            self.add_note(hint)  # a program of the user's own prints it below the message
+            self.add_note(hint)  # a user's own program prints the hint below the message
 
 
 class UsageError(MgapError):

@@ -30,7 +30,7 @@ RUN_MARKS = ("env.json", "status.json")  # files that every run folder has
 RUN_RECORDS = (*RUN_MARKS, "config.yaml", "metrics.jsonl")  # files that only training writes
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
-# Errors of using a document that lacks a field, or has it in another form.
+# Errors that a document raises if it lacks a field, or has it in another form.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration,
              TypeError, ValueError)  # fmt: skip
 
@@ -78,13 +78,13 @@ def atomic_write(path: Path, *, checkpoint: bool = False) -> Iterator[IO[bytes]]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically. Errors as in `atomic_write`."""
+    """Write `text` as UTF-8, atomically. Raises what `atomic_write` raises."""
     with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON document, atomically. ValueError for NaN and infinities, which JSON does not have."""
+    """Write a JSON document, atomically. Raises ValueError for NaN and infinities, which JSON lacks."""
     write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
@@ -124,7 +124,7 @@ def ensure_output_allowed(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def ensure_outputs_allowed(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
-    """Check every output of a command as `ensure_output_allowed` does, and that no two are one file."""
+    """Check every output of a command as `ensure_output_allowed` does, and that all are different files."""
     used = list(inputs)
     for path in outputs:
         ensure_output_allowed(path, used)
@@ -132,7 +132,7 @@ def ensure_outputs_allowed(outputs: Iterable[Path], inputs: Iterable[Path] = ())
 
 
 def same_file(a: Path, b: Path) -> bool:
-    """Return whether two paths name one file, which need not exist. Symbolic and hard links are followed."""
+    """Return whether two paths name the same file, which need not exist; links are followed."""
     try:
         return a.resolve() == b.resolve() or (a.exists() and a.samefile(b))
     except (OSError, RuntimeError):  # the other does not exist, or links form a loop
@@ -140,9 +140,9 @@ def same_file(a: Path, b: Path) -> bool:
 
 
 def is_checkpoint(path: Path, mark: bytes = b"") -> bool:
-    """Return whether `path` is an existing checkpoint, of this or another program, by name or by content.
+    """Return whether `path` is an existing checkpoint of any program, by its name or by its content.
 
-    mark: bytes that its pickled part must contain; the name alone is then not enough.
+    mark: bytes that its pickled part must contain; with `mark`, the name is not enough.
     """
     try:
         if not path.is_file():
@@ -185,7 +185,9 @@ def require_regular_file(path: Path, what: str) -> None:
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise UsageError(f"{path}: cannot be read ({reason_of(error)}).", hint) from error
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path}: is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint)
+        raise UsageError(
+            f"{path}: it is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint
+        )
 
 
 def file_digest(path: Path) -> str:
@@ -239,7 +241,7 @@ def parsed_json(text: str) -> Any:
 
 
 def damaged(path: Path, cause: BaseException | str) -> UnfitError:
-    """Return the error for a file of a run folder that is not as it was written, in two lines."""
+    """Return the error, in two lines, for a file of a run folder that has been changed or damaged."""
     return UnfitError(
         f"{path}: damaged ({reason_of(cause)}).", "Move it away and run the command that writes it again."
     )
@@ -266,7 +268,7 @@ def _target(path: Path) -> Path:
     if stat.S_ISREG(mode):
         return target
     what = "a folder" if stat.S_ISDIR(mode) else "a device, a pipe or a socket"
-    raise UsageError(f"{path}: cannot be written, it is {what}.", "Give the name of a file.")
+    raise UsageError(f"{path}: cannot be written, because it is {what}.", "Give the name of a file.")
 
 
 def _beginning(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -279,7 +281,7 @@ def _refused(path: Path, why: str) -> UsageError:
 
 
 def _new_temporary(target: Path) -> tuple[Path, IO[bytes]]:
-    """Create a temporary file beside `target`, under a kernel lock as long as it is open."""
+    """Create a temporary file beside `target`; it has a kernel lock for as long as it is open."""
     while True:
         path = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         file = path.open("xb")
@@ -292,4 +294,4 @@ def _new_temporary(target: Path) -> tuple[Path, IO[bytes]]:
             path.unlink(missing_ok=True)
             file.close()
             raise
-        file.close()  # swept between its creation and its lock
+        file.close()  # another process deleted it between its creation and its lock

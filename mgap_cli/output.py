@@ -1,8 +1,8 @@
 """The one place that prints: results on stdout, everything else on stderr.
 
-Names from outside (labels, column names, paths, settings) may hold anything, escape sequences included.
-Whatever is printed passes `printable` or `printable_lines` here, and rich never reads it as markup, so that
-no caller can forget it.
+Names from outside (labels, column names, paths, settings) may contain any character, also escape sequences.
+All printed text passes `printable` or `printable_lines` here, so that no caller can forget it. rich never
+reads it as markup.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 4_000  # characters; a longer message is cut
 
 # Characters that steer a terminal or hide what is printed: controls (C0, DEL, C1), line and paragraph
 # separators, marks and overrides of the writing direction, invisible format characters, lone surrogates.
-# The joiners U+200C and U+200D stay: Persian and emoji are written with them.
+# The joiners U+200C and U+200D are kept, because Persian and emoji need them.
 _STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -35,7 +35,7 @@ _STEERING = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, with each character that steers a terminal as its escape, such as \\x1b."""
+    """Return `text` on one line; characters that steer a terminal become escapes, such as \\x1b."""
     return _STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -45,12 +45,12 @@ def printable_lines(text: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return one or more words as running text has them: `a`, `a and b`, `a, b and c`."""
+    """Return one or more words as a list in a sentence: `a`, `a and b`, `a, b and c`."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print one line of a message on stderr (or `stream`), whatever `text` holds."""
+    """Print `text` as one line on stderr (or `stream`), whatever characters it has."""
     line = printable(text)
     if len(line) > LONGEST_MESSAGE:
         line = line[: LONGEST_MESSAGE - 3] + "..."
@@ -60,9 +60,9 @@ def say(text: str, stream: TextIO | None = None) -> None:
 def open_missing_streams() -> None:
     """Connect standard streams that the caller has closed (`2>&-`) to the null device.
 
-    Otherwise Python prints to stdout what is meant for stderr, and the next file that is opened gets the
-    stream's number and with it what libraries write there. Characters that the terminal's encoding lacks
-    are printed as escapes from then on.
+    Without this, the next file that is opened would get the number of the closed stream, and libraries would
+    write their messages into that file. From then on, characters that the terminal's encoding lacks are
+    printed as escapes.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -89,15 +89,15 @@ class Ticker(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """Prints for one command. `json`: stdout gets one JSON document and nothing else."""
+    """The output of one command. `json`: stdout gets one JSON document and nothing else."""
 
     json: bool = False
     quiet: bool = False
 
     def result(self, document: dict[str, Any], *shown: RenderableType | Path) -> None:
-        """Print the command's result: the document with `--json`, else what is `shown`.
+        """Print the command's result: the document with `--json`, otherwise `shown`.
 
-        A string is printed as it is, a path on one line, anything else as rich lays it out.
+        A string is printed as it is, a path on one line, and anything else with rich's layout.
         """
         if self.json:
             text = json.dumps(document, indent=2, allow_nan=False)
@@ -121,7 +121,7 @@ class Output:
 
     @contextmanager
     def progress(self, title: str, total: int, unit: str, done: int = 0) -> Iterator[Ticker]:
-        """Show a bar with rate and time left at a terminal, and elsewhere one line every 30 s.
+        """Show a bar with rate and remaining time at a terminal; elsewhere print one line every 30 s.
 
         `done` units were finished by an earlier run and do not count in the rate.
         """
@@ -158,7 +158,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _print_rich(item: RenderableType) -> None:
-    """Print something that rich lays out: escape control characters in its text, but keep its colours."""
+    """Print an object with rich's layout; keep its colours, but escape control characters in its text."""
     from rich.segment import Segments
 
     console = _console()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-# Packages that are imported under another name than they are installed under.
+# Packages whose import name differs from the name that is installed.
 _MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL", "decord2": "decord"}
 
 
@@ -31,7 +31,7 @@ def version_of(package: str) -> str | None:
 
 
 def requirements(package: str, extra: str = "") -> list[Requirement]:
-    """Return what an installed package requires on this machine; with `extra`, what this extra adds.
+    """Return the requirements of an installed package on this machine; with `extra`, only those that it adds.
 
     Raises PackageNotFoundError if it is not installed.
     """

@@ -25,7 +25,7 @@ class Plugin:
     sha256: str
 
     def require_unchanged(self, user: Path) -> None:
-        """Raise UnfitError if the file is missing or has changed since the file `user` was made with it."""
+        """Raise UnfitError if the file is missing, or has changed since the file `user` was made with it."""
         path = Path(self.path)
         if not path.is_file():
             raise UnfitError(
@@ -40,7 +40,7 @@ class Plugin:
 
 
 def is_plugin(spec: str) -> bool:
-    """Return whether `spec` names a class in a file, and not something that ships with the program."""
+    """Return whether `spec` names a class in a user's file, and not a built-in choice."""
     return _SEPARATOR in spec
 
 
@@ -68,7 +68,7 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
         sys.modules[module_name] = module
         try:
             found.loader.exec_module(module)
-        except Exception as error:  # a user's code may raise anything
+        except Exception as error:  # a user's code may raise any exception
             del sys.modules[module_name]
             raise UsageError(
                 f"{plugin.path}: it cannot be loaded ({type(error).__name__}: {reason_of(error)}).",
@@ -84,7 +84,7 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
 
 
 def load_class(choices: Choices, name: str, base: type[T], what: str) -> type[T]:
-    """Return the class called `name`, of a package with one class per file or of a user's own file.
+    """Return the class called `name` from a package with one class per file, or from a user's own file.
 
     what: the role of the class, for messages. Raises UsageError for an unknown name, and for a file or class
     that cannot be loaded.
@@ -102,6 +102,6 @@ def load_class(choices: Choices, name: str, base: type[T], what: str) -> type[T]
 
 
 def absolute_spec(spec: str) -> str:
-    """Return `path/to/file.py:Name` with an absolute path, so that it holds from any folder."""
+    """Return `path/to/file.py:Name` with an absolute path, so that it is valid in any folder."""
     stem, _, name = spec.rpartition(_SEPARATOR)
     return f"{Path(f'{stem}.py').resolve()}:{name}"

@@ -1,6 +1,6 @@
-"""Which of the processes this is that a launcher such as torchrun started; the only one without a launcher.
+"""The number of this process among those that a launcher such as torchrun started.
 
-It is read from the environment that launchers set, so that no heavy package is imported for it.
+It is read from the environment that launchers set, so that no heavy package needs to be imported.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from itertools import pairwise
 from mgap_cli.errors import UsageError
 
 _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-_DIGITS = 9  # digits; a number of processes has fewer
+_DIGITS = 9  # most digits of a number of processes
 _PORTS = 65_536
-SMALLEST = 2  # rows of a share: batch norm cannot normalise one value by itself
+SMALLEST = 2  # fewest rows of a share, because batch norm cannot normalise a single value
 
 
 def check() -> None:
-    """Raise UsageError where the environment says that there are several processes, but not all of it."""
+    """Raise UsageError if the environment names several processes, but lacks other variables."""
     if os.environ.get("WORLD_SIZE", "") in ("", "1"):
         return
     wrong = [name for name in _NUMBERS if not _is_number(os.environ.get(name, ""))]
     wrong += ["MASTER_ADDR"] if not os.environ.get("MASTER_ADDR") else []
     if not wrong:
         value = {name: _number(name, 0) for name in _NUMBERS}
-        limits = (  # what a variable must be less than
+        limits = (  # the number that each variable must stay below
             ("RANK", value["WORLD_SIZE"]),
             ("LOCAL_RANK", value["LOCAL_WORLD_SIZE"]),
             ("LOCAL_WORLD_SIZE", value["WORLD_SIZE"] + 1),
@@ -66,9 +66,9 @@ def is_main() -> bool:
 
 
 def shares(total: int, ranks: int) -> list[slice]:
-    """Divide `total` rows into one slice per process: each row in one, in order, as evenly as possible.
+    """Divide `total` rows into one slice per process, in order and as evenly as possible.
 
-    Where there are too few rows for all, the last processes get none: no share has fewer than SMALLEST rows.
+    With too few rows for all, the last processes get none, because no share has fewer than SMALLEST rows.
     """
     used = max(1, min(ranks, total // SMALLEST))
     quotient, more = divmod(total, used)
@@ -77,9 +77,9 @@ def shares(total: int, ranks: int) -> list[slice]:
 
 
 def refuse_many(command: str, hint: str) -> None:
-    """Raise UsageError under a launcher of several processes, for a command that one process must do."""
+    """Raise UsageError if a launcher started several processes; for commands of a single process."""
     if size() > 1:
-        raise UsageError(f"{command} is not for torchrun ({size()} processes).", hint)
+        raise UsageError(f"{command} cannot run under torchrun ({size()} processes).", hint)
 
 
 def _is_number(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""The modules of a package as a list of choices, read without importing them, because that takes seconds."""
+"""The modules of a package as a list of choices. They are not imported, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import ModuleType
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice. name: the file's name with `-` for `_`. stem: the file's name.
+    """One choice. name: the file's name with `-` in place of `_`. stem: the file's name.
 
     summary: the first line of its docstring. constants: its module-level text constants, by name.
     """
@@ -25,7 +25,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Choices:
-    """The modules of a package as choices. package: its name. without: its modules that are no choices."""
+    """The modules of a package as choices. package: its name. without: modules that are not choices."""
 
     package: str
     without: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Choices:
         return [_describe(files[name]) for name in self.names()]
 
     def load(self, name: str) -> ModuleType:
-        """Import the module of a choice; KeyError if there is none of that name."""
+        """Import the module of a choice; KeyError if no choice has that name."""
         return importlib.import_module(f"{self.package}.{self._files()[name].stem}")
 
     def _files(self) -> dict[str, Path]:

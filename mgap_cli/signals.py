@@ -12,13 +12,13 @@ from mgap_cli.errors import STOP_SIGNALS
 
 
 class StopFlag:
-    """The signal that this process received (`caught`), and any process of the run (`agreed`); 0 for none."""
+    """`caught`: the signal that this process received. `agreed`: the signal of any process. 0 for none."""
 
     def __init__(self) -> None:
         self.caught = self.agreed = 0
 
     def agree(self, largest: Callable[[int], int]) -> bool:
-        """Return whether to stop, the same in all processes; `largest` is their maximum of a number."""
+        """Return whether to stop, the same in all processes; `largest` returns the maximum over processes."""
         self.agreed = largest(self.caught)
         return bool(self.agreed)
 
@@ -28,7 +28,7 @@ class StopFlag:
 
     @property
     def by_user(self) -> bool:
-        """Whether it was Ctrl-C alone, and not a scheduler's signal."""
+        """Return whether it was Ctrl-C alone, and not a scheduler's signal."""
         return self.agreed == signal.SIGINT
 
 
@@ -59,8 +59,8 @@ def stop_on_signal(numbers: Sequence[int] = STOP_SIGNALS) -> Iterator[StopFlag]:
 def ignore_signals() -> None:
     """Ignore SIGTERM and SIGUSR1 from now on.
 
-    A launcher sends one to all processes as soon as the first has ended: the others are then ending too,
-    and must not be interrupted.
+    A launcher sends one of them to all processes as soon as the first has ended. The others are then ending
+    too, and must not be interrupted.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """A strict reader of YAML settings: numbers, text, true and false, null, lists and mappings.
 
-It is stricter than PyYAML's safe loader where that one loses a setting, guesses, or can be made to use
-unbounded time and memory: duplicate keys, dates, deep nesting and aliases of collections are refused.
+It is stricter than PyYAML's safe loader, which can lose a setting, guess, or need unbounded time and memory.
+Duplicate keys, dates, deep nesting and aliases of collections are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from yaml.constructor import ConstructorError
 from mgap_cli.errors import UsageError
 
 DEEPEST = 20  # levels of lists and mappings; settings need three
-_PLAIN = ("null", "bool", "int", "float")  # what a word without quotes may become, besides text
+_PLAIN = ("null", "bool", "int", "float")  # types, besides text, that a word without quotes may have
 _BUILT = (*_PLAIN, "str", "seq", "map")
 
 _short = reprlib.Repr()
@@ -26,7 +26,7 @@ _short.maxlevel = 2
 
 
 def shown(value: object) -> str:
-    """Return `value` as a message quotes it: in one line, shortened."""
+    """Return `value` for a message: on one line, and shortened."""
     try:
         return " ".join(_short.repr(value).split())
     except ValueError:  # Python refuses to write an integer of more than 4,300 digits
@@ -36,7 +36,7 @@ def shown(value: object) -> str:
 def parse_yaml(text: str, origin: str) -> Any:
     """Return the plain value that `text` holds.
 
-    Raises UsageError, naming `origin` and the line, for whatever is not one valid document of plain values.
+    Raises UsageError, naming `origin` and the line, unless the text is one valid document of plain values.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)
@@ -96,6 +96,10 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, OverflowError) as error:  # PyYAML lets int("x") through
+        except (
+            ValueError,
+            LookupError,
+            OverflowError,
+        ) as error:  # PyYAML leaves int("x")'s error
             problem = f"{shown(node.value)} is not of type {node.tag.rpartition(':')[2]}"
             raise ConstructorError(None, None, problem, node.start_mark) from error

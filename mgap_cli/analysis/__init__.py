@@ -1,1 +1,1 @@
-"""What follows from gaps and scores: who the imbalanced samples are, and how they moved."""
+"""Analyses of gaps and scores: which samples are imbalanced, and how samples moved."""

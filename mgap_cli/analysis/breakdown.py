@@ -1,4 +1,4 @@
-"""Who the imbalanced are: their share in each class, group, range of durations, or any other column."""
+"""The share of imbalanced samples in each class, group or range of durations, or by any other column."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from mgap_cli.gap.mixture import GapFit
 from mgap_cli.stats.arrays import BoolArray, FloatArray
 from mgap_cli.stats.intervals import Interval, wilson_interval
 
-USUAL = (CLASS, "group", "duration")  # the columns that are looked at unasked, where there are values
+USUAL = (CLASS, "group", "duration")  # the columns that are always examined, if they have values
 
 
 @dataclass(frozen=True)
 class Group:
-    """The samples with one value of a column: how many, and how many of them are imbalanced.
+    """The number of samples with one value of a column, and how many of them are imbalanced.
 
-    interval: Wilson's, of the share imbalanced. mean_gap: of |gap|. p: mean true-class probabilities
-    of each modality, in order. leads: share of samples in which the first modality has the highest one.
+    interval: Wilson's interval of the imbalanced share. mean_gap: the mean |gap|. p: the mean true-class
+    probability of each modality, in order. leads: the share of samples in which the first modality has the
+    highest probability.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A column's groups: the largest share of imbalanced first, or bins of numbers in their order."""
+    """The groups of a column, the most imbalanced first; bins of numbers are in ascending order."""
 
     column: str
     groups: list[Group]
@@ -70,11 +71,12 @@ class Breakdown:
 
 
 def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig) -> Breakdown:
-    """Return the share of imbalanced by the values of a column, among the (N,) `chosen` samples.
+    """Return the share of imbalanced samples by the values of a column, among the (N,) `chosen` samples.
 
-    Measurements are put into quantile bins: numbers of more than a dozen values that have fractions, or
-    hardly repeat. Other numbers are names, as speakers' are. Samples without a value form a group.
-    Raises UsageError for a column that does not exist, or has a value for nearly every sample.
+    Measurements are put into quantile bins: these are numbers with more than a dozen values that have
+    fractions or rarely repeat. Other numbers count as names, such as numbers of speakers. Samples without a
+    value form a group. Raises UsageError for a column that does not exist, or has a value for nearly every
+    sample.
     """
     rows = np.flatnonzero(chosen)
     names, index, binned = grouping(fit.scores, column, rows, config.bins)
@@ -108,7 +110,7 @@ def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfi
 
 
 def usual_columns(fit: GapFit) -> list[str]:
-    """Return which of class, group and duration tell samples apart."""
+    """Return those of the columns class, group and duration that have several values."""
     columns = fit.scores.columns
     return [name for name in USUAL if name == CLASS or len(set(columns.get(name, ()))) > 1]
 
@@ -122,7 +124,10 @@ def where(fit: GapFit, conditions: Sequence[str]) -> BoolArray:
     for condition in conditions:
         column, equals, value = condition.partition("=")
         if not equals:
-            raise UsageError(f"--where {condition!r}: expected COLUMN=VALUE.", "Such as --where class=happy")
+            raise UsageError(
+                f"--where {condition!r}: it must be COLUMN=VALUE.",
+                "Such as --where class=happy",
+            )
         values = values_of(fit.scores, column.strip())
         match = np.fromiter((v == value.strip() for v in values), dtype=bool, count=len(values))
         if not match.any():

@@ -1,8 +1,9 @@
-"""Do the imbalanced samples that an analysis finds include those that are known to be?
+"""Does an analysis find the samples that are known to be imbalanced?
 
-Three detectors rank the samples: the posterior of imbalance, |gap|, and the fused head's cross-entropy, by
-which noisy samples are commonly found. The posterior of `absolute` mixtures never falls with |gap|, so
-these two rank alike but for ties; what the mixture adds to |gap| is where to draw the line.
+Three detectors rank the samples: the posterior of imbalance, |gap|, and the fused head's cross-entropy, which
+is the common detector of noisy samples. The posterior of an `absolute` mixture never falls as |gap| grows, so
+the first two rank alike except for ties. What the mixture adds to |gap| is the border between balanced and
+imbalanced.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ BALANCED_WORDS = frozenset({"", "none", "no", "false", "0", "balanced", "intact"
 
 @dataclass(frozen=True)
 class Detector:
-    """How well a score ranks the truly imbalanced first.
+    """How well a score ranks the truly imbalanced samples first.
 
-    roc_auc: the chance that an imbalanced sample scores higher than a balanced one, ties half.
-    average_precision: mean precision over recall, without interpolation; chance gives the share of
-    the imbalanced. ahead: its ROC-AUC minus the posterior's, None for the posterior itself.
+    roc_auc: the probability that an imbalanced sample scores higher than a balanced one; ties count half.
+    average_precision: mean precision over recall, without interpolation; a random order gives the share of
+    imbalanced samples. ahead: its ROC-AUC minus the posterior's; None for the posterior itself.
     """
 
     name: str
@@ -54,11 +55,11 @@ class Detector:
 
 @dataclass(frozen=True)
 class Identification:
-    """Detectors over n samples, of which `imbalanced` are so in truth, by a column.
+    """Detectors over n samples, of which `imbalanced` are truly imbalanced according to a column.
 
-    found: those of them whose posterior is at least one half; called: all samples of that kind. named,
-    right: samples whose column names the degraded modality, and those in which the other one leads;
-    (0, 0) where it names none.
+    called: number of samples whose posterior is at least one half. found: how many of these are truly
+    imbalanced. named: number of samples whose column names the degraded modality. right: in how many of these
+    the other modality leads. Both are 0 if the column names no modality.
     """
 
     column: str
@@ -87,11 +88,11 @@ class Identification:
 
 
 def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig) -> Identification | None:
-    """Compare the fit with the truth that a column holds, among the (N,) `chosen` samples.
+    """Compare the fit with the truth in a column, among the (N,) `chosen` samples.
 
     A sample is imbalanced in truth unless its value is empty or one of `BALANCED_WORDS`. Intervals are
-    percentile bootstrap intervals over samples. None if the column calls all samples the same: there is
-    nothing to tell apart. Raises UsageError for a column that does not exist.
+    percentile bootstrap intervals over samples. None if the column calls all samples balanced, or all
+    imbalanced. Raises UsageError for a column that does not exist.
     """
     rows = np.flatnonzero(chosen)
     values = values_of(fit.scores, column)
@@ -119,13 +120,13 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
 
 
 def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: AnalysisConfig) -> list[Detector]:
-    """Return a detector for each score, the first of which is what the others are compared with."""
+    """Return a detector for each score; the others are compared with the first one."""
     n, generator = len(truth), np.random.default_rng(config.seed)
     ranked = {name: np.unique(-score, return_inverse=True)[1] for name, score in scores.items()}
-    samples = [np.ones(n)]  # how often each sample counts: the samples themselves, then resamples of them
+    samples = [np.ones(n)]  # how often each sample counts: once in the first row, then as resampled
     while len(samples) <= config.resamples:
         times = np.bincount(generator.integers(0, n, n), minlength=n)
-        if 0 < times[truth].sum() < n:  # else there is nothing to rank
+        if 0 < times[truth].sum() < n:  # otherwise there is nothing to rank
             samples.append(times.astype(np.float64))
     drawn = {
         name: np.array([_areas(rank, truth, times) for times in samples]) for name, rank in ranked.items()
@@ -156,10 +157,11 @@ def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: Analysis
 
 
 def _areas(rank: Any, truth: BoolArray, times: FloatArray) -> tuple[float, float]:
-    """Return ROC-AUC and average precision of samples (n,) that count `times` each.
+    """Return ROC-AUC and average precision of samples (n,), each counted `times` times.
 
-    rank: (n,) places of their scores, the highest first, equal ones alike. ROC-AUC is Mann and Whitney's
-    U over the number of pairs; average precision is sum_k (R_k - R_k-1) P_k (as scikit-learn defines it).
+    rank: (n,) ranks of their scores, the highest first; equal scores have equal ranks. ROC-AUC is Mann and
+    Whitney's U over the number of pairs; average precision is sum_k (R_k - R_k-1) P_k (as scikit-learn
+    defines it).
     """
     hits = np.bincount(rank, weights=times * truth)
     misses = np.bincount(rank, weights=times * ~truth)

@@ -1,4 +1,4 @@
-"""Which samples may be labelled wrongly: the unimodal heads agree on another class with high confidence.
+"""Find samples that may be labelled wrongly: all unimodal heads are sure of the same other class.
 
 The rule is ours. Two heads that see different modalities seldom make the same confident mistake by chance.
 """
@@ -17,7 +17,7 @@ from mgap_cli.stats.arrays import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class Candidates:
-    """Samples to look at, those whose least confident head is surest first.
+    """Samples to look at, sorted by the confidence of the least confident head, highest first.
 
     labels, suggested: class names. confidence: modality to (n,) probabilities of the suggested class.
     """
@@ -29,10 +29,10 @@ class Candidates:
 
 
 def label_candidates(pairs: Sequence[Scores], chosen: BoolArray, confidence: float) -> Candidates:
-    """Return the samples among (N,) `chosen` whose unimodal heads all give one other class this confidence.
+    """Return the samples among (N,) `chosen` whose unimodal heads all give another class this confidence.
 
-    pairs: tables of the same samples, whose modalities count together. Raises UsageError if a modality has
-    scores of the true class alone, which name no other class.
+    pairs: tables of the same samples; the modalities of all tables count. Raises UsageError if a modality has
+    scores of the true class only, because these name no other class.
     """
     heads = {name: scores for scores in pairs for name in scores.modalities}
     lacking = [name for name, scores in heads.items() if name not in scores.certainty]

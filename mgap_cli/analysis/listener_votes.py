@@ -1,7 +1,7 @@
 """Listeners' votes on CREMA-D's clips: processedResults/tabulatedVotes.csv of its repository.
 
-One row per clip and condition. Rows are numbered from 100001 where listeners had the voice alone, from 200001
-the face alone, from 300001 both. Columns A, D, F, H, N, S count the votes for each emotion (Cao et al.,
+One row per clip and condition. Rows are numbered from 100001 for the voice alone, from 200001 for the face
+alone, and from 300001 for both. Columns A, D, F, H, N, S count the votes for each emotion (Cao et al.,
 "CREMA-D: Crowd-Sourced Emotional Multimodal Actors Dataset", IEEE Trans. Affective Computing 5, 2014).
 """
 
@@ -18,12 +18,12 @@ from mgap_cli.files import require_regular_file
 EMOTIONS = "ADFHNS"  # the first letters of ANG, DIS, FEA, HAP, NEU, SAD
 CONDITIONS = ("voice", "face", "both")
 _COUNT = re.compile(r"[0-9]{1,9}")
-_FIRST = 100_000  # voice rows are numbered from 1 above it, face rows from 1 above twice that, and so on
+_FIRST = 100_000  # voice rows are numbered above it, face rows above twice it, both above thrice
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Clip to (votes for the emotion that the actor was to show, all votes), by condition."""
+    """(votes for the intended emotion, all votes) by condition and clip."""
 
     voice: dict[str, tuple[int, int]]
     face: dict[str, tuple[int, int]]
@@ -41,7 +41,7 @@ def read_votes(path: Path) -> Votes:
     if lacking:
         raise UnfitError(
             f"{path}: no column {', '.join(map(repr, lacking))}.",
-            "--human takes CREMA-D's processedResults/tabulatedVotes.csv.",
+            "--human needs CREMA-D's processedResults/tabulatedVotes.csv.",
         )
     found: tuple[dict[str, tuple[int, int]], ...] = ({}, {}, {})
     for line, row in rows:

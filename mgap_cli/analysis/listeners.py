@@ -1,4 +1,4 @@
-"""The model's gap beside people's: do both find the same clips one-sided?
+"""Compare the model's gap with that of listeners: are the same clips imbalanced for both?
 
 The human gap of a clip is the share of listeners' votes for the intended emotion when they had the voice
 alone, minus the share when they had the face alone (ours; the votes are CREMA-D's).
@@ -19,12 +19,12 @@ from mgap_cli.gap.mixture import IMBALANCED, GapFit, fit_mixture
 from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 from mgap_cli.stats.intervals import Interval
 
-LEAST = 10  # clips in common, below which nothing is compared
+LEAST = 10  # smallest number of common clips for a comparison
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """A coefficient over n clips and its interval; None where one side is constant."""
+    """A coefficient over n clips and its interval; None if one side is constant."""
 
     name: str
     value: float | None
@@ -35,10 +35,10 @@ class Correlation:
 class HumanComparison:
     """n clips that both the model and listeners have scored.
 
-    index: (n,) their places in the model's scores. gap: (n,) the human gap. imbalanced: (n,) whether the
-    same kind of mixture, over the human gaps, calls it so. both, only_human, only_model, neither: numbers
-    of clips that these call imbalanced. kappa: Cohen's, of the two sets, with a bootstrap interval; None
-    where nobody finds any.
+    index: (n,) their positions in the model's scores. gap: (n,) the human gap. imbalanced: (n,) whether a
+    clip is imbalanced in the same kind of mixture over the human gaps. both, only_human, only_model, neither:
+    numbers of clips that are imbalanced for these. kappa: Cohen's kappa of the two sets, with a bootstrap
+    interval; None if both are empty.
     """
 
     modalities: tuple[str, str]
@@ -54,7 +54,7 @@ class HumanComparison:
     neither: int
     kappa: float | None
     kappa_interval: Interval | None
-    accuracy: tuple[float, float, float]  # of listeners: voice, face, both
+    accuracy: tuple[float, float, float]  # listeners' mean share of right votes: voice, face, both
     confidence: float
 
     @property
@@ -63,7 +63,7 @@ class HumanComparison:
 
     @property
     def agreement(self) -> float:
-        """The share of clips that both call imbalanced, or both balanced."""
+        """Return the share of clips that both call imbalanced or both call balanced."""
         return (self.both + self.neither) / self.n
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def compare_with_people(
 ) -> HumanComparison:
     """Compare the model's gaps with the votes, on the (N,) `chosen` clips that have both.
 
-    A clip is found by its id, less folder and file type. Raises UnfitError for too few of them.
+    A clip is matched by its id without folder and file type. Raises UnfitError for too few common clips.
     """
     ids = [PurePosixPath(name).name.split(".")[0] for name in fit.scores.ids]
     wanted = range(len(ids)) if chosen is None else np.flatnonzero(chosen).tolist()
@@ -110,12 +110,12 @@ def compare_with_people(
     matched = [i for i in wanted if None not in shares[i]]
     if len(matched) < LEAST:
         raise UnfitError(
-            f"{len(matched)} of {len(shares)} samples have votes for voice and face; it takes {LEAST}.",
+            f"{len(matched)} of {len(shares)} samples have votes for voice and face; {LEAST} are needed.",
             f"Ids must be CREMA-D's clip names, such as 1001_DFA_ANG_XX; one here is {fit.scores.ids[0]!r}.",
         )
     index = np.array(matched, dtype=np.int64)
     voice, face = np.array([shares[i] for i in matched], dtype=np.float64).T
-    gap = np.round(voice - face, 9)  # 0.3 - 0.1 and 0.2 - 0 are one rank
+    gap = np.round(voice - face, 9)  # rounded, so that 0.3 - 0.1 and 0.2 - 0 have the same rank
     mixture, _ = fit_mixture(gap, gap_config)
     human = mixture.posterior(gap) >= IMBALANCED
     a, b = human, fit.imbalanced[index]
@@ -144,10 +144,10 @@ def compare_with_people(
 
 
 def _correlation(name: str, a: FloatArray, b: FloatArray, confidence: float) -> Correlation:
-    """Pearson's or Spearman's correlation, its interval by Fisher's (1915) z.
+    """Return Pearson's or Spearman's correlation with its interval by Fisher's (1915) z.
 
-    The standard error of z is 1 / sqrt(n - 3); for ranks sqrt((1 + r^2 / 2) / (n - 3)) (Bonett and
-    Wright, Psychometrika 65, 2000).
+    The standard error of z is 1 / sqrt(n - 3) for Pearson's. For ranks it is sqrt((1 + r^2 / 2) / (n - 3))
+    (Bonett and Wright, Psychometrika 65, 2000).
     """
     from scipy.stats import norm, pearsonr, spearmanr
 
@@ -161,7 +161,7 @@ def _correlation(name: str, a: FloatArray, b: FloatArray, confidence: float) -> 
 
 
 def _kappa(cells: list[int], config: AnalysisConfig) -> tuple[float | None, Interval | None]:
-    """Cohen's (1960) kappa of a 2 x 2 table: agreement beyond chance, and its percentile bootstrap."""
+    """Return Cohen's (1960) kappa of a 2 x 2 table, agreement beyond chance, with a bootstrap interval."""
     n = sum(cells)
 
     def kappa(counts: FloatArray) -> FloatArray:

@@ -1,10 +1,10 @@
-"""Which samples moved between checkpoints: from imbalanced to balanced, back, or not at all.
+"""Find the samples that moved between checkpoints: from imbalanced to balanced, or back.
 
-The moves are ours; the aim that imbalanced samples move to the balanced component is that of arXiv
-2510.21797. A sample changes sides in two ways: its gap crosses the border, or the border crosses the gap,
-since each checkpoint has a mixture of its own. So two mixtures decide the sides: that of the first
-checkpoint, *held* for all of them, under which a sample moves only if its own gap does; and each
-checkpoint's *own*, which says whether that network still has a separate group.
+The aim that imbalanced samples move to the balanced component is that of arXiv 2510.21797; the definition of
+a move is ours. A sample can change sides in two ways: its gap crosses the border, or the border moves,
+because each checkpoint has another mixture. The analysis therefore uses two mixtures. The first checkpoint's
+mixture is *held* for all checkpoints, so that a sample moves only if its gap changes. Each checkpoint's *own*
+mixture shows whether that network still has a separate group.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ SIDES = ("balanced", "imbalanced")
 
 @dataclass(frozen=True)
 class Transition:
-    """How many samples were on which side before and after.
+    """The numbers of samples on each side before and after.
 
-    recovered: went from imbalanced to balanced; worsened: the other way. Intervals are Wilson's, of the
-    share of those that started on that side; None where none did. change: share imbalanced after minus
-    before, with its paired bootstrap interval; p_value: McNemar's, that as many went each way.
+    recovered: samples that went from imbalanced to balanced. worsened: the other way. The intervals are
+    Wilson's, of the share of the samples that started on that side; None if no sample did. change: imbalanced
+    share after minus before, with its paired bootstrap interval. p_value: McNemar's test that equally many
+    went each way.
     """
 
     recovered: int
@@ -70,7 +71,7 @@ class Transition:
         ]
 
     def interval(self, count: int, of: int) -> Interval | None:
-        """Return Wilson's interval of the share `count` / `of`; None of nothing."""
+        """Return Wilson's interval of the share `count` / `of`; None if `of` is 0."""
         return wilson_interval(count, of, self.confidence) if of else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,10 +96,11 @@ class Transition:
 
 @dataclass(frozen=True)
 class Movement:
-    """K checkpoints' gaps of the same N samples.
+    """The gaps of the same N samples at K checkpoints.
 
-    names: of the checkpoints. fits: each with its own mixture. held: (K, N) posteriors of imbalance under
-    the first's mixture. Tables by group and lists of movers compare the last checkpoint with the first.
+    names: the checkpoints' names. fits: one fit per checkpoint, with its own mixture. held: (K, N) posteriors
+    of imbalance under the first checkpoint's mixture. Tables by group and lists of moved samples compare the
+    last checkpoint with the first.
     """
 
     names: tuple[str, ...]
@@ -109,7 +111,7 @@ class Movement:
 
     @property
     def scores(self) -> Scores:
-        """The first checkpoint's scores."""
+        """Return the first checkpoint's scores."""
         return self.fits[0].scores
 
     @property
@@ -119,7 +121,7 @@ class Movement:
 
     @property
     def imbalanced(self) -> BoolArray:
-        """Which samples are imbalanced at which checkpoint by the first's mixture, (K, N)."""
+        """Return (K, N) whether each sample is imbalanced at each checkpoint under the first mixture."""
         return np.asarray(self.held >= IMBALANCED)
 
     def since_first(self, k: int, rows: BoolArray | None = None, *, own: bool = False) -> Transition:
@@ -129,7 +131,7 @@ class Movement:
         return transition(sides[0][chosen], sides[k][chosen], self.config)
 
     def by_class(self) -> list[tuple[str, Transition]]:
-        """Return the moves of each class that has samples, most recovered first."""
+        """Return the moves of each class that has samples, the most recovered first."""
         labels, classes = self.scores.labels, self.scores.classes
         found = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
         moves = [(name, self.since_first(-1, rows)) for name, rows in found]
@@ -141,15 +143,15 @@ class Movement:
         return [(name, self.since_first(-1, rows)) for name, rows in groups if rows.any()]
 
     def paths(self) -> list[tuple[tuple[str, ...], int]]:
-        """Return the sides that samples went through, checkpoint by checkpoint, and how many, most first."""
+        """Return each sequence of sides over the checkpoints and its count, the most frequent first."""
         counted = Counter(tuple(SIDES[side] for side in column) for column in self.imbalanced.T.tolist())
         return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
 
     def mean_scores(self, before: str, after: str) -> list[tuple[float, ...]]:
-        """Return, checkpoint by checkpoint, each modality's mean true-class probability in a move's samples.
+        """Return each modality's mean true-class probability at each checkpoint, over the samples of a move.
 
-        Whether gaps closed because the lagging modality rose, or because the leading one fell. Empty
-        where no sample made the move.
+        It shows whether gaps closed because the lagging modality rose, or because the leading one fell. Empty
+        if no sample made the move.
         """
         rows = self.movers(before, after)
         if not len(rows):
@@ -158,9 +160,9 @@ class Movement:
         return [tuple(float(p[rows].mean()) for p in s.p.values()) for s in scores]
 
     def movers(self, before: str, after: str) -> IntArray:
-        """Return the places of samples that went from one side to the other, or stayed.
+        """Return the positions of samples that went from one side to the other, or stayed.
 
-        Those that moved come in the order of how much |gap| changed, the others in that of |gap| now.
+        Samples that moved are sorted by the change of |gap|, the others by their present |gap|.
         """
         was, now = (SIDES.index(side) == 1 for side in (before, after))
         rows = np.flatnonzero((self.imbalanced[0] == was) & (self.imbalanced[-1] == now))
@@ -198,7 +200,7 @@ class Movement:
 
 
 def transition(before: BoolArray, after: BoolArray, config: Config) -> Transition:
-    """Return the moves of (N,) samples of which it is known whether they were, and are, imbalanced."""
+    """Return the moves of (N,) samples, given whether each was imbalanced before and is now."""
     confidence = config.analysis.confidence
     bootstrap = dataclasses.replace(config.evaluate, confidence=confidence, seed=config.analysis.seed)
     difference = after.astype(np.float64) - before
@@ -215,7 +217,7 @@ def transition(before: BoolArray, after: BoolArray, config: Config) -> Transitio
 
 
 def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, config: Config) -> Movement:
-    """Fit each checkpoint's mixture, and hold the first's for all. UnfitError unless samples are the same."""
+    """Fit each checkpoint's mixture, and hold the first for all; UnfitError if the samples differ."""
     for name, table in zip(names[1:], scores[1:], strict=True):
         if table.ids != scores[0].ids:
             raise UnfitError(

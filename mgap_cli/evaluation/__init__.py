@@ -1,1 +1,1 @@
-"""What a checkpoint is worth on a split, with uncertainty."""
+"""Metrics of a checkpoint on a split, with their uncertainty."""

@@ -1,4 +1,4 @@
-"""Accuracy by the values of a column of clips.csv: of each speaker, of short and long clips."""
+"""Accuracy by the values of a column of clips.csv, such as the speaker or the length of the clip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mgap_cli.stats.intervals import Interval, wilson_interval
 
 @dataclass(frozen=True)
 class GroupAccuracy:
-    """The samples with one value: how many, and each head's accuracy on them with Wilson's interval."""
+    """The number of samples with one value, and each head's accuracy on them with Wilson's interval."""
 
     value: str
     n: int
@@ -33,7 +33,7 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class ByColumn:
-    """A column's groups, the least accurate first, or bins of numbers in their order."""
+    """The groups of a column, the least accurate first; bins of a numeric column in ascending order."""
 
     column: str
     binned: bool
@@ -47,10 +47,10 @@ class ByColumn:
 def by_column(
     scores: Scores, correct: dict[str, BoolArray], column: str, config: EvaluateConfig, bins: int
 ) -> ByColumn:
-    """Return accuracies by the values of a column. correct: head to (N,), the main head first.
+    """Return accuracies by the values of a column.
 
-    bins: quantile bins of a column of measurements. Raises UsageError for a column that does not exist or
-    makes no groups.
+    correct: head to (N,), the main head first. bins: number of quantile bins of a numeric column. Raises
+    UsageError for a column that does not exist or makes no groups.
     """
     names, index, binned = grouping(scores, column, np.arange(len(scores)), bins)
     counts = np.bincount(index, minlength=len(names))

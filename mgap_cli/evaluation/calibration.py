@@ -1,4 +1,4 @@
-"""Whether a confidence of 80 % is right 80 % of the time: the reliability diagram and its summary."""
+"""The reliability diagram and its summary: are predictions of confidence 80 % right 80 % of the time?"""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Reliability:
     def ece(self) -> float:
         """Expected calibration error, sum_m n_m / N |acc_m - conf_m| (Guo et al., ICML 2017, equation 3).
 
-        It is in [0, 1]. With few samples per bin it lies above that of the same model with many.
+        It is in [0, 1]. With few samples per bin it is larger than with many, for the same model.
         """
         return sum(n * abs(a - c) for n, c, a in self._filled()) / self.n
 
     @property
     def mean_confidence(self) -> float:
-        """Above the accuracy: overconfident."""
+        """Return the mean confidence; above the accuracy, the model is overconfident."""
         return sum(n * c for n, c, _ in self._filled()) / self.n
 
     def _filled(self) -> list[tuple[int, float, float]]:

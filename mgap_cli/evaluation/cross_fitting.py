@@ -1,4 +1,4 @@
-"""Decision rules on samples that they were not fitted on: the folds of a split take turns."""
+"""Cross-fitting: apply a decision rule to samples on which it was not fitted, fold by fold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mgap_cli.stats.folds import folds_of
 
 
 def cross_fitted(rule: type[DecisionRule], heads: Heads, labels: IntArray) -> FloatArray:
-    """Return probabilities (N, C): each fold's from the rule that was fitted on the other folds.
+    """Return probabilities (N, C); those of each fold come from the rule fitted on the other folds.
 
-    heads: log-probabilities (N, C) by head. A rule that learns nothing is applied as it is, and so is a rule
-    that there is only one sample for, without having been fitted.
+    heads: log-probabilities (N, C) by head. A rule that learns nothing is applied as it is. With only one
+    sample, every rule is applied without a fit.
     """
     if not rule.learns or len(labels) < 2:
         return rule().combine(heads)

@@ -1,4 +1,4 @@
-"""From checkpoints to evaluations: every sample of a split, once, on the same footing."""
+"""Evaluate checkpoints on every sample of a split, all in the same way."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from mgap_cli.training.trained_model import TrainedModel
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that was asked of one checkpoint.
+    """The evaluation of one checkpoint.
 
     robustness: one row per condition, the clean one first; or empty. rules: None for a network with one head.
-    decision: the rule that was asked for instead of the fused head. digest: SHA-256 of the file.
-    parent_digest: that of the checkpoint that its stage continued from; empty for new weights.
+    decision: the rule that is used instead of the fused head. digest: SHA-256 of the file. parent_digest:
+    SHA-256 of the checkpoint that its stage continued from; empty for new weights.
     """
 
     path: Path
@@ -67,10 +67,10 @@ def evaluate(
     robustness: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Judgement]:
-    """Evaluate models on a split, one after another: each may be freed before the next is opened.
+    """Evaluate models on a split, one after another, so that each can be freed before the next is opened.
 
-    The balanced share of each is counted with one mixture, fitted to the gaps of the first that has
-    every modality, so that the shares compare. by: columns to break accuracy down by. tick: called
+    One mixture gives the balanced share of every model, so that the shares can be compared. It is fitted to
+    the gaps of the first model that has every modality. by: columns to break accuracy down by. tick: called
     after each pass over a split: this one, then validation, where decision rules are fitted. Raises
     UsageError if the models differ in their data, UnfitError for a rule that cannot be fitted.
     """
@@ -125,12 +125,12 @@ def evaluate(
 
 
 def scored(model: TrainedModel, found: Predictions) -> Scored:
-    """Return what the heads that were trained predict, for decision rules."""
+    """Return the predictions of the trained heads, for decision rules."""
     return Scored.of({head: found.probabilities[head] for head in model.heads}, found.labels)
 
 
 def validation_of(model: TrainedModel, split: str, found: Predictions) -> Scored | None:
-    """Return the predictions on the validation split, or None: `found`, if `split` is that one."""
+    """Return the predictions on the validation split, or None; if `split` is that split, return `found`."""
     if split == "val":
         return scored(model, found)
     return scored(model, model.predict("val")) if (model.store.splits == "val").any() else None
@@ -140,13 +140,13 @@ def _check_same_data(path: Path, store: Store, model: TrainedModel) -> None:
     if (store.fingerprint, store.classes) != (model.store.fingerprint, model.store.classes):
         raise UsageError(
             f"{path} and {model.path} were trained on different data sets, "
-            f"{store.path} and {model.store.path}: their accuracies do not compare.",
+            f"{store.path} and {model.store.path}: their accuracies cannot be compared.",
             "Evaluate them one at a time.",
         )
 
 
 def _named(judged: Sequence[Judgement]) -> list[Judgement]:
-    """Name each by its run folder and file, and by more of its path where that names two."""
+    """Name each checkpoint by its run folder and file, and by more of its path if two names are equal."""
     paths = dict.fromkeys(judgement.path for judgement in judged)
     short = {path: f"{path.resolve().parent.name}/{path.stem}" for path in paths}
     times = Counter(short.values())

@@ -1,7 +1,7 @@
-"""How accuracy falls as an input gets worse: noise, occlusion, a modality missing. Of each clip alone.
+"""Measure how accuracy falls as an input gets worse: noise, occlusion, or a missing modality.
 
-Every random draw is a function of the seed and the clip: the same noise, scaled, serves every level and
-every checkpoint, so that they differ in nothing else; batch size and device do not matter.
+Every random draw is a function of the seed and the clip. Every level and every checkpoint gets the same
+noise, only scaled; batch size and device do not matter.
 
 audio noise   White Gaussian noise at a signal-to-noise ratio in dB. The store holds log |STFT| and no
               waveforms, so the sum is formed there: a white-noise waveform is drawn and transformed with
@@ -44,14 +44,14 @@ from mgap_cli.training.trained_model import TrainedModel
 
 CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"
 FILLS = ("zeros", "mean")
-_NOISE, _PIXELS, _PLACE = range(3)  # streams of random numbers
+_NOISE, _PIXELS, _PLACE = range(3)  # numbers of the streams of random numbers
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A corruption of one modality at a level; of a missing modality, what `fill` takes its place.
+    """A corruption of one modality at a level. `fill` is the replacement for a missing modality.
 
-    modality: whose input is worse; empty for clean inputs.
+    modality: the modality whose input is corrupted; empty for clean inputs.
     """
 
     corruption: str
@@ -61,7 +61,7 @@ class Condition:
 
     @property
     def text(self) -> str:
-        """The level in words, with its unit."""
+        """Return the level in words, with its unit."""
         if self.level is None:
             return self.fill
         if self.corruption == AUDIO_NOISE:
@@ -99,8 +99,8 @@ def conditions(
 ) -> list[Condition]:
     """Return every condition but the clean one, each corruption from mild to severe.
 
-    A modality's kind decides its corruptions; any modality may be missing. audio: what the store holds of the
-    sound; noise can be added to an STFT only.
+    A modality's kind decides its corruptions; any modality may be missing. audio: the form of the sound in
+    the store; noise can be added to an STFT only.
     """
     levels: dict[ModalityKind, dict[str, Sequence[float]]] = {
         "spectrogram": {AUDIO_NOISE: sorted(config.snr_db, reverse=True)} if audio == "stft" else {},
@@ -125,9 +125,9 @@ def sweep(
     tick: Callable[[], None] = lambda: None,
     decision: DecisionRule | None = None,
 ) -> list[Measured]:
-    """Return the accuracies under every condition, the clean one first, of which `clean` are the predictions.
+    """Return the accuracies under every condition, the clean one first; `clean` are its predictions.
 
-    decision: a fitted rule that is measured too, without the head of a missing modality. tick: called
+    decision: a fitted rule that is measured too; it ignores the head of a missing modality. tick: called
     after each pass over the split.
     """
     means, stored = training_means(model), model.store.data_config
@@ -164,14 +164,15 @@ def corrupt(
 
 
 def _replaced(batch: Batch, modality: str, inputs: Tensor) -> Batch:
-    """Return the batch with other inputs of one modality."""
+    """Return the batch with the inputs of one modality replaced."""
     return replace(batch, inputs={**batch.inputs, modality: inputs})
 
 
 def add_noise(audio: Tensor, snr_db: float, clips: list[int], seed: int, n_fft: int, hop: int) -> Tensor:
     """Add white noise to (B, 1, F, L) log-spectrograms, log(|STFT| + 1e-7), at a ratio in dB.
 
-    See the module's docstring for what exactly this is. clips: what the draws depend on, beside the seed.
+    The module's docstring describes the noise. clips: the clips' keys; the draws depend on them and on the
+    seed.
     """
     length = (audio.shape[-1] - 1) * hop + n_fft
     waves = [torch.randn(length, generator=generator_for(seed, _NOISE, clip)) for clip in clips]
@@ -185,7 +186,7 @@ def add_noise(audio: Tensor, snr_db: float, clips: list[int], seed: int, n_fft: 
 
 
 def add_pixel_noise(frames: Tensor, sd: float, clips: list[int], seed: int) -> Tensor:
-    """Add Gaussian noise to (B, T, 3, S, S) normalised frames; sd in units where white is 1."""
+    """Add Gaussian noise to (B, T, 3, S, S) normalised frames; `sd` is in units in which white is 1."""
     mean, std = (torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     draws = [torch.randn(frames.shape[1:], generator=generator_for(seed, _PIXELS, clip)) for clip in clips]
     noisy = frames * std + mean + sd * torch.stack(draws).to(frames.device)

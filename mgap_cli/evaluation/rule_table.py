@@ -38,11 +38,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class RuleRow:
-    """One rule, or one unimodal head alone, on a split; difference: its accuracy minus the fused head's.
+    """One rule, or one unimodal head alone, on a split.
 
-    correct: (N,), whether its class is right. validation: its accuracy on the validation split, cross-fitted
-    where the rule learns; None without one.
-    adjusted: McNemar's p after Holm's correction over all rows but that of the fused head.
+    difference: its accuracy minus the fused head's. correct: (N,), whether its class is right. validation:
+    its accuracy on the validation split, cross-fitted if the rule learns; None without that split. adjusted:
+    McNemar's p after Holm's correction over all rows except the fused head's.
     """
 
     name: str
@@ -58,7 +58,7 @@ class RuleRow:
 
     @property
     def text(self) -> str:
-        """The name in words."""
+        """Return the name in words."""
         return f"{self.name} alone" if self.is_head else self.name
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,18 +84,18 @@ class RuleTable:
     chosen: str | None
 
     def decisions(self) -> dict[str, BoolArray]:
-        """Return where each rule is right, (N,) by name; `auto` is the rule that validation chooses."""
+        """Return (N,) whether each rule is right, by name; `auto` is the rule that validation chooses."""
         found = {row.name: row.correct for row in self.rows if not row.is_head}
         return {**found, AUTO: found[self.chosen]} if self.chosen else found
 
     @property
     def better(self) -> list[RuleRow]:
-        """The rows that are more accurate than the fused head, significantly after Holm's correction."""
+        """Return the rows that are significantly more accurate than the fused head, by Holm's method."""
         return [row for row in self.rows if row.difference > 0 and row.adjusted < 1 - self.confidence]
 
     @property
     def sentence(self) -> str:
-        """Which rules or single heads beat the fused head on the split; "" where none does."""
+        """Return a sentence on the rules and single heads that beat the fused head on the split, or ""."""
         if not self.better:
             return ""
         names = ", ".join(row.text for row in self.better)
@@ -117,14 +117,14 @@ class RuleTable:
 
 @dataclass(frozen=True)
 class Decision:
-    """The rule that decides. asked: its name on the command line. rule: fitted; `auto` has chosen."""
+    """The rule that decides. asked: its name on the command line. rule: the fitted rule."""
 
     asked: str
     rule: DecisionRule
 
     @property
     def name(self) -> str:
-        """The name of the rule that decides, which `auto` chose or the user asked for."""
+        """Return the name of the rule that decides: the one that `auto` chose or the user asked for."""
         return self.rule.chosen.name if isinstance(self.rule, Auto) else self.asked
 
     def to_dict(self) -> dict[str, Any]:
@@ -134,7 +134,8 @@ class Decision:
 def fitted_decision(asked: str, validation: Scored | None, where: object) -> Decision:
     """Return a rule fitted on validation. where: the checkpoint, for the message.
 
-    Raises UsageError for an unknown rule, UnfitError for one that learns where there is no validation split.
+    Raises UsageError for an unknown rule, and UnfitError for a rule that learns if there is no validation
+    split.
     """
     rule = load_rule(asked)
     if not rule.learns:
@@ -158,9 +159,10 @@ def decide(decision: Decision, samples: Scored, on_validation: bool) -> FloatArr
 def rule_table(
     samples: Scored, validation: Scored | None, split: str, config: EvaluateConfig
 ) -> RuleTable | None:
-    """Return every rule and every unimodal head on a split; None where there is no fused head beside others.
+    """Return every rule and every unimodal head on a split; None if the fused head or the others are missing.
 
-    Rules that learn are left out where there is no validation split. On that split they are cross-fitted.
+    Rules that learn are left out if there is no validation split. On the validation split they are
+    cross-fitted.
     """
     if FUSED not in samples.heads or len(samples.heads) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Several seeds of one method taken together: mean and standard deviation, and paired tests over seeds."""
+"""Combine several seeds of one method: mean and standard deviation, and paired tests over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SEED = "train.seed"
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one figure over seeds: mean, and the standard deviation with n - 1, None for one seed."""
+    """The mean of one figure over seeds, and its standard deviation with n - 1 (None for one seed)."""
 
     mean: float
     sd: float | None
@@ -33,10 +33,10 @@ class Spread:
 
 @dataclass
 class RunGroup:
-    """Checkpoints that differ in nothing but their seed.
+    """Checkpoints that differ only in their seed.
 
-    settings: what tells it from other groups of its stage and method. members: seed to the place of
-    its evaluation among all.
+    settings: the settings in which it differs from other groups of its stage and method. members: the
+    position of each seed's evaluation among all.
     """
 
     stage: str
@@ -53,7 +53,8 @@ class RunGroup:
 class SeedComparison:
     """Accuracy of group b minus that of a, paired by seed.
 
-    p_value: of `significance.sign_flip` over the seeds; adjusted: after Holm's correction over all groups.
+    p_value: from `stats.paired.sign_flip` over the seeds. adjusted: p after Holm's correction over all
+    groups.
     """
 
     a: str
@@ -87,9 +88,9 @@ class SeedComparison:
 
 
 def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tuple[list[RunGroup], list[str]]:
-    """Return the groups in the order of their first checkpoints, and what to warn of.
+    """Return the groups in the order of their first checkpoints, and the warnings.
 
-    A seed counts once a group: of two checkpoints with one seed and the same settings (a copy, say) the
+    Each seed counts once per group. If two checkpoints have the same seed and settings (such as a copy), the
     first is taken.
     """
     kinds: dict[tuple[str, str], list[int]] = {}
@@ -121,7 +122,7 @@ def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) ->
 
 
 def spreads(group: RunGroup, evaluations: Sequence[Evaluation]) -> dict[str, Spread]:
-    """Return every figure of a group over its seeds, {name: spread}; those that all of its members have."""
+    """Return {name: spread} over the seeds of a group, for every figure that all of its members have."""
     figures = [figures_of(evaluations[i]) for i in group.members.values()]
     return {
         name: Spread.of([f[name] for f in figures]) for name in figures[0] if all(name in f for f in figures)
@@ -145,7 +146,7 @@ def figures_of(e: Evaluation) -> Mapping[str, float]:
 
 
 def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -> list[SeedComparison]:
-    """Compare each group with the first over the seeds that both have, if there are any."""
+    """Compare each group with the first one over their common seeds, if there are any."""
     found = []
     base, *others = groups
     for group in others:
@@ -165,10 +166,10 @@ def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) ->
 def compare_checkpoints(
     groups: Sequence[RunGroup], evaluations: Sequence[Evaluation], config: EvaluateConfig
 ) -> list[Comparison]:
-    """Compare on samples, McNemar's p corrected by Holm's method over all that are made.
+    """Compare checkpoints on samples; Holm's method corrects McNemar's p over all comparisons.
 
-    With several seeds of a method: each group's checkpoint with the first group's of the same seed. Else
-    each checkpoint with the first.
+    With several seeds of a method, each checkpoint of a group is compared with the first group's checkpoint
+    of the same seed. Otherwise each checkpoint is compared with the first one.
     """
     if several_seeds(groups):
         pairs = [pair for group in groups[1:] for pair in _pairs(groups[0], group, evaluations)]
@@ -184,7 +185,7 @@ def compare_checkpoints(
 
 
 def several_seeds(groups: Sequence[RunGroup]) -> bool:
-    """Say whether there is anything to take together."""
+    """Return whether a group has several seeds."""
     return any(len(group.members) > 1 for group in groups)
 
 
@@ -195,6 +196,6 @@ def _pairs(a: RunGroup, b: RunGroup, evaluations: Sequence[Evaluation]) -> list[
 
 
 def _common(a: Evaluation, b: Evaluation) -> str | None:
-    """Return the head to compare by: the main one of those that both have."""
+    """Return the head to compare: the main one of the heads that both have."""
     common = [head for head in a.heads if head in b.heads]
     return main_head(common) if common else None

@@ -1,4 +1,4 @@
-"""The modality gap: per-sample scores, the mixture over them, and what the mixture says.
+"""The modality gap: per-sample scores, the mixture over their gaps, and its verdict.
 
 In a program of your own, with true-class probabilities (N,) or probabilities (N, C) of each modality as
 arrays or tensors, and labels (N,):
@@ -7,8 +7,8 @@ arrays or tensors, and labels (N,):
     fit = measure(labels, audio=p_audio, visual=p_visual)
     print(fit.balanced_share, fit.posterior, examine(fit).sentence)
 
-`GapMeter` collects the batches of a loop. Names are imported when they are first used: importing this package
-alone loads nothing else, and none of them loads torch.
+`GapMeter` collects the batches of a loop. Names are imported when they are first used, so importing this
+package alone loads nothing else. None of them loads torch.
 """
 
 from __future__ import annotations

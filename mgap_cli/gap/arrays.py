@@ -1,4 +1,4 @@
-"""The diagnosis as one call, for programs that have scores as arrays or tensors."""
+"""The diagnosis in one call, for programs that have scores as arrays or tensors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def measure(
 ) -> GapFit:
     """Return the gaps of two or more modalities, their mixture and each sample's posterior of imbalance.
 
-    labels: (N,) class indices or names. scores: modalities by name, each (N,) probabilities of the
-    true class or (N, C) probabilities of all, or (N, C) logits with kind="logits"; `fused` is the head of all
-    modalities. Arrays, lists and tensors of every float type and device will do, with or without gradients;
-    nothing flows back through them. The gap of two is the first minus the second, of more the mean over pairs
-    (see `gap.scores`). The fit's arrays are in the order given. Raises UnfitError for invalid scores, shapes
-    or labels, UsageError for fewer than two modalities and an unknown kind.
+    labels: (N,) class indices or names. scores: by modality, (N,) probabilities of the true class, (N, C)
+    probabilities of all classes, or (N, C) logits with kind="logits"; `fused` is the head of all modalities.
+    Arrays, lists and tensors of every float type and device are accepted, with or without gradients; no
+    gradient is computed. The gap of two modalities is the first minus the second; of more, it is the mean
+    over pairs (see `gap.scores`). The fit's arrays have the order of the samples. Raises UnfitError for
+    invalid scores, shapes or labels, UsageError for fewer than two modalities and an unknown kind.
     """
     require_kind(kind)
     heads = {name: (kind, as_array(values)) for name, values in scores.items()}
@@ -38,7 +38,7 @@ def measure(
 
 
 def require_kind(kind: str) -> None:
-    """Raise UsageError for a kind of scores that there is not."""
+    """Raise UsageError unless `kind` is a kind of scores."""
     if kind not in get_args(Kind):
         raise UsageError(
             f"kind={kind!r} is not a kind of scores.",
@@ -47,12 +47,12 @@ def require_kind(kind: str) -> None:
 
 
 def as_array(values: Any) -> np.ndarray[Any, Any]:
-    """Return array-like values, or a tensor's, as an array in the host's memory; floats become float64.
+    """Return array-like values or a tensor as an array in the host's memory; floats become float64.
 
-    A tensor is known by its methods: a program that has none must not load torch for this.
+    A tensor is recognised by its methods, so that a program without tensors does not load torch.
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        # numpy knows neither bfloat16 nor float8; not every device knows float64.
+        # numpy has neither bfloat16 nor float8, and some devices have no float64.
         values = (values.double() if values.is_floating_point() else values).numpy()
     return np.asarray(values)

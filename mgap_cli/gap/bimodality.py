@@ -1,6 +1,6 @@
-"""Are there two populations? Tests of the mixture that `mixture.py` fits, intervals, and one plain sentence.
+"""Are there two populations? Tests of the mixture that `mixture.py` fits, intervals, and the verdict.
 
-Three questions are asked, since each alone misleads.
+Three questions are asked, because each one alone can mislead.
 
 ratio        Does a second Gaussian component make the gaps likelier than chance would? Any skewed
              population passes with enough samples, so that this alone is no evidence of two.
@@ -18,7 +18,7 @@ one population       one Gaussian component suffices
 undecided            two peaks, but two Gaussians do not fit better than one
 no mixture           nothing was fitted
 
-`tests/benchmarks/verdict_power.py` measures how often each is said of known populations.
+`tests/benchmarks/verdict_power.py` measures how often each verdict is given for known populations.
 """
 
 from __future__ import annotations
@@ -42,15 +42,20 @@ Verdict = Literal[
     "several populations", "no valley", "skewed or mixed", "one population", "undecided", "no mixture"
 ]
 
-_COARSE = 4.0  # widths of a bin, in those of `binned`, in the tests that compare likelihoods
+_COARSE = 4.0  # width of a bin in the tests that compare likelihoods, in widths of `binned`
 _ONE: tuple[tuple[float, ...], ...] = ((),)
-_TWO = ((0.2,), (0.5,), (0.8,), (0.95,))  # quantiles at which the starts of two components are cut
-_TAIL = 4.0  # standard deviations beyond the means that simulated samples may reach
+_TWO = (
+    (0.2,),
+    (0.5,),
+    (0.8,),
+    (0.95,),
+)  # quantiles that cut the sample for starts of two components
+_TAIL = 4.0  # how far simulated samples may be from the means, in standard deviations
 
 
 @dataclass(frozen=True)
 class Test:
-    """A statistic and the share of `resamples` under the null in which it is at least as large."""
+    """A statistic, and the share of `resamples` under the null hypothesis with one at least as large."""
 
     statistic: float
     p_value: float
@@ -58,15 +63,15 @@ class Test:
 
 @dataclass(frozen=True)
 class Bimodality:
-    """What is known of a GapFit's two populations. Intervals are percentile bootstrap intervals.
+    """The tests of a GapFit for two populations, and percentile bootstrap intervals.
 
-    Where no mixture was fitted there is neither test nor interval. ratio: the likelihood-ratio test of two
-    components against one, log_concave: of two components against one log-concave population, dip:
-    Hartigan's, fit: the Kolmogorov-Smirnov distance of the samples from the mixture. weights, means, sds: an
-    interval for each component, in units of the gap. balanced: of the share of balanced samples. lead: the
-    share of the imbalanced in which the first modality has the higher score, and its interval; None without
-    any. rounded_to: the step that the gaps were rounded to; None where they were not, or hardly. cautions:
-    those of `cautions.py`.
+    Without a fitted mixture there is neither test nor interval. ratio: the likelihood-ratio test of two
+    components against one. log_concave: the test of two components against one log-concave population. dip:
+    Hartigan's dip test. fit: the Kolmogorov-Smirnov distance of the samples from the mixture. weights, means,
+    sds: an interval for each component, in units of the gap. balanced: the interval of the share of balanced
+    samples. lead: the share of the imbalanced samples in which the first modality has the higher score, and
+    its interval; None without imbalanced samples. rounded_to: the step that the gaps were rounded to; None if
+    they were not rounded, or only finely. cautions: the sentences of `cautions.py`.
     """
 
     verdict: Verdict
@@ -88,11 +93,11 @@ class Bimodality:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the verdict should know."""
+        """Return sentences that a reader of the verdict should know."""
         if self.rounded_to is None:
             return [*self.cautions]
         return [
-            f"the gaps are rounded to steps of {self.rounded_to:.4g}: the tests spread equal gaps evenly "
+            f"the gaps are rounded to steps of {self.rounded_to:.4g}, so the tests spread equal gaps evenly "
             "over a step. Scores with more decimals give a finer answer.",
             *self.cautions,
         ]
@@ -128,10 +133,10 @@ class Bimodality:
 def examine(
     fit: GapFit, config: AnalysisConfig | None = None, gap_config: GapConfig | None = None
 ) -> Bimodality:
-    """Test the fit, `config.resamples` times over.
+    """Test the fit with `config.resamples` resamples.
 
-    gap_config: the one that `fit` was made with, of which only the floor matters here. All bootstraps
-    run on binned gaps (see `binned.py`): their cost does not grow with the samples.
+    gap_config: the settings that `fit` was made with; only the floor matters here. All bootstraps run on
+    binned gaps (see `binned.py`), so their cost does not grow with the number of samples.
     """
     config, gap_config = config or AnalysisConfig(), gap_config or GapConfig()
     mixture, gap = fit.mixture, fit.scores.gap
@@ -166,8 +171,9 @@ def decide(
 ) -> tuple[Verdict, Test, Test, Test]:
     """Return the strongest statement about values (N,) that the tests support, and the tests.
 
-    values: absolute gaps in [0, 1] or signed ones in [-1, 1], as `kind` says. The tests are the likelihood
-    ratio, log-concavity and the dip, each at the level 1 - `config.confidence`; see the top of this file.
+    values: absolute gaps in [0, 1] or signed gaps in [-1, 1], according to `kind`. The tests are the
+    likelihood ratio, log-concavity and the dip, each at the level 1 - `config.confidence`; see the top of
+    this file.
     """
     ratio, concave = _likelihood_tests(values, kind, sd_floor, config.resamples, generator)
     statistic = dip(values)
@@ -188,14 +194,15 @@ def _likelihood_tests(
     """Test two Gaussian components against one, and against one log-concave population.
 
     The first statistic is 2 (log L_2 - log L_1) by parametric bootstrap (McLachlan, Applied Statistics 36,
-    1987: it has no chi-square limit here). Over |gap| components are folded Gaussians: one population around
-    0 must not count as two for being folded (ours).
+    1987: it has no chi-square limit here). Over |gap|, components are folded Gaussians, so that one
+    population around 0 does not count as two (ours).
 
-    The second is 2 (log L_2 - log L_c), with L_c of the likeliest log-concave population (Walther, 2002, has
-    the null hypothesis; the statistic is ours). It is compared with samples of that population and, apart
-    from these, with samples of the fitted single component; the larger p-value counts. The likeliest
-    population has corners where a smooth one has none, which favours it in samples of itself: alone it
-    rejected 18 % of 60 samples of a folded normal at a level of 5 % (n = 5,000), with the other 3 %.
+    The second is 2 (log L_2 - log L_c), where L_c is the likelihood of the likeliest log-concave population
+    (the null hypothesis is from Walther, 2002; the statistic is ours). It is compared with samples of that
+    population, and also with samples of the fitted single component; the larger p-value counts. The likeliest
+    population has corners that a smooth one does not have, so its own samples favour it. In 60 samples of a
+    folded normal (n = 5,000) at a level of 5 %, the first comparison alone rejected 18 %; both together
+    rejected 3 %.
     """
     folded = kind == "absolute"
     borders = binned.edges(0.0 if folded else -1.0, 1.0, _COARSE * sd_floor)
@@ -237,10 +244,10 @@ def _fit_test(
 ) -> Test:
     """Return the Kolmogorov-Smirnov distance of the samples from the mixture fitted to them.
 
-    The distance is sup |F_n - F|, taken at the borders of bins. Its p-value comes from samples of the
-    mixture with the mixture fitted again to each (Stute, Manteiga and Quindimil, Metrika 40, 1993), since
-    the tables are for distributions that were not fitted. Small p: gaps are bounded and skewed, Gaussians
-    are neither; the distance says how much that matters.
+    The distance is sup |F_n - F|, taken at the borders of bins. For its p-value, the mixture is fitted again
+    to each of many samples of itself (Stute, Manteiga and Quindimil, Metrika 40, 1993), because the usual
+    tables are for distributions that were not fitted. A small p is common, because gaps are bounded and
+    skewed and Gaussians are neither. The distance shows how much that matters.
     """
     reach = _TAIL * mixture.sds
     low, high = min(values.min(), (mixture.means - reach).min()), max(1.0, (mixture.means + reach).max())
@@ -264,11 +271,11 @@ def _fit_test(
 def resampled(
     fit: GapFit, sd_floor: float, config: AnalysisConfig, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Return intervals of what the fit says, as fields of `Bimodality`.
+    """Return the intervals of the fit's parameters, as fields of `Bimodality`.
 
-    Percentiles over refits to resampled gaps (Efron, Annals of Statistics 7, 1979), each started from
-    the fit itself, so that components keep their places. On 500 samples of two populations that are
-    apart, the default 95 % intervals held each parameter 93 to 95 % of the time.
+    They are percentiles over fits to resampled gaps (Efron, Annals of Statistics 7, 1979). Each of these fits
+    starts from the original one, so that components keep their order. On 500 samples of two separate
+    populations, the default 95 % intervals contained each parameter 93 to 95 % of the time.
     """
     mixture, gap = fit.mixture, np.clip(fit.scores.gap, -1.0, 1.0)
     absolute = mixture.kind == "absolute"
@@ -277,7 +284,7 @@ def resampled(
     values, positive = mixture.value(gap), fit.scores.leads(fit.scores.modalities[0])
     sided = np.stack([np.histogram(values[side], borders)[0] for side in (positive, ~positive)])  # (2, M)
     drawn = generator.multinomial(len(gap), sided.ravel() / sided.sum(), size=config.resamples)
-    # The first row is the sample itself: what binning moves its estimate by, it moves the others by.
+    # The first row is the sample itself, because binning shifts its estimate as much as the others.
     counts = np.stack([sided, *drawn.reshape(-1, *sided.shape)]).astype(np.float64)  # (1 + B, 2, M)
     both = counts.sum(axis=1)
     refitted, _ = binned.refine(x, both, _repeated(mixture, len(counts)), sd_floor)
@@ -286,7 +293,7 @@ def resampled(
 
     def interval(estimate: float, draws: FloatArray, low: float = -1.0) -> Range:
         tail = 50 * (1 - config.confidence)
-        # The (B + 1) tail / 100-th smallest (Davison and Hinkley, 1997, section 5.3): numpy's own
+        # The (B + 1) tail / 100-th smallest (Davison and Hinkley, 1997, section 5.3): numpy's default
         # interpolation makes an interval of 199 resamples 4 % too short.
         ends = np.percentile(draws[1:], [tail, 100 - tail], method="weibull") + estimate - draws[0]
         return float(max(ends[0], low)), float(min(ends[1], 1.0))
@@ -303,7 +310,7 @@ def resampled(
     some = all_imbalanced > 0
     if some[0] and fit.imbalanced.any():
         lead = float(positive[fit.imbalanced].mean())
-        if lead in (0.0, 1.0):  # every resample says the same, however few samples there are
+        if lead in (0.0, 1.0):  # every resample gives the same result, even with few samples
             wilson = wilson_interval(float(led[0]), float(all_imbalanced[0]), config.confidence)
             found |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
         else:
@@ -340,15 +347,15 @@ def _p_value(simulated: FloatArray, statistic: float) -> float:
 
 def _no_mixture(fit: GapFit) -> str:
     if len(fit.scores) < MIN_SAMPLES:
-        return f"too few samples for a verdict (n = {len(fit.scores)}; it takes {MIN_SAMPLES})"
+        return f"too few samples for a verdict (n = {len(fit.scores)}; at least {MIN_SAMPLES} are needed)"
     gap = fit.scores.gap
     if (gap == gap[0]).all():
         return f"no evidence of two populations: every gap is {gap[0]:+.3f}"
-    return "one component was fitted: nothing to tell apart"
+    return "only one component was fitted, so there is no verdict"
 
 
 def _most_leads(fit: GapFit) -> tuple[str, float]:
-    """Return the modality that leads in most imbalanced samples, the first among equals, and its share.
+    """Return the modality that leads in most imbalanced samples, and its share; ties go to the first.
 
     An imbalanced sample of two modalities has a leader: its gap is not 0.
     """

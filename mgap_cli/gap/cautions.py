@@ -1,4 +1,4 @@
-"""What a mixture over gaps does not say by itself, and a reader of "balanced" may take wrongly.
+"""Warnings about results that a reader of the word "balanced" may misunderstand.
 
 The rules and their limits are ours.
 """
@@ -13,16 +13,16 @@ from mgap_cli.stats.arrays import FloatArray
 from mgap_cli.stats.intervals import student_interval
 
 FAR = 0.25  # |mean| from which the balanced component is called far from 0
-NEAR_CHANCE = 0.05  # the share of the way from chance to certainty up to which a head has learnt nothing
+NEAR_CHANCE = 0.05  # up to this share of the way from chance to certainty, a head has learnt nothing
 _BINS = 512
-_LEVELS = 200  # densities at which peaks are cut off
+_LEVELS = 200  # number of density levels at which peaks are cut off
 
 
 def cautions(fit: GapFit, values: FloatArray | None, confidence: float) -> tuple[str, ...]:
-    """Return a sentence for each way in which the fit may be read wrongly.
+    """Return a sentence for each way in which the fit may be misunderstood.
 
-    values: (N,) what the mixture is over, if the dip test found more than one peak in it. confidence: of the
-    intervals.
+    values: (N,) the values that the mixture is over, if the dip test found more than one peak in them.
+    confidence: the level of the intervals.
     """
     found = [_nothing_learnt(fit, confidence), _far_from_zero(fit)]
     if values is not None:
@@ -31,7 +31,7 @@ def cautions(fit: GapFit, values: FloatArray | None, confidence: float) -> tuple
 
 
 def memorised(fit: GapFit, other: GapFit, split: str, held_out: str, config: AnalysisConfig) -> str:
-    """Return a sentence if the mean |gap| of `split` is far smaller than that of the samples held out, or "".
+    """Return a sentence if the mean |gap| of `split` is far smaller than on held-out samples, or "".
 
     Far smaller: less than half, and the two intervals do not overlap.
     """
@@ -46,7 +46,7 @@ def memorised(fit: GapFit, other: GapFit, split: str, held_out: str, config: Ana
 
 
 def _nothing_learnt(fit: GapFit, confidence: float) -> str:
-    """Balanced samples whose heads are all no better than chance, or cannot be distinguished from it."""
+    """Return a sentence if, in the balanced samples, no head is distinguishable from chance, or ""."""
     classes = len(fit.scores.classes)
     balanced = ~fit.imbalanced
     if classes < 2 or np.count_nonzero(balanced) < MIN_SAMPLES:
@@ -72,7 +72,7 @@ def _far_from_zero(fit: GapFit) -> str:
         return ""
     return (
         f"the balanced component's mean gap is {mean:.2f}, far from 0: its samples are only the less "
-        "imbalanced ones. Call them balanced only in comparison with the rest."
+        "imbalanced ones. They are balanced only in comparison with the rest."
     )
 
 

@@ -1,4 +1,4 @@
-"""What else is known of the samples: the values of a column, and the groups that they make."""
+"""Other columns of the samples: their values, and the groups of samples that they make."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.gap.scores import Scores
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-CLASS = "class"  # names the labels, as `label` does
+CLASS = "class"  # another name of the column `label`
 FEW_NUMBERS = 12  # more distinct numbers than this are put into quantile bins
-RARE = 0.2  # distinct whole numbers per sample from which they are measurements
-TOO_MANY = 10_000  # values of a column that is no grouping: an id
+RARE = 0.2  # from this share of distinct whole numbers on, they are measurements
+TOO_MANY = 10_000  # a column with more values than this, such as an id, makes no groups
 NOTHING = "(none)"
 
 
 def grouping(scores: Scores, column: str, rows: IntArray, bins: int) -> tuple[Sequence[str], IntArray, bool]:
-    """Return the groups that a column makes of `rows`: their names, (len(rows),) indices, and whether binned.
+    """Return a column's groups of `rows`: their names, (len(rows),) indices, and whether they are bins.
 
-    See `breakdown` for which columns are put into bins, and what is refused.
+    See `breakdown` for the columns that are put into bins and those that are refused.
     """
     names, index = _coded(scores, column)
     binned = None if column in (CLASS, "label", "group") else _quantile_bins(names, index[rows], bins)
@@ -36,7 +36,7 @@ def grouping(scores: Scores, column: str, rows: IntArray, bins: int) -> tuple[Se
 
 
 def values_of(scores: Scores, column: str) -> Sequence[str]:
-    """Return the N values of a column; UsageError, with what there is, if it does not exist."""
+    """Return the N values of a column; UsageError, naming the columns that exist, if it does not exist."""
     columns = scores.columns
     if column in columns:
         return columns[column]
@@ -61,9 +61,9 @@ def _coded(scores: Scores, column: str) -> tuple[list[str], IntArray]:
 
 
 def _quantile_bins(names: list[str], index: IntArray, bins: int) -> tuple[list[str], IntArray] | None:
-    """Return names of bins, and the bin of each of `names`, where these are measurements.
+    """Return names of bins, and the bin of each of `names`, if these are measurements.
 
-    index: (n,) which name each sample has. The last bin, without a name, is for an empty one.
+    index: (n,) position in `names` for each sample. The last bin has no name; it is for an empty value.
     """
     numbers = _as_numbers([name for name in names if name])
     if numbers is None or len(numbers) <= FEW_NUMBERS:
@@ -88,7 +88,7 @@ def _quantile_bins(names: list[str], index: IntArray, bins: int) -> tuple[list[s
 
 
 def _as_numbers(texts: list[str]) -> FloatArray | None:
-    """Return texts as finite numbers, or None if one is none."""
+    """Return texts as finite numbers, or None unless all of them are finite numbers."""
     try:
         numbers = np.array(list(map(float, texts)))
     except ValueError:

@@ -1,8 +1,8 @@
-"""The bytes of a CSV file on their way to the parser: refuses what a tolerant parser would reinterpret.
+"""Check the bytes of a CSV file on their way to the parser, and refuse quotes that it would misread.
 
-pyarrow reads text after a closing quote as a part of the field, and a quote that is never closed as a field
-that reaches to the end of the file. Both lose rows without a word. Here quotes follow RFC 4180: a field
-is quoted as a whole or not at all.
+pyarrow reads text after a closing quote as a part of the field. It reads a quote that is never closed as a
+field that reaches to the end of the file. Both lose rows without a warning. Here quotes follow RFC 4180: a
+field is quoted as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mgap_cli.errors import UnfitError
 
 _BOM = b"\xef\xbb\xbf"
 _QUOTE, _LF, _CR = b'"\n\r'
-_BESIDE = np.zeros(256, dtype=bool)  # what may be beside a quote, outside of the quoted text
+_BESIDE = np.zeros(256, dtype=bool)  # characters that may be beside a quote, outside of the quoted text
 _BESIDE[list(b',\r\n"')] = True
 _BLOCK = 1 << 20
 
@@ -34,10 +34,10 @@ class CheckedText(io.RawIOBase):
         self._file = path.open("rb")
         self._start = len(_BOM) if self._file.read(len(_BOM)) == _BOM else 0
         self._file.seek(self._start)
-        self._offset = self._start  # in the file, of the byte after the last one that was read
+        self._offset = self._start  # offset in the file of the next byte to read
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._last = b"\n\n"  # the last two bytes: the quotes in them wait for their right neighbour
-        self._quoted = False  # whether text in quotes is being read, at the second of these bytes
+        self._last = b"\n\n"  # the last two bytes, in which a quote may lack its right neighbour
+        self._quoted = False  # whether the second of these bytes is inside quoted text
         self._opened = 0  # offset of the last opening quote
 
     def readable(self) -> bool:
@@ -49,7 +49,7 @@ class CheckedText(io.RawIOBase):
         return data
 
     def read_rest(self) -> None:
-        """Check what has not been read yet."""
+        """Check the rest of the file."""
         while self.read(_BLOCK):
             pass
 
@@ -103,7 +103,7 @@ class CheckedText(io.RawIOBase):
 def line_of_record(path: Path, record: int) -> int:
     """Return the line, from 1, in which a record of a well-formed CSV file begins.
 
-    record: from 0, the header's; empty lines are no records.
+    record: its number, from 0 for the header; empty lines do not count.
     """
     codes = np.fromfile(path, dtype=np.uint8)
     quoted = np.logical_xor.accumulate(codes == _QUOTE)

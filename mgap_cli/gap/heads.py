@@ -1,4 +1,4 @@
-"""Finds the scores among the columns of a table: which columns belong to which head."""
+"""Find the scores among the columns of a table: which columns belong to which head."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mgap_cli.gap.score_table import Kind, require_two
 from mgap_cli.gap.scores import FUSED
 
 _NAME = re.compile(r"(?P<kind>p|logits)_(?P<name>.+)", re.DOTALL)
-_SHOWN = 12  # columns that a message names
+_SHOWN = 12  # number of columns that a message names
 
 
 @dataclass(frozen=True)
 class Head:
-    """The columns that hold one head's scores.
+    """The columns with one head's scores.
 
-    whole: the one column holds all classes of each sample, as an array (N, C) or a list per row.
+    whole: whether one column has the scores of all classes, as an array (N, C) or as one list per row.
     classes: the class of each column, where there is one column per class; otherwise empty.
     """
 
@@ -30,12 +30,12 @@ class Head:
 
     @property
     def complete(self) -> bool:
-        """Whether the scores of all classes are known, not only that of the true class."""
+        """Return whether the scores of all classes are known, not only those of the true class."""
         return self.whole or bool(self.classes)
 
 
 def is_score_column(name: str) -> bool:
-    """Say whether a column is named like scores: p_... or logits_..."""
+    """Return whether a column is named like scores: p_... or logits_..."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -99,7 +99,7 @@ def _names(header: Sequence[str], whole: Collection[str]) -> list[str]:
     found = list(dict.fromkeys(names))
     if len([name for name in found if name != FUSED]) < 2:
         raise UnfitError(
-            "a gap takes two modalities, with columns such as p_audio and p_visual.", columns_hint(header)
+            "a gap needs two modalities, with columns such as p_audio and p_visual.", columns_hint(header)
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The diagnosis of a loop over batches, in the manner of the metrics of torchmetrics."""
+"""The diagnosis for a loop over batches, with the interface of a torchmetrics metric."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mgap_cli.gap.scores import Scores, check_unique
 
 
 class GapMeter:
-    """Collects the scores of batches; `compute` returns what `measure` says of all of them.
+    """Collects the scores of batches; `compute` returns the result of `measure` for all of them.
 
-    kind: "p", probabilities of the true class (N,) or of all classes (N, C), or "logits" (N, C). classes: the
-    names of the C classes. Each batch is checked when it comes, and of (N, C) scores only what is measured is
-    kept, on the CPU. It does not gather from several processes: give it what was gathered.
+    kind: "p" for probabilities of the true class (N,) or of all classes (N, C); "logits" for logits (N, C).
+    classes: the names of the C classes. Each batch is checked at once. Of (N, C) scores only the measured
+    numbers are kept, on the CPU. The meter does not gather scores from several processes: gather them first.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class GapMeter:
     def update(self, labels: Any, /, *, ids: Sequence[str] | None = None, **scores: Any) -> None:
         """Add a batch: labels (N,) and the scores of each modality by its name, as `measure` takes them.
 
-        Samples without `ids` are numbered in their order. A batch that is refused adds nothing. Raises
-        UnfitError for invalid scores, shapes or labels and for a batch unlike the first one (its modalities,
-        its number of classes, ids or none), UsageError for fewer than two modalities.
+        Samples without `ids` are numbered in their order. A refused batch adds nothing. Raises UnfitError for
+        invalid scores, shapes or labels, and for a batch that differs from the first one in its modalities,
+        in its number of classes or in having ids; UsageError for fewer than two modalities.
         """
         given = as_array(labels)
         numbered = [str(len(self) + i) for i in range(given.size)]
@@ -92,7 +92,7 @@ class GapMeter:
             )
 
 
-_ALIKE = "Give every batch the same modalities and kinds of scores, or call reset() before other ones."
+_ALIKE = "Give every batch the same modalities and kinds of scores, or call reset() before a different one."
 
 
 def _names(heads: Sequence[str] | dict[str, Any]) -> str:
@@ -108,7 +108,7 @@ def _joined(batches: list[Scores]) -> Scores:
     first = batches[0]
     ids = [name for batch in batches for name in batch.ids]
     check_unique(ids)
-    # True-class scores without `classes` name in each batch only the classes that it has.
+    # With true-class scores and without `classes`, each batch knows only its own classes.
     every = {batch.classes: None for batch in batches}
     classes = first.classes if len(every) == 1 else tuple(order_of([*{c: None for b in every for c in b}]))
     position = {name: i for i, name in enumerate(classes)}

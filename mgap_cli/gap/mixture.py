@@ -24,16 +24,14 @@ if TYPE_CHECKING:
     from mgap_cli.gap.bimodality import Bimodality
 
 IMBALANCED = 0.5  # posterior of imbalance from which a sample is called imbalanced
-MIN_SAMPLES = 10  # below this a two-component fit is noise
-MIN_WEIGHT = 0.01  # a component under this describes stray samples, not a population
-MIN_MEMBERS = 3  # likewise, in samples
-NEAR_TIE = (
-    0.5  # standard deviations: how much farther from 0 a narrower component may be and still be balanced
-)
-DOMINATED = "-dominated"  # ending of the role of a component in which one modality leads
+MIN_SAMPLES = 10  # with fewer samples than this, a fit of two components is noise
+MIN_WEIGHT = 0.01  # a component of smaller weight describes stray samples, not a population
+MIN_MEMBERS = 3  # the same limit in samples
+NEAR_TIE = 0.5  # how much farther from 0 a narrower balanced component may be, in standard deviations
+DOMINATED = "-dominated"  # ending of the name of a component in which one modality leads
 BIC_COMPONENTS = (1, 2, 3, 4)
 _GRID = 1001  # brackets for the turning points of the posterior
-_HALVINGS = 45  # of a bracket: to the last bit
+_HALVINGS = 45  # halvings of a bracket: to the last bit
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class Mixture:
     def posterior(self, gap: FloatArray) -> FloatArray:
         """Return (N,) posteriors of imbalance r = 1 - P(balanced | gap), non-decreasing in imbalance.
 
-        Bayes' rule, except where the wider Gaussian would win again in the tail on the wrong side.
-        Going away from the balanced mean r never falls (its running maximum); from the balanced mean
-        towards a gap of 0, `absolute` only, it never rises (its running minimum).
+        This is Bayes' rule, corrected in the tail on the wrong side, where the wider Gaussian would win
+        again. Away from the balanced mean, r never falls: its running maximum is taken. From the balanced
+        mean towards a gap of 0 (only for `absolute`), r never rises: its running minimum is taken.
         """
         x = self.value(gap)
         if len(self.weights) == 1:
@@ -83,7 +81,7 @@ class Mixture:
     def components(self, gap: FloatArray, posterior: FloatArray | None = None) -> IntArray:
         """Return (N,) components: the balanced one where r < 1/2, else the likeliest of the others.
 
-        posterior: of these gaps, (N,), where it is known already.
+        posterior: (N,) the posteriors of these gaps, if they are known already.
         """
         x = self.value(gap)
         if len(self.weights) == 1:
@@ -104,7 +102,7 @@ class Mixture:
         return float(-(np.exp(log_shares) * log_shares).sum())
 
     def role(self, k: int, modalities: Sequence[str]) -> str:
-        """Return what component `k` stands for: of a signed mixture, which of two modalities dominates."""
+        """Return the name of component `k`; in a signed mixture, it says which modality dominates."""
         if k == self.balanced:
             return "balanced"
         if self.kind == "absolute":
@@ -133,7 +131,7 @@ class Mixture:
 
     @cached_property
     def _turning_points(self) -> FloatArray:
-        """Where the log-odds turn round: roots of their derivative, bracketed on a grid."""
+        """Return the turning points of the log-odds: roots of their derivative, bracketed on a grid."""
 
         def slope(x: FloatArray) -> FloatArray:
             falls = (self.means[:, None] - x) / self.sds[:, None] ** 2
@@ -155,11 +153,12 @@ class Mixture:
 
 @dataclass(frozen=True)
 class GapFit:
-    """What the gaps of one set of samples say. posterior, component: (N,), in the order of `scores`.
+    """The analysis of the gaps of one set of samples.
 
-    bic, icl: components to the Bayesian information criterion and to the integrated completed likelihood
-    (both lower is better); log_likelihood: of the fitted mixture, summed over samples, in nats; crossing:
-    the gap at which the posterior is one half. bimodality: what `bimodality.examine` added, if it did.
+    posterior, component: (N,), in the order of `scores`. bic, icl: the Bayesian information criterion and the
+    integrated completed likelihood by number of components (lower is better). log_likelihood: of the fitted
+    mixture, summed over samples, in nats. crossing: the gap at which the posterior is one half. bimodality:
+    the result of `bimodality.examine`, if it was called.
     """
 
     scores: Scores
@@ -175,23 +174,23 @@ class GapFit:
 
     @property
     def imbalanced(self) -> npt.NDArray[np.bool_]:
-        """Whether each sample's posterior of imbalance is at least one half, (N,)."""
+        """Return (N,) whether each sample's posterior of imbalance is at least one half."""
         return self.posterior >= IMBALANCED
 
     def role(self, k: int) -> str:
-        """Return what component `k` stands for, in the names of these modalities."""
+        """Return the name of component `k`, with the names of these modalities."""
         return self.mixture.role(k, self.scores.modalities)
 
     @property
     def gap_label(self) -> str:
-        """What the mixture is over, in words: the gap or, of two modalities, its absolute value."""
+        """Return the mixture's variable in words: the gap or, for two modalities, its absolute value."""
         formula = self.scores.gap_formula
         folded = self.mixture.kind == "absolute" and len(self.scores.modalities) == 2
         return f"|{formula}|" if folded else formula
 
     @property
     def balanced_share(self) -> float:
-        """Share of samples whose posterior of imbalance is under one half."""
+        """Return the share of samples whose posterior of imbalance is under one half."""
         return float(np.mean(~self.imbalanced))
 
 
@@ -200,8 +199,8 @@ def balanced_component(means: FloatArray, sds: FloatArray) -> IntArray:
 
     It is the component whose mean is nearest to 0. In a near tie it is the narrowest: a narrower component
     takes the place of the nearest one if its mean is farther from 0 by at most `NEAR_TIE` standard deviations
-    of the nearest one. Otherwise a wide component over a narrow one, a few thousandths nearer to 0, would
-    count as balanced, and every sample as imbalanced. The rule is ours.
+    of the nearest one. Without this rule (ours), a wide component whose mean is a few thousandths nearer to 0
+    would count as balanced, and the narrow component with most samples as imbalanced.
     """
     distance = np.abs(means)
     nearest = distance.argmin(axis=-1)[..., None]
@@ -210,7 +209,7 @@ def balanced_component(means: FloatArray, sds: FloatArray) -> IntArray:
 
 
 def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]:
-    """Fit `config.components` Gaussians to signed gaps (N,); return the mixture and what to warn of.
+    """Fit `config.components` Gaussians to signed gaps (N,); return the mixture and a warning or "".
 
     It is the mixture of maximum likelihood with no standard deviation under `config.sd_floor`, as
     `em.fit_sample` finds it. Too few samples, or no spread at all, give a single balanced component and a
@@ -219,7 +218,7 @@ def fit_mixture(gap: FloatArray, config: GapConfig) -> tuple[Mixture, list[str]]
     bad = int(np.count_nonzero(~np.isfinite(gap)))
     if bad or not len(gap):
         what = f"{bad} of {len(gap)} gaps are NaN or infinite." if bad else "there are no gaps to fit."
-        raise UnfitError(f"The mixture cannot be fitted: {what}", "Check the scores that they come from.")
+        raise UnfitError(f"The mixture cannot be fitted: {what}", "Check the scores that give these gaps.")
     values = np.abs(gap) if config.kind == "absolute" else np.asarray(gap, dtype=np.float64)
     n, sample = len(values), em.points(values, config.sd_floor)
     if n < MIN_SAMPLES or len(sample) < config.components:
@@ -237,8 +236,8 @@ def _stray(mixture: Mixture, n: int) -> list[str]:
     if smallest >= MIN_WEIGHT and smallest * n >= MIN_MEMBERS:
         return []
     return [
-        f"a component holds only {smallest:.1%} of the weight ({smallest * n:.1f} of {n} samples): "
-        "read it as stray samples."
+        f"a component has only {smallest:.1%} of the weight ({smallest * n:.1f} of {n} samples): "
+        "treat it as stray samples."
     ]
 
 
@@ -263,7 +262,7 @@ def require_gap_kind(config: GapConfig, modalities: Sequence[str]) -> None:
     """Raise UsageError for signed gaps of more than two modalities, which have no single sign."""
     if config.kind == "signed" and len(modalities) > 2:
         raise UsageError(
-            f"gap.kind=signed takes two modalities; here are {', '.join(modalities)}.",
+            f"gap.kind=signed needs two modalities; these scores have {', '.join(modalities)}.",
             "Use --set gap.kind=absolute.",
         )
 
@@ -271,7 +270,7 @@ def require_gap_kind(config: GapConfig, modalities: Sequence[str]) -> None:
 def analyse(scores: Scores, config: GapConfig) -> GapFit:
     """Fit the mixture to `scores` and add the diagnostics.
 
-    Raises as `fit_mixture` and `require_gap_kind` do.
+    Raises the errors of `fit_mixture` and `require_gap_kind`.
     """
     require_gap_kind(config, scores.modalities)
     gap = scores.gap
@@ -284,10 +283,11 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
     }
     bic = _bic(values, fitted)
     # ICL = BIC - 2 sum_i sum_k t_ik log t_ik, with t_ik the probability of component k given sample i
-    # (Biernacki, Celeux and Govaert, 2000): it asks for components that overlap little, BIC for a fit.
+    # (Biernacki, Celeux and Govaert, 2000): it prefers components that overlap little; BIC only rewards the
+    # fit.
     icl = {k: bic[k] + 2 * fitted[k].entropy(values) for k in bic}
-    # |gap| of a single population around 0 is a folded Gaussian, which takes two components to fit:
-    # whether there are two populations is asked of the signed gaps. More modalities have no signed gap.
+    # |gap| of a single population around 0 is a folded Gaussian, which two components fit better than one.
+    # The number of populations is therefore tested on the signed gaps, which only two modalities have.
     folded = config.kind == "absolute" and len(scores.modalities) == 2
     signed_bic = _signed_bic(gap, config) if folded else bic
     if len(mixture.weights) > 1 and 1 in (_best(bic), _best(signed_bic)):
@@ -310,7 +310,7 @@ def analyse(scores: Scores, config: GapConfig) -> GapFit:
 
 
 def _counts(sample: em.Points, n: int) -> list[int]:
-    """Return the numbers of components that there are distinct values for; [] for too few samples."""
+    """Return the possible numbers of components, at most the number of distinct values; [] if too few."""
     return [k for k in BIC_COMPONENTS if k <= len(sample)] if n >= MIN_SAMPLES else []
 
 
@@ -332,7 +332,7 @@ def _best(criterion: dict[int, float]) -> int | None:
 def _fitted(sample: em.Points, components: int, config: GapConfig) -> Mixture:
     """Fit Gaussians to a sample, and name the balanced one.
 
-    Only EM sees points: posteriors, likelihoods, BIC and ICL are computed from every value.
+    Only EM uses points; posteriors, likelihoods, BIC and ICL are computed from every value.
     """
     found, _ = em.fit_sample(
         sample, components, config.sd_floor, random_starts=config.n_init, seed=config.seed

@@ -1,7 +1,7 @@
-"""Reads scores from NPZ files: plain numbers and text, and nothing that needs pickle.
+"""Read scores from NPZ files: plain numbers and text, and nothing that needs pickle.
 
-A file is what `np.savez` writes, a zip archive of .npy arrays. Each array's type, shape and size are checked
-before its data are read, so that a header cannot ask for more memory than the archive says it has.
+A file is a zip archive of .npy arrays, as `np.savez` writes it. Each array's type, shape and size are checked
+before its data are read, so that a header cannot claim more memory than the size of the archive's entry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LARGEST_FLOAT = 8  # bytes: float16, float32, float64
 
 @dataclass(frozen=True)
 class _Member:
-    """One array of the archive, and what its header says."""
+    """One array of the archive, with the facts from its header."""
 
     name: str
     shape: tuple[int, ...]
@@ -90,7 +90,7 @@ def _opened(path: Path) -> ZipFile:
 
 
 def _members(archive: ZipFile) -> Iterator[_Member]:
-    """Yield the arrays of an archive; UnfitError for a name twice and for a header that cannot be true."""
+    """Yield the arrays of an archive; UnfitError for a repeated name or an impossible header."""
     names: set[str] = set()
     for info in archive.infolist():
         name = info.filename.removesuffix(_SUFFIX)
@@ -104,7 +104,7 @@ def _members(archive: ZipFile) -> Iterator[_Member]:
                 yield _member(name, file, info.file_size)
         except UnfitError:
             raise
-        except Exception as error:  # numpy evaluates the header as a Python literal: anything can go wrong
+        except Exception as error:  # evaluating the header may raise any exception
             raise UnfitError(f"array {name!r} cannot be read ({reason_of(error)}).") from error
 
 

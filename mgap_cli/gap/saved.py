@@ -1,4 +1,4 @@
-"""What `analyze-gap` left in a folder, as the fit that it was."""
+"""Read the files of `analyze-gap` back as the fit that it wrote."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def saved_fit(
 ) -> GapFit:
     """Return the fit of gap.csv and of its split in gap.json, without fitting anything again.
 
-    columns: what else is known of the samples, {column: {id: text}}. Raises UnfitError for a file that
-    holds no scores, KeyError and ValueError for a document that is not of this program.
+    columns: other columns of the samples, {column: {id: text}}. Raises UnfitError for a file without scores,
+    KeyError and ValueError for a document that mgap did not write.
     """
     scores = read_scores(csv, document["modalities"], ())
     known = {name: [values.get(id_, "") for id_ in scores.ids] for name, values in (columns or {}).items()}

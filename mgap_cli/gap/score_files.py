@@ -1,4 +1,4 @@
-"""Reads scores that any program wrote: CSV, NPZ or Parquet.
+"""Read scores that any program wrote: CSV, NPZ or Parquet.
 
 One row per sample: `id`, `label`, and for each modality one of
 
@@ -27,17 +27,17 @@ SUFFIXES = (".csv", ".npz", ".parquet")
 
 
 def is_scores(path: Path) -> bool:
-    """Say whether a path is named like a file of scores."""
+    """Return whether a path is named like a file of scores."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_scores(path: Path, modalities: Sequence[str] = (), columns: Collection[str] | None = None) -> Scores:
     """Read a file of scores; `columns` are the other columns to keep, all by default.
 
-    Without `modalities` they are what the file's names say, in their order; a number at the end of
-    a name is a class. Raises UsageError if there is no such regular file and for fewer than two
-    modalities; UnfitError for a file that is damaged or lacks a column, and for invalid scores, as
-    `Scores` does. Every message names the file.
+    Without `modalities`, the modalities are taken from the column names, in their order; a number at the end
+    of a name is a class. Raises UsageError if there is no such regular file and for fewer than two
+    modalities; UnfitError for a file that is damaged or lacks a column, and for invalid scores, as `Scores`
+    does. Every message names the file.
     """
     from mgap_cli.gap.npz import read_npz
     from mgap_cli.gap.tabular import read_csv, read_parquet
@@ -50,9 +50,11 @@ def read_scores(path: Path, modalities: Sequence[str] = (), columns: Collection[
         return reader(path, modalities, columns)
     except MgapError as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error
-    except Exception as error:  # the libraries below do not say what they raise for a damaged file
+    except Exception as error:  # the libraries do not document what they raise for a damaged file
         kind = {".csv": "CSV", ".npz": "NPZ", ".parquet": "Parquet"}[suffix]
-        what = "it needs more memory than there is" if isinstance(error, MemoryError) else reason_of(error)
+        what = (
+            "it needs more memory than is available" if isinstance(error, MemoryError) else reason_of(error)
+        )
         raise UnfitError(f"{path}: cannot be read as {kind} ({what}).") from error
 
 

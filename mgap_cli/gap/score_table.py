@@ -1,8 +1,8 @@
-"""Scores of any model, for any number of modalities: what their file or arrays hold, checked.
+"""The checked scores of any model, from a file or from arrays, for any number of modalities.
 
 A modality's scores are its probabilities of the true class, (N,), or the probabilities or logits of all
-classes, (N, C). Of the latter only what is measured is kept: a million samples fit in memory whatever the
-number of classes.
+classes, (N, C). Of the latter only the measured numbers are kept, so that a million samples fit in memory
+with any number of classes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def table_of(
     """Return the table of arrays: labels (N,), and for each head its kind and its (N,) or (N, C) scores.
 
     Labels are class indices or names; `classes` names the C columns. Samples without `ids` are numbered
-    from 0. Raises UnfitError for arrays that do not fit together, and as `Scores` does.
+    from 0. Raises UnfitError for arrays that do not fit together, and the errors of `Scores`.
     """
     given = np.asarray(labels)
     if given.ndim != 1:
         raise UnfitError(f"The labels have shape {given.shape}; expected one for each sample.", _SHAPES)
     if given.dtype.kind == "f" and (given == np.round(given)).all() and (np.abs(given) <= _EXACT).all():
-        given = given.astype(np.int64)  # indices that a data frame made floats
+        given = given.astype(np.int64)  # indices that a data frame turned into floats
     if given.dtype.kind not in "iuUb":
         raise UnfitError(f"The labels are of type {given.dtype}.", "Labels are class indices or names.")
     names = [str(i) for i in range(len(given))] if ids is None else [str(i) for i in ids]
@@ -98,7 +98,7 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
                 f"{bad.sum()} of {len(values)} rows of {name} logits have NaN or infinite values, "
                 f"such as that of {ids[int(np.argmax(bad))]!r}."
             )
-        with np.errstate(over="ignore"):  # the difference of two huge logits may be -inf, and its exp is 0
+        with np.errstate(over="ignore"):  # the difference of two huge logits may be -inf; its exp is 0
             shifted = values - values.max(axis=1, keepdims=True)
         values = np.exp(shifted)
         values /= values.sum(axis=1, keepdims=True)
@@ -115,16 +115,16 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
 
 
 def require_two(modalities: Sequence[str] | Mapping[str, Any]) -> None:
-    """Raise UsageError unless there are two modalities, at least."""
+    """Raise UsageError unless there are at least two modalities."""
     if len(modalities) < 2:
         raise UsageError(
-            f"A gap takes two modalities; found {', '.join(modalities) or 'none'}.",
+            f"A gap needs two modalities; found {', '.join(modalities) or 'none'}.",
             "Give the scores of two or more by name, such as audio and visual.",
         )
 
 
 def order_of(names: Sequence[str]) -> list[str]:
-    """Return class names in the order of tables: numbers by value, else by name."""
+    """Return class names in the order of tables: numbers by value, other names alphabetically."""
     if all(name.isdecimal() for name in names):
         return sorted(names, key=int)
     return sorted(names)
@@ -162,5 +162,5 @@ def _indexed(
     position = {name: i for i, name in enumerate(names)}
     unknown = [name for name in found if name not in position]
     if unknown:
-        raise UnfitError(f"Label {unknown[0]!r} is none of the classes: {', '.join(names[:10])}.")
+        raise UnfitError(f"Label {unknown[0]!r} is not one of the classes: {', '.join(names[:10])}.")
     return names, np.array([position[name] for name in found], dtype=np.int64)[inverse]

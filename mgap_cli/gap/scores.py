@@ -6,8 +6,8 @@ p_m,i is the probability that the unimodal head of modality m, one of M, gives t
     three or more      every pair has its signed gap; the sample's gap is absolute, the mean over the pairs:
                        u_i = 2 / (M (M - 1)) sum_{m < k} |p_m,i - p_k,i|
 
-The mean over pairs is ours. Like the gap of two modalities it lies in [0, 1], so that the smallest standard
-deviation of a component, figures and borders mean the same for any number of modalities.
+The mean over pairs is ours. Like |gap| of two modalities, it is in [0, 1]. The smallest standard deviation of
+a component, the figures and the borders therefore mean the same for any number of modalities.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mgap_cli.stats.arrays import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
-FUSED = "fused"  # the head of all modalities: its predictions and its loss count
+FUSED = "fused"  # the head of all modalities, whose predictions and loss are used
 
 _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 
@@ -37,13 +37,13 @@ _NO_NAME = re.compile("[\0\n\r\ud800-\udfff]")
 class Scores:
     """One row per sample.
 
-    labels: (N,) index into `classes`. p: modality to (N,) true-class probabilities of its unimodal head,
-    p_m,i = softmax(z_m,i)[y_i]; the order of the modalities is that of every table and figure. predicted:
-    head ("fused" or a modality) to the (N,) classes that it predicts; empty for scores that came without
-    predictions. columns: what else is known of the samples, name to N values as text. p_fused: (N,)
-    true-class probabilities of the fused head, where they are known. certainty: head to (N, 3), what
-    `certainty_of` returns of its probabilities; empty for scores of the true class alone. Raises UnfitError,
-    with the number of invalid scores and the id of the first, for scores not finite or not in [0, 1].
+    labels: (N,) index into `classes`. p: by modality, the (N,) true-class probabilities of its unimodal head,
+    p_m,i = softmax(z_m,i)[y_i]; tables and figures keep this order of the modalities. predicted: by head
+    ("fused" or a modality), the (N,) classes that it predicts; empty for scores without predictions. columns:
+    other columns of the samples, N values as text by name. p_fused: (N,) true-class probabilities of the
+    fused head, if they are known. certainty: by head, the (N, 3) result of `certainty_of`; empty for scores
+    of the true class only. Raises UnfitError, with the number of invalid scores and the id of the first, for
+    scores that are not finite or not in [0, 1].
     """
 
     ids: list[str]
@@ -63,32 +63,33 @@ class Scores:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The names of the modalities, in their order."""
+        """Return the names of the modalities, in their order."""
         return tuple(self.p)
 
     @property
     def gap(self) -> FloatArray:
-        """The modality gap of each sample, (N,); see the module.
+        """Return the modality gap of each sample, (N,); see the module.
 
-        Two modalities: signed, the first minus the second, in [-1, 1]. More: absolute, in [0, 1].
+        With two modalities it is signed, the first minus the second, in [-1, 1]. With more it is absolute, in
+        [0, 1].
         """
         return gap_of(self.p)
 
     @property
     def gap_formula(self) -> str:
-        """The gap in words, for labels of axes and notes."""
+        """Return the gap of these modalities in words, for labels of axes and notes."""
         return gap_formula(self.modalities)
 
     @property
     def fused_loss(self) -> FloatArray | None:
-        """The cross-entropy -ln p of the fused head by sample, (N,), in nats; None where it is not known."""
+        """Return the fused head's cross-entropy -ln p by sample, (N,), in nats; None if it is not known."""
         return None if self.p_fused is None else -np.log(np.maximum(self.p_fused, np.finfo(np.float64).tiny))
 
     @property
     def fused_margin(self) -> FloatArray | None:
-        """The fused head's p of the true class minus its highest p of another class, (N,), in [-1, 1].
+        """Return the fused head's p of the true class minus its highest p of another class, (N,), in [-1, 1].
 
-        Negative where its prediction is wrong; None for scores of the true class alone.
+        It is negative if the prediction is wrong; None for scores of the true class only.
         """
         if self.p_fused is None or FUSED not in self.certainty:
             return None
@@ -111,13 +112,15 @@ class Scores:
         return [*led.items(), ("", ~np.any(list(led.values()), axis=0))]
 
     def of_split(self, split: str) -> Scores:
-        """Return the rows of which the column `split` has this value; UsageError if there are none."""
+        """Return the rows whose column `split` has this value; UsageError if there are none."""
         values = self.columns.get("split")
         if values is None:
             raise UsageError("--split: the scores have no column split.")
         rows = [i for i, value in enumerate(values) if value == split]
         if not rows:
-            raise UsageError(f"--split {split}: no sample of it; there are {', '.join(sorted(set(values)))}.")
+            raise UsageError(
+                f"--split {split}: it has no samples; the splits are {', '.join(sorted(set(values)))}."
+            )
         return Scores(
             [self.ids[i] for i in rows],
             self.classes,
@@ -169,7 +172,7 @@ def check_names(what: str, names: Iterable[str]) -> None:
     every = list(names)
     if "" in every:
         raise UnfitError(f"sample {every.index('') + 1} has an empty {what}.")
-    if _NO_NAME.search("".join(every)):  # one search is ten times faster than one for each name
+    if _NO_NAME.search("".join(every)):  # one search in all names is ten times faster
         first = next(filter(_NO_NAME.search, every))
         raise UnfitError(f"{what} {first!r} has a NUL, a line break or text that is not valid Unicode.")
 
@@ -182,8 +185,8 @@ def check_unique(ids: Sequence[str]) -> None:
     if distinct < len(ids):
         first, _ = Counter(ids).most_common(1)[0]
         raise UnfitError(
-            f"{len(ids) - distinct} of {len(ids)} samples have an id that another has, such as {first!r}.",
-            "Give each sample one row: which of its scores counts is not ours to choose.",
+            f"{len(ids) - distinct} of {len(ids)} samples repeat an id of another, such as {first!r}.",
+            "Give each sample one row, because mgap cannot choose between two.",
         )
 
 
@@ -202,7 +205,7 @@ def check_probabilities(name: str, p: FloatArray, ids: Sequence[str]) -> None:
         "are NaN or infinite",
         "The model that made them diverged: train it again with a lower learning rate.",
     )
-    # Softmax in float32 may end a rounding error above 1.
+    # Softmax in float32 may exceed 1 by a rounding error.
     refuse(
         (p < 0) | (p > 1 + 1e-6),
         "lie outside [0, 1]",
@@ -211,14 +214,14 @@ def check_probabilities(name: str, p: FloatArray, ids: Sequence[str]) -> None:
 
 
 def true_class_probability(probabilities: FloatArray, labels: IntArray) -> FloatArray:
-    """Return (N,) probabilities of the true classes out of an (N, C) table."""
+    """Return (N,) probabilities of the true classes from an (N, C) table."""
     return np.asarray(probabilities[np.arange(len(labels)), labels], dtype=np.float64)
 
 
 def certainty_of(probabilities: FloatArray) -> FloatArray:
-    """Return (N, 3) of (N, C) probabilities: the highest, Shannon's entropy in nats, and the second highest.
+    """Return (N, 3) for (N, C) probabilities: the highest, Shannon's entropy in nats, and the second highest.
 
-    In the entropy 0 log 0 = 0; of one class the second highest is 0.
+    The entropy takes 0 log 0 as 0. With a single class, the second highest probability is 0.
     """
     from scipy.special import entr
 
@@ -235,7 +238,7 @@ def scores_of(
     classes: tuple[str, ...],
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Scores:
-    """Return the table for a pass over samples; `ids` and `columns` are the store's, all of them."""
+    """Return the table for a pass over samples; `ids` and `columns` are those of the whole store."""
     fused = predictions.probabilities.get(FUSED)
     return Scores(
         ids=[ids[i] for i in predictions.index],

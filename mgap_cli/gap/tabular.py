@@ -1,4 +1,4 @@
-"""Reads scores from CSV and Parquet through pyarrow, a part of the rows at a time."""
+"""Read scores from CSV and Parquet with pyarrow, a part of the rows at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mgap_cli.gap.scores import (
 )
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-_ROWS = 50_000  # of a Parquet file that are in memory at a time
+_ROWS = 50_000  # rows of a Parquet file that are in memory at a time
 _BLOCK = 1 << 22  # bytes of a CSV file that are in memory at a time; a row must fit into it
 
-Place = Callable[[int], str]  # row, from 0, to the words that say where it is in the file
+Place = Callable[[int], str]  # maps the number of a row, from 0, to words for its place in the file
 
 
 def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
@@ -43,7 +43,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
     def opened(text: CheckedText, names: Sequence[str]) -> Any:
         return csv.open_csv(
             text,
-            # One thread: only then does pyarrow number the rows.
+            # pyarrow numbers the rows only with a single thread.
             csv.ReadOptions(use_threads=False, block_size=_BLOCK),
             csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
             csv.ConvertOptions(
@@ -57,7 +57,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
         return f"line {line_of_record(path, row + 1)}"
 
     def parsed(text: CheckedText, names: Sequence[str]) -> Iterator[Any]:
-        """Yield the header's names, and where columns are asked for, the rows of these columns."""
+        """Yield the header's names and, if columns are given, the rows of these columns."""
         try:
             reader = opened(text, names)
             yield reader.schema.names
@@ -105,7 +105,7 @@ def _kept(header: Sequence[str], heads: Sequence[Head], columns: Collection[str]
 
 
 class _Numbering(dict[str, int]):
-    """Numbers names in the order in which they are first asked for."""
+    """Numbers for names, in the order of their first use."""
 
     def __missing__(self, name: str) -> int:
         self[name] = number = len(self)
@@ -122,7 +122,7 @@ def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str
     predicted: dict[str, list[IntArray]] = {head.name: [] for head in heads if head.complete}
     certainty: dict[str, list[FloatArray]] = {name: [] for name in predicted}
     columns: dict[str, list[str]] = {name: [] for name in kept}
-    pool: dict[str, str] = {}  # a column repeats its values: one string for each
+    pool: dict[str, str] = {}  # values repeat in a column, so keep one string per value
     for batch in filter(len, batches):
         first = len(ids)
 
@@ -158,7 +158,7 @@ def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str
     check_unique(ids)
     check_names("label", position)
     every = np.concatenate(labels)
-    if not classes:  # in the order in which they came
+    if not classes:  # in the order of their first occurrence
         seen = list(position)
         classes = tuple(order_of(seen))
         rank = {name: i for i, name in enumerate(classes)}
@@ -180,7 +180,7 @@ def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str
 
 
 def _names(batch: Any, column: str, at: Callable[[int], str]) -> Any:
-    """Return ids or labels as text; UnfitError where one is missing, or for a type that names nothing."""
+    """Return ids or labels as text; UnfitError if one is missing, or for a type that cannot be a name."""
     from pyarrow import compute, types
 
     values = batch.column(column)
@@ -219,7 +219,7 @@ def _texts(values: Any, column: str) -> Any:
 
 
 def _indexed(texts: Any, position: _Numbering, classes: Sequence[str], at: Callable[[int], str]) -> IntArray:
-    """Return the (n,) class of each label; labels are numbered as they come if no classes are known."""
+    """Return the (n,) class of each label; without known classes, labels are numbered in their order."""
     coded = texts.dictionary_encode()
     names = coded.dictionary.to_pylist()
     places = coded.indices.to_numpy()
@@ -227,7 +227,7 @@ def _indexed(texts: Any, position: _Numbering, classes: Sequence[str], at: Calla
         if classes and name not in position:
             line = at(int(np.argmax(places == number)))
             raise UnfitError(
-                f"{line}: label {name!r} is none of the classes of the scores: {', '.join(classes[:10])}."
+                f"{line}: label {name!r} is not one of the scores' classes: {', '.join(classes[:10])}."
             )
     found: IntArray = np.array([position[name] for name in names], dtype=np.int64)[places]
     return found
@@ -242,7 +242,7 @@ def _numbers(batch: Any, head: Head, at: Callable[[int], str]) -> FloatArray:
 
 
 def _floats(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
-    """Return numbers, or text that consists of one number each, as float64."""
+    """Return numbers, or texts of one number each, as float64."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -251,7 +251,7 @@ def _floats(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
     if types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind):
         return np.asarray(values.cast(double, safe=False).to_numpy(), dtype=np.float64)
     if not (types.is_string(kind) or types.is_large_string(kind)):
-        raise UnfitError(f"column {column!r} does not hold numbers ({kind}).")
+        raise UnfitError(f"column {column!r} has values that are not numbers ({kind}).")
 
     def cast(texts: Any) -> Any:
         try:
@@ -281,13 +281,13 @@ def _matrix(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
 
     kind = values.type
     if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        raise UnfitError(f"column {column!r} does not hold numbers or lists of numbers ({kind}).")
+        raise UnfitError(f"column {column!r} has neither numbers nor lists of numbers ({kind}).")
     _require_all(values, column, at)
     lengths = compute.list_value_length(values).to_numpy()
     if (lengths != lengths[0]).any():
         row = int(np.argmax(lengths != lengths[0]))
         raise UnfitError(
-            f"{at(row)}: column {column!r} has {lengths[row]} values, in other rows {lengths[0]}."
+            f"{at(row)}: column {column!r} has {lengths[row]} values; in other rows it has {lengths[0]}."
         )
     if not lengths[0]:
         raise UnfitError(f"{at(0)}: column {column!r} has an empty list.")

@@ -1,1 +1,1 @@
-"""Modalities as data: one record per modality. What a kind does is looked up by kind where it is done."""
+"""One record per modality. Code that depends on the kind of a modality finds its part in a table by kind."""

@@ -10,11 +10,11 @@ ModalityKind = Literal["spectrogram", "frames", "features", "sequence"]
 
 @dataclass(frozen=True)
 class Modality:
-    """Facts about one modality.
+    """The record of one modality.
 
-    name: key in batches, outputs and scores. kind: what its arrays are, which decides how they are read,
-    augmented, encoded and corrupted: spectrogram (F, L), frames (T, H, W, 3), features (D,) or sequence
-    (T, D) for each sample. channels: input channels of its encoder; D for features and sequences.
+    name: key in batches, outputs and scores. kind: the form of its arrays, which decides how they are read,
+    augmented, encoded and corrupted: spectrogram (F, L), frames (T, H, W, 3), features (D,) or sequence (T,
+    D) for each sample. channels: input channels of its encoder; D for features and sequences.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What commands do, one module per job, without options or parsing."""
+"""The work of the commands, one module per job, without options and parsing."""

@@ -25,7 +25,7 @@ _LOCK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class CellJob:
-    """Everything that a cell's process needs. method: as on the command line. settings: the whole tree."""
+    """Everything that a cell's process needs. method: its name, or path.py:Class. settings: all sections."""
 
     cell: Cell
     store: Path
@@ -42,9 +42,9 @@ class CellJob:
 
 
 def run_cell(job: CellJob, worker: Worker) -> None:
-    """Train and evaluate a cell in its run folder and write its record; what is finished is not done again.
+    """Train and evaluate a cell in its run folder and write its record; skip the parts that are finished.
 
-    Raises MgapError for a training that fails or is stopped by a signal.
+    Raises MgapError if the training fails or is stopped by a signal.
     """
     from mgap_cli.config import from_dict
     from mgap_cli.data.store import open_store
@@ -59,7 +59,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
     from mgap_cli.training.trained_model import open_trained
     from mgap_cli.workflow.stages import train
 
-    load_method(job.method)  # its settings are known from here on
+    load_method(job.method)  # the method's settings are known from here on
     config = from_dict(job.settings, str(job.cell)).updated({"runtime.device": worker.device}, "compare")
     sink, run = Output(quiet=True), job.cell.folder(job.results)
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
 
 
 def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
-    """Return where each decision rule is right, (N,) by its name in a cell's record."""
+    """Return for each decision rule whether it is right, (N,), by its name in a cell's record."""
     found = judgement.rules.decisions() if judgement.rules else {}
     return {f"{RULE_PREFIX}{name}": correct for name, correct in found.items()}
 

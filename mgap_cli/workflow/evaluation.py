@@ -1,4 +1,4 @@
-"""The evaluation of checkpoints: choose, score and compare them, and write evaluate.json and plots."""
+"""Evaluate checkpoints: choose, score and compare them, and write evaluate.json and plots."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from mgap_cli.evaluation.seeds import RunGroup
     from mgap_cli.training.trained_model import TrainedModel
 
-DOCUMENT, ROBUSTNESS = "evaluate.json", "evaluate-robustness.png"  # of all checkpoints of a command
+DOCUMENT, ROBUSTNESS = "evaluate.json", "evaluate-robustness.png"  # files about all checkpoints of a command
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate. by: columns of clips.csv to break accuracy down by.
+    """What to evaluate.
 
-    output: the folder of the document and all plots; None: each beside its checkpoint.
+    by: columns of clips.csv to break accuracy down by. output: the folder of the document and of all plots;
+    None puts each file beside its checkpoint.
     """
 
     split: str = "test"
@@ -36,7 +37,7 @@ class EvaluationRequest:
     output: Path | None = None
 
     def path(self, checkpoint: Path, name: str) -> Path:
-        """Return where the file `name` about a checkpoint goes."""
+        """Return the path of the file `name` about a checkpoint."""
         return (self.output or checkpoint.parent) / name
 
 
@@ -67,7 +68,7 @@ def evaluate_checkpoints(
     ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
     device = choose_scoring_device(config.runtime.device, sink)
     models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
-    passes = 2 * len(chosen)  # over the split and over validation
+    passes = 2 * len(chosen)  # one pass over the split and one over validation
     if request.robustness:
         opened = map(load_checkpoint, chosen)
         passes += sum(len(conditions(config.evaluate, c.modalities, c.config.data.audio)) for c in opened)
@@ -86,7 +87,7 @@ def judge(
     sink: Output,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Evaluate models; leave evaluate.json beside the last, and return the document and the tables.
+    """Evaluate models, write evaluate.json beside the last one, and return the document and the tables.
 
     tick: called after each pass over the split.
     """
@@ -128,9 +129,9 @@ def judge(
 
 
 def _plot_paths(checkpoints: Sequence[Path], request: EvaluationRequest) -> dict[Path, tuple[Path, Path]]:
-    """Return where the confusion matrices and the reliability of each checkpoint are drawn.
+    """Return the paths of each checkpoint's confusion matrices and reliability diagram.
 
-    In one folder for all, the files of checkpoints of one name have the names of their run folders too.
+    If one folder gets all files, checkpoints of the same name get the names of their run folders as well.
     """
     from mgap_cli.workflow.movement import names_of
 
@@ -156,7 +157,7 @@ def _outputs(checkpoints: Sequence[Path], request: EvaluationRequest) -> list[Pa
 
 
 def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
-    """Return the paths; UnfitError for one that is missing, before any time is spent on the others."""
+    """Return the paths; UnfitError at once if one is missing, before the others are evaluated."""
     from mgap_cli.runs.checkpoint import load_checkpoint
 
     for path in checkpoints:

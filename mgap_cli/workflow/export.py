@@ -1,4 +1,4 @@
-"""The export of a checkpoint's predictions: run the network, decide by a rule, write one file."""
+"""Export a checkpoint's predictions: run the network, decide by a rule, write one file."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def analyse_checkpoint(
     checkpoint: Path, split: str, store: Path | None, config: Config, request: Request, sink: Output
 ) -> None:
-    """Run the network over its store's splits and show what the gaps of `split` say."""
+    """Run the network over its store's splits and show the analysis of the gaps of `split`."""
     from mgap_cli.files import ensure_outputs_allowed
     from mgap_cli.report.documents import gap_document, gap_summary
     from mgap_cli.runs.layout import gap_path
@@ -64,8 +64,8 @@ def analyse_and_keep(
 ) -> dict[str, GapFit]:
     """Analyse `split`, and train and val too; write the table, the document and, with `plot`, the figure.
 
-    csv: where the table goes. folder: where the other files go, and the table without `csv`; None: beside the
-    checkpoint.
+    csv: the path of the table. folder: the folder of the other files, and of the table without `csv`; None
+    puts them beside the checkpoint.
     """
     from mgap_cli.files import write_json_once, write_text_once
     from mgap_cli.gap.mixture import analyse
@@ -111,7 +111,7 @@ def analyse_scores(
     pairs = table.pairs()
     if request.csv and len(pairs) > 1:
         raise UsageError(
-            "--csv writes one pair's table.", f"Name two: --modalities {','.join(pairs[0].modalities)}"
+            "--csv writes the table of one pair.", f"Name two: --modalities {','.join(pairs[0].modalities)}"
         )
     wheres = ["-".join(scores.modalities) if len(pairs) > 1 else "" for scores in pairs]
     pngs = [folder / _figure_name(path, where) for where in wheres]
@@ -132,6 +132,6 @@ def analyse_scores(
 
 
 def _figure_name(scores: Path, pair: str) -> str:
-    """Return the name of the figure of a file of scores; `pair` names the modalities of one among several."""
+    """Return the name of the figure for a file of scores; with several pairs, `pair` names the modalities."""
     name = "".join(c if c.isalnum() else "-" for c in f"gap-{pair}".rstrip("-"))
     return f"{scores.stem}-{name}.png"

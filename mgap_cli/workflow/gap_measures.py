@@ -1,4 +1,4 @@
-"""What `analyze-gap --measures` adds: imbalance by measures other than the gap."""
+"""The part of `analyze-gap --measures`: imbalance by measures other than the gap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def checked_unimodal(words: Sequence[str], sink: Output) -> dict[str, Path]:
-    """Read what --unimodal says, before any pass is made; a run folder gives its last checkpoint."""
+    """Read the checkpoints of --unimodal before any pass; for a run folder, read its last checkpoint."""
     from mgap_cli.analysis.measures.every import unimodal_paths
     from mgap_cli.runs.run_checkpoints import checkpoint_in
 
@@ -38,7 +38,7 @@ def model_measures(
 
 
 def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Return the measures that scores allow, of each pair of modalities."""
+    """Return for each pair of modalities the measures that need scores only."""
     from mgap_cli.analysis.measures.every import measures_of_scores
     from mgap_cli.report.tables.measures import measures_table
 

@@ -1,4 +1,4 @@
-"""What `analyze-gap` shows: verdict, tables, which samples are imbalanced, lists, plots."""
+"""The output of `analyze-gap`: the verdict, tables, imbalanced samples, lists and plots."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Exported = Literal["balanced", "imbalanced"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks to see; see the options of `analyze-gap`.
+    """The views that the command line asks for; see the options of `analyze-gap`.
 
-    inputs: the files that the command line names for reading. output: the folder of what is written without a
-    name of its own; None: beside the input.
+    inputs: the files that the command reads. output: the folder for files whose name is not given; None puts
+    them beside the input.
     """
 
     top: int
@@ -46,13 +46,13 @@ class Request:
     held_out: bool = False
 
     def outputs(self, human_png: Path) -> list[Path]:
-        """Return the files that the command line asks to write; `human_png` is the scatter plot's."""
+        """Return the files that the command line asks to write; `human_png` is for the scatter plot."""
         drawn = human_png if self.human and self.plot else None
         return [path for path in (self.csv, self.export, self.relabel, drawn) if path is not None]
 
     @property
     def columns(self) -> set[str]:
-        """The columns that it takes to answer."""
+        """Return the columns that these views need."""
         from mgap_cli.analysis.breakdown import USUAL
 
         return {*USUAL, *self.by, *(condition.partition("=")[0].strip() for condition in self.where)}
@@ -64,7 +64,7 @@ def examined(fit: GapFit, where: str, config: Config, sink: Output) -> GapFit:
 
     labels = fit.scores.labels
     if (labels == labels[0]).all():
-        sink.warn(f"every sample is of class {fit.scores.classes[labels[0]]!r}: this says nothing of others.")
+        sink.warn(f"every sample is of class {fit.scores.classes[labels[0]]!r}: other classes may differ.")
     tested = examine(fit, config.analysis, config.gap)
     warnings = [*fit.warnings, *tested.warnings]
     for warning in warnings:
@@ -80,9 +80,9 @@ def write_gap_figure(fit: GapFit, where: str, path: Path, sink: Output) -> None:
 
 
 def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[RenderableType]:
-    """Return verdict, components and diagnostics of `split`, and the splits side by side.
+    """Return the verdict, components and diagnostics of `split`, and a table of all splits.
 
-    Without `split` they are pairs of modalities, and each has its tables.
+    Without `split`, `fits` are pairs of modalities, and each pair has its own tables.
     """
     from mgap_cli.report.tables import gap as tables
     from mgap_cli.report.tables import gap_analysis as gap_tables
@@ -99,7 +99,7 @@ def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[Rende
 
 
 def conclusion(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
-    """Return the verdict and its numbers: they are at the end too, where a long screen scrolls to."""
+    """Return the verdict and its numbers. They are repeated at the end, where a long output scrolls to."""
     from mgap_cli.report.tables.gap_analysis import conclusion_table
 
     return conclusion_table(fits, split)
@@ -126,7 +126,7 @@ def pair_fits(fit: GapFit, config: Config) -> dict[str, GapFit]:
 
 
 def pair_tables(pairs: Mapping[str, GapFit]) -> list[RenderableType]:
-    """Return the pairs of three or more modalities side by side; nothing without pairs."""
+    """Return one table of all pairs, for three or more modalities; nothing without pairs."""
     from mgap_cli.report.tables.gap import pair_table
 
     return [pair_table(list(pairs.items()))] if pairs else []
@@ -142,8 +142,8 @@ def views(
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Return which samples each fit calls imbalanced, for the document and as tables.
 
-    fits: that of `split`, or those of pairs of modalities, all over the same samples. Writes the list and
-    the scatter plot that the request asks for.
+    fits: the fit of `split`, or the fits of pairs of modalities over the same samples. The function also
+    writes the list and the scatter plot that are asked for.
     """
     from mgap_cli.analysis.breakdown import breakdown, usual_columns, where
     from mgap_cli.analysis.identification import identify
@@ -167,7 +167,7 @@ def views(
                 document.setdefault("identification", {})[name] = known.to_dict()
                 shown.append(gap_tables.identification_table(known, title, condition))
             else:
-                sink.warn(f"column {truth} says the same of all these samples: nothing to identify.")
+                sink.warn(f"column {truth} has one value for all these samples: nothing to identify.")
         shown.append(tables.lead_table(fit, config.analysis.confidence, title))
         if request.top:
             shown.append(tables.posterior_table(fit, request.top, title, chosen))
@@ -189,7 +189,7 @@ def views(
 def _relabel(
     fits: Sequence[GapFit], chosen: BoolArray, config: Config, path: Path, sink: Output
 ) -> dict[str, Any]:
-    """Write the candidates for relabelling, none if there are none; return what was written."""
+    """Write the candidates for relabelling, if there are any; return the files that were written."""
     from mgap_cli.analysis.label_candidates import label_candidates
     from mgap_cli.files import write_text_once
     from mgap_cli.report.documents import relabel_csv
@@ -209,14 +209,12 @@ def _compared(
     from mgap_cli.report.tables.gap_analysis import human_table
 
     if len(fit.scores.modalities) != 2:
-        raise UsageError("--human compares the gap of two modalities with people's, of voice and face.")
+        raise UsageError("--human compares the gap with that of human votes, and needs two modalities.")
 
     assert request.human
     found = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
     if found.unmatched:
-        sink.warn(
-            f"samples without votes for voice and face: {len(found.unmatched)}, left out of the comparison."
-        )
+        sink.warn(f"{len(found.unmatched)} samples have no votes for voice and face and are left out.")
     if request.plot:
         from mgap_cli.report.figures.gap import write_png
         from mgap_cli.report.figures.listeners import human_figure
@@ -228,7 +226,7 @@ def _compared(
 def _export(
     fits: Sequence[GapFit], chosen: BoolArray, request: Request, path: Path, sink: Output
 ) -> dict[str, Any]:
-    """Write the samples that are balanced for every fit, or imbalanced for one; return what was written."""
+    """Write the samples that are balanced in every fit, or imbalanced in one; return the written files."""
     import numpy as np
 
     from mgap_cli.files import write_text_once

@@ -1,4 +1,4 @@
-"""What `analyze-gap` does with a run folder, or with several checkpoints: the gap over time."""
+"""The gap over time: the part of `analyze-gap` for a run folder or for several checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mgap_cli.output import Output
 def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) -> None:
     """Show each epoch's mixture and accuracies of a run folder, as a table and a plot.
 
-    output: the folder of the plot; None: the run folder.
+    output: the folder of the plot; None for the run folder.
 
     Raises UsageError unless it is a folder, UnfitError for a folder in which nothing was trained.
     """
@@ -22,15 +22,15 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
     from mgap_cli.runs.layout import read_metrics
 
     if run.is_file():
-        raise UsageError(f"{run}: --history takes a run folder.", f"mgap analyze-gap {run.parent} --history")
+        raise UsageError(f"{run}: --history needs a run folder.", f"mgap analyze-gap {run.parent} --history")
     png = (output or run) / "history.png"
     if plot:
         ensure_output_allowed(png)
     entries = read_metrics(run)
     if not entries:
-        what = "nothing was trained in it" if run.is_dir() else "no such run folder"
+        what = "nothing was trained there" if run.is_dir() else "no such run folder"
         raise UnfitError(
-            f"{run}: {what}, there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
+            f"{run}: {what}: there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
         )
     try:
         shown, drawn = history_tables(entries), None
@@ -62,10 +62,9 @@ def movement(
 ) -> None:
     """Show which samples moved from imbalanced to balanced, and which did not.
 
-    config: the first checkpoint's, with what the command line sets laid over it. inputs: every file that
-    the command reads. Writes movement.json and movement.csv (or `csv`) in `output`, or beside the last
-    checkpoint.
-    UnfitError unless all were trained on one store.
+    config: the first checkpoint's settings, changed by the command line. inputs: every file that the command
+    reads. The function writes movement.json and movement.csv (or `csv`) in `output`, or beside the last
+    checkpoint. Raises UnfitError unless all were trained on one store.
     """
     from mgap_cli.analysis.movement import movement_of
     from mgap_cli.files import ensure_outputs_allowed, write_json_once, write_text_once
@@ -106,7 +105,7 @@ def movement(
 
 
 def names_of(checkpoints: list[Path]) -> list[str]:
-    """Return names that tell checkpoints apart: the file's, the folder's with it, or the whole path."""
+    """Return names that tell checkpoints apart: the file's name, folder and name, or the whole path."""
     stems = [path.stem for path in checkpoints]
     longer = [f"{path.resolve().parent.name}/{path.stem}" for path in checkpoints]
     for names in (stems, longer):

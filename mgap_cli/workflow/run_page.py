@@ -1,4 +1,4 @@
-"""The page of a run folder, written beside its files or where it is asked for."""
+"""Write the page of a run folder, beside its files or at a given path."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def write_page(run: Path, store: Path | None, path: Path | None = None) -> tuple[Path, RunReport]:
-    """Write the page of a run folder, by default RUN/report.html; return its path and what was built.
+    """Write the page of a run folder, by default RUN/report.html; return its path and the page.
 
-    store: the data, if not where the checkpoints say. Raises UnfitError for a folder that has nothing of a
-    run or damaged files, and UsageError where the page would replace a file of the run.
+    store: the data, if not where the checkpoints say. Raises UnfitError for a folder without files of a run
+    or with damaged files, and UsageError if the page would replace a file of the run.
     """
     from mgap_cli.report.page.run_page import RunReport
     from mgap_cli.runs.reader import RunFolder

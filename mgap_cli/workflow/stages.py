@@ -1,4 +1,4 @@
-"""The stages of a training: what each starts from, and whether a run folder may take it."""
+"""Plan and run the stages of a training: what each starts from, and whether it fits the run folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mgap_cli.training.trainer import Trainer, check_selection
 
 @dataclass(frozen=True)
 class Plan:
-    """A stage about to run: everything that `--dry-run` shows and `execute` needs.
+    """A stage that is ready to run, with everything that `--dry-run` shows and `execute` needs.
 
     initial: the checkpoint that the stage starts from, with its path; None for new weights. takes: the
     checkpoints of earlier stages whose networks its method uses, by stage.
@@ -100,9 +100,9 @@ def plan_next(
 ) -> Plan:
     """Plan a stage that continues with a checkpoint's network.
 
-    It has the stage's epochs, or where these are 0 the rest of the budget after the epoch that the checkpoint
-    holds. Raises UsageError if nothing is left, if `config` changes the network, or if the folder holds other
-    files; UnfitError if the checkpoint's method trained a single branch.
+    It trains for the stage's epochs; if these are 0, for the rest of the budget after the checkpoint's epoch.
+    Raises UsageError if nothing is left, if `config` changes the network, or if the folder holds other files;
+    UnfitError if the checkpoint's method trained a single branch.
     """
     require_run_folder(run)
     _require_no_earlier(stage)
@@ -128,8 +128,8 @@ def plan_next(
     epochs = stage.epochs or config.train.epochs - start_epoch
     if epochs < 1:
         raise UsageError(
-            f"{path}: it has spent the whole budget of {config.train.epochs} epochs.",
-            "Say how many to add with --epochs, or warm up for fewer.",
+            f"{path}: its training has used the whole budget of {config.train.epochs} epochs.",
+            "Give the number of further epochs with --epochs, or warm up for fewer.",
         )
     schedule_epochs = max(config.train.epochs, start_epoch + epochs)
     digest = _parent_digest(path, config.adapt.only, store)
@@ -186,7 +186,7 @@ def _require_no_earlier(stage: RecipeStage) -> None:
 
 
 def _stage_config(stage: RecipeStage, config: Config) -> Config:
-    """Return the settings of a recipe's stage: the user's, and over them those that the recipe fixes."""
+    """Return the settings of a recipe's stage: the user's, except those that the recipe fixes."""
     if not stage.settings:
         return config
     section = load_method(stage.method).name
@@ -273,19 +273,19 @@ def _execute(plan: Plan, sink: Output, force: bool) -> Path:
 
 
 def _checkpoints(run: Path, stage: str) -> tuple[Path, Path, Path]:
-    """Return where a stage keeps its result, its latest state and, while it trains, its best epoch."""
+    """Return the paths of a stage's result, of its latest state and, during training, of its best epoch."""
     return run / f"{stage}.pt", run / f"{stage}-last.pt", run / f"{stage}-best.pt"
 
 
 def _subset(plan: Plan, precision: Precision, sink: Output) -> np.ndarray | None:
-    """Return the positions of the training samples that `adapt.only` asks for; None for all."""
+    """Return the positions of the training samples that `adapt.only` selects; None for all."""
     if plan.config.adapt.only == "all":
         return None
     if plan.config.adapt.only == "balanced":
         return _purified(plan, precision, sink)
     train = plan.store.indices("train")
     kept = listed_samples(Path(plan.config.adapt.only), plan.store)
-    sink.log(f"adapt: training on {len(kept)} listed of {len(train)} samples")
+    sink.log(f"adapt: training on the {len(kept)} listed of {len(train)} samples")
     return kept
 
 
@@ -299,7 +299,7 @@ def _purified(plan: Plan, precision: Precision, sink: Output) -> np.ndarray:
         sink.warn(warning)
     train = plan.store.indices("train")
     kept = train[mixture.posterior(gap) < plan.config.adapt.threshold]
-    sink.log(f"adapt: training on {len(kept)} balanced of {len(train)} samples")
+    sink.log(f"adapt: training on the {len(kept)} balanced of {len(train)} samples")
     if len(kept) < 2:
         raise UsageError(
             f"--only balanced: fewer than two samples have a posterior under {plan.config.adapt.threshold}.",
@@ -309,7 +309,7 @@ def _purified(plan: Plan, precision: Precision, sink: Output) -> np.ndarray:
 
 
 def _parent_digest(checkpoint: Path, only: str, store: Store) -> str:
-    """Return a hash of what the stage starts from: the checkpoint, and the samples that a list names."""
+    """Return a hash of the checkpoint that the stage starts from and of the samples that a list names."""
     digest = hashlib.sha256(checkpoint.read_bytes())
     if only not in ("all", "balanced"):
         digest.update(listed_samples(Path(only), store).tobytes())
@@ -317,13 +317,13 @@ def _parent_digest(checkpoint: Path, only: str, store: Store) -> str:
 
 
 def _checked(method: str, config: Config, store: Store) -> Config:
-    """Return the settings with the store's protocol and the method's own settings, once the stage is checked.
+    """Check a stage; return its settings with the store's protocol and the method's own settings.
 
     Raises UsageError if the method does not fit the network, a tracker is not installed, or the batch size
     does not divide among the processes.
     """
-    config = dataclasses.replace(config, data=store.data_config)  # the store is made: its protocol holds
-    # The settings of both stages travel with every checkpoint: `adapt` finds its own in the warm-up's.
+    config = dataclasses.replace(config, data=store.data_config)  # the store's protocol counts
+    # Every checkpoint has the settings of both stages, so `adapt` finds its settings in the warm-up.
     stages = (method, config.warmup.method, config.adapt.method)
     config = config.with_methods(load_method(name).name for name in stages)
     config = with_required_model(load_method(method), config)

@@ -1,4 +1,4 @@
-"""`mgap run`, from a prepared store to the evaluation and its page."""
+"""The work of `mgap run`, from a prepared store to the evaluation and its page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mgap_cli.config import Config
     from mgap_cli.data.store import Store
 
-BASELINE_FOLDER = "baseline"  # in the run folder: a run folder of its own, as `mgap train` makes it
+BASELINE_FOLDER = "baseline"  # in the run folder: another run folder, such as `mgap train` makes
 
 
 def planned_stages(config: Config, folder: Path, baseline: bool) -> list[dict[str, Any]]:
@@ -63,9 +63,7 @@ def train_and_evaluate(
     models = [model, open_trained(adapted, device, store.path)]
     if baseline:
         own = config.updated({"train.epochs": budget("adapt", config)}, "mgap run")
-        sink.log(
-            f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline leaves it out"
-        )
+        sink.log(f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline skips it")
         fair = train(FAIR_BASELINE, store, own, folder / BASELINE_FOLDER, sink, force)
         models.insert(0, open_trained(fair, device, store.path))
     found, shown = judge(models, EvaluationRequest(), config, sink)
@@ -84,7 +82,7 @@ def train_and_evaluate(
 
 
 def _next_command(store: Store, config: Config) -> str:
-    """Return the command that answers what one run leaves open: whether the result holds over seeds."""
+    """Return the command that tests over several seeds whether the result of one run holds."""
     from mgap_cli.methods import FAIR_BASELINE
 
     methods = ",".join(dict.fromkeys([FAIR_BASELINE, config.adapt.method]))

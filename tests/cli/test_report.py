@@ -146,7 +146,7 @@ def test_a_part_of_a_run_is_reported(run, drawn_fast):
         (run / name).unlink()
     page = report(run)
     assert "No epoch is finished yet" in page.said and "There is no env.json yet" in page.said
-    assert "no checkpoint says which store it was" in page.said
+    assert "no checkpoint names the store" in page.said
 
 
 def test_what_is_out_of_date_is_left_out(judged, tmp_path, drawn_fast):

@@ -157,7 +157,7 @@ BAD = {
     "nan": (changed("p_audio", 9, "nan"), "1 of 60 audio scores are NaN or infinite, such as that of 'cl"),
     "empty": (changed("p_audio", 9, ""), "line 11: column 'p_audio' is empty"),
     "text": (changed("p_audio", 9, "many"), "line 11: column 'p_audio' has 'many', which is not a number"),
-    "duplicate": (changed("id", 9, "clip 3"), "1 of 60 samples have an id that another has, such as 'cl"),
+    "duplicate": (changed("id", 9, "clip 3"), "1 of 60 samples repeat an id of another, such as 'cl"),
     "no id": (changed("id", 9, ""), "line 11: column 'id' is empty"),
     "no label": (changed("label", 9, ""), "line 11: column 'label' is empty"),
     "column": ({k: v for k, v in plain().items() if k != "label"}, "no column 'label'"),

@@ -1,13 +1,13 @@
-"""Shares of confidence and of entropy: which modality's own head is the surer, right or wrong.
+"""Shares of confidence and of entropy: which unimodal head is more certain, whether right or wrong.
 
-Source: ours; both are usual measures of a classifier's certainty, set against each other. With p_m,i the
-(C,) probabilities of modality m's own head for sample i,
+The shares are ours; confidence and entropy are the usual measures of a classifier's certainty. Let p_m,i be
+the (C,) probabilities of the head of modality m for sample i:
 
     c_m,i = max_c p_m,i[c]                  confidence share of m:  mean_i c_m,i / (c_first,i + c_second,i)
     H_m,i = -sum_c p_m,i[c] log p_m,i[c]    entropy share of m:     mean_i H_m,i / (H_first,i + H_second,i)
 
-The shares of both sum to 1; where both entropies are 0 each has a half. The smaller entropy leads.
-No label enters: a modality that is surely wrong leads here, and not in the gap.
+The shares of both modalities sum to 1; if both entropies are 0, each is one half. The smaller entropy leads.
+No label is used: a modality that is certain and wrong leads here, but not in the gap.
 """
 
 from __future__ import annotations

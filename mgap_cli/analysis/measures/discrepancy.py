@@ -1,13 +1,14 @@
-"""The discrepancy ratio: how much likelier one modality finds the true classes than the other.
+"""The discrepancy ratio: how much more probability one modality gives to the true classes.
 
 Source: Peng, Wei, Deng, Wang and Hu, Balanced Multimodal Learning via On-the-fly Gradient Modulation
-(OGM-GE), CVPR 2022. There over a batch, of the additive fusion's shares; here over the whole split:
+(OGM-GE), CVPR 2022. The paper takes it over a batch, from the additive fusion's contributions; here it is
+over the whole split:
 
     rho = sum_i p_first,i / sum_i p_second,i,    p_m,i = softmax(z_m,i)[y_i]
 
-once of the unimodal logits that the gap is made of and, where the fusion is additive, once of its shares
-W_m f_m + b/2. Interval (ours): by the delta method on log rho, whose variance is that of
-p_first,i / mean p_first - p_second,i / mean p_second over n.
+It is computed from the unimodal logits, as the gap is, and for an additive fusion also from its contributions
+W_m f_m + b/2. The interval (ours) comes from the delta method on log rho, whose variance is that of p_first,i
+/ mean p_first - p_second,i / mean p_second over n.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def discrepancy_ratio(
     key: str = "discrepancy_ratio",
     of: str = "heads",
 ) -> Measure:
-    """Return the ratio of (N,) true-class probabilities; without a value where a modality's are all 0."""
+    """Return the ratio of (N,) true-class probabilities; it has no value if those of a modality are all 0."""
     from scipy.special import ndtri
 
     n, a, b = len(first), float(np.mean(first)), float(np.mean(second))

@@ -1,4 +1,4 @@
-"""All measures of a checkpoint on a split, and those that scores alone allow."""
+"""All measures of a checkpoint on a split, and the measures that need only scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mgap_cli.training.trained_model import TrainedModel, open_trained
 def measures_of_model(
     model: TrainedModel, split: str, config: Config, unimodal: Mapping[str, Path]
 ) -> list[Measure]:
-    """Return every measure of a checkpoint on a split; see each one's module for source and formula.
+    """Return every measure of a checkpoint on a split; the module of each has its source and formula.
 
     unimodal: by modality, checkpoints trained on it alone. Raises UsageError if one has another head or
     there are not two modalities, UnfitError if it was trained on another store.
@@ -74,7 +74,7 @@ def measures_of_model(
 
 
 def measures_of_scores(scores: Scores, config: Config) -> list[Measure]:
-    """Return the measures that scores allow; those of certainty take the probabilities of all classes."""
+    """Return the measures that need only scores; certainty needs the probabilities of all classes."""
     first, second = scores.p.values()
     found = [discrepancy_ratio(first, second, config.analysis.confidence)]
     both = [scores.certainty[m] for m in scores.modalities if m in scores.certainty]
@@ -117,7 +117,7 @@ def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -
 
 
 def _bootstrap(config: Config) -> EvaluateConfig:
-    """Return evaluate's bootstrap at the analysis' level and seed."""
+    """Return the settings of evaluate's bootstrap with the level and the seed of the analysis."""
     from dataclasses import replace
 
     return replace(config.evaluate, confidence=config.analysis.confidence, seed=config.analysis.seed)

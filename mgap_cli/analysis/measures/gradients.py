@@ -1,7 +1,7 @@
-"""Gradients at each encoder: whether the fused loss pulls it where its own loss would, and how hard.
+"""Gradients at each encoder: do the fused loss and the encoder's unimodal loss pull in one direction?
 
-With g_m = d CE(z, y) / d theta_m of the fused logits and h_m = d CE(z_m, y) / d theta_m of its own,
-theta_m being all parameters of encoder m, each batch gives
+Let theta_m be all parameters of encoder m, g_m = d CE(z, y) / d theta_m the gradient of the fused loss and
+h_m = d CE(z_m, y) / d theta_m the gradient of the unimodal loss. Each batch gives
 
     cosine      <g_m, h_m> / (|g_m| |h_m|): at 1 the fusion teaches the encoder what its own task would, below
                 0 it works against it (gradient conflict as in Yu et al., Gradient Surgery for Multi-Task
@@ -9,9 +9,9 @@ theta_m being all parameters of encoder m, each batch gives
     norm        |g_m|: how much of the joint training reaches an encoder (ratio: ours)
     norm ratio  |g_m| / |h_m|: of what its own loss would give, how much the fused loss does (ours)
 
-shown as means over batches (of norms: geometric means) with Student's t interval over batches. These are as
-large as in training and drawn without replacement; batch normalisation is in eval mode, so that a batch
-neither meets its own statistics nor leaves any. Nothing is written: neither weights nor .grad.
+The tables show means over batches (geometric means of norms) with Student's t interval over batches. Batches
+are as large as in training and drawn without replacement. Batch normalisation is in eval mode, so that it
+neither uses nor updates the statistics of a batch. Neither weights nor .grad are changed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NORM_SOURCE = "ours"
 
 @dataclass(frozen=True)
 class Gradients:
-    """(K, 2) of K batches, for the encoders of the first and the second modality."""
+    """Arrays (K, 2) for K batches and the encoders of the first and the second modality."""
 
     cosine: FloatArray  # NaN where a gradient is 0
     fused_norm: FloatArray
@@ -47,7 +47,7 @@ class Gradients:
 
 
 def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients:
-    """Return each batch's gradients compared; the network is left as it was found, its mode included."""
+    """Compare the gradients of each batch; the network, with its mode, is unchanged afterwards."""
     was_training = network.training
     network.eval()
     encoders = list(network.encoders.values())
@@ -111,7 +111,7 @@ def _of_logs(key: str, name: str, logs: FloatArray, confidence: float) -> Measur
 
 
 def _flat_gradient(loss: Tensor, encoder: nn.Module) -> Tensor:
-    """Return the gradient of a loss by an encoder's parameters, one (P,) float64 vector on the CPU."""
+    """Return the gradient of a loss with respect to an encoder's parameters, (P,) float64 on the CPU."""
     parameters = [p for p in encoder.parameters() if p.requires_grad]
     parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     flat = [

@@ -1,4 +1,4 @@
-"""What a measure of imbalance says: a figure for each modality, how they compare, and how sure that is."""
+"""The result of a measure of imbalance: a figure per modality, their comparison and its interval."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Statistic = Literal["difference", "ratio"]
 class Measure:
     """One measure of a pair of modalities, the first and the second.
 
-    first, second: the figure of each, None where it does not exist. value: first - second or
-    first / second, by `statistic`; interval: of value. None without two units to tell its spread by.
-    n: `units` that it was measured on. higher_leads: whether the larger figure is that of the modality that
-    leads. percent: the figures are shares, shown as percentages.
+    first, second: the figure of each modality; None if it does not exist. value: first - second or first /
+    second, according to `statistic`. interval: the interval of `value`; None with fewer than two units. n:
+    number of `units` that were measured. higher_leads: whether the modality with the larger figure leads.
+    percent: whether the figures are shares, shown as percentages.
     """
 
     key: str
@@ -40,7 +40,7 @@ class Measure:
 
     @property
     def leader(self) -> Literal["first", "second"] | None:
-        """The modality that leads; None where the interval holds equality, or there is none."""
+        """Return the modality that leads; None if the interval contains equality, or without an interval."""
         if self.interval is None:
             return None
         equal = 1.0 if self.statistic == "ratio" else 0.0
@@ -49,7 +49,7 @@ class Measure:
         return "first" if (self.interval.low > equal) == self.higher_leads else "second"
 
     def to_dict(self, modalities: tuple[str, str]) -> dict[str, Any]:
-        """Return plain values; the figures go by the modalities' names."""
+        """Return plain values; the names of the modalities are the keys of the figures."""
         names = {"first": modalities[0], "second": modalities[1]}
         return {
             "measure": self.key,
@@ -68,6 +68,6 @@ class Measure:
 def difference_of_means(
     first: FloatArray, second: FloatArray, config: EvaluateConfig
 ) -> tuple[float, float, float, Interval]:
-    """Return the means of (N,) paired values, their difference and its percentile bootstrap interval."""
+    """Return the means of paired values (N,), their difference and its percentile bootstrap interval."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     return float(a.mean()), float(b.mean()), float(a.mean() - b.mean()), bootstrap_mean(a - b, config)

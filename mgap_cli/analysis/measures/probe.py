@@ -1,15 +1,15 @@
-"""Linear probes: what a linear classifier finds in each encoder's frozen features.
+"""Linear probes: the accuracy of a linear classifier on each encoder's frozen features.
 
-Source: linear probes are those of Alain and Bengio, Understanding intermediate layers using linear
-classifier probes, 2016; set against a network trained on that modality alone they show what joint training
-left unlearnt (as Du et al., On Uni-modal Feature Learning in Supervised Multi-modal Learning, ICML 2023,
-compare encoders). A multinomial logistic regression (L2 penalty, C = 1, on features of mean 0 and variance 1)
-is fitted to the features f_m of the training split and
+Linear probes come from Alain and Bengio, Understanding intermediate layers using linear classifier probes,
+2016. Compared with a network that is trained on that modality alone, they show what joint training did not
+learn (Du et al., On Uni-modal Feature Learning in Supervised Multi-modal Learning, ICML 2023, compare
+encoders in this way). A multinomial logistic regression (L2 penalty, C = 1, on features of mean 0 and
+variance 1) is fitted to the features f_m of the training split and
 
     probe accuracy_m    its accuracy on the split that is analysed
     probe gap_m         accuracy of the unimodally trained network - probe accuracy_m, on the same samples
 
-The probe's features of `train` are those that it was fitted to: there the accuracy is optimistic.
+On `train` the accuracy is optimistic, because the probe was fitted to these samples.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_ITERATIONS = 1_000
 
 @dataclass(frozen=True)
 class Features:
-    """Labels (N,); by modality features (N, D) and, of additive fusions, softmaxed shares (N, C)."""
+    """Labels (N,); by modality, features (N, D) and, in additive fusions, softmax contributions (N, C)."""
 
     labels: IntArray
     features: dict[str, FloatArray]
@@ -50,7 +50,7 @@ class Features:
 
 @torch.inference_mode()
 def features(network: MultimodalNetwork, batches: Iterable[Batch]) -> Features:
-    """Return what the encoders make of the batches, in eval mode."""
+    """Return the encoders' features of the batches, computed in eval mode."""
     from mgap_cli.model.network import probabilities
 
     was_training = network.training
@@ -84,14 +84,14 @@ def probe_hits(train: Features, split: Features) -> dict[str, BoolArray]:
     from sklearn.preprocessing import StandardScaler
 
     if len(np.unique(train.labels)) < 2:
-        raise UnfitError("A linear probe takes two classes; the training split has one.")
+        raise UnfitError("A linear probe needs two classes; the training split has one.")
     hits = {}
     for name, values in train.features.items():
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", ConvergenceWarning
-            )  # separable features: the accuracy is still right
+            )  # the fit does not converge on separable features, but the accuracy is right
             probe.fit(values, train.labels)
         hits[name] = np.asarray(probe.predict(split.features[name]) == split.labels)
     return hits
@@ -100,9 +100,9 @@ def probe_hits(train: Features, split: Features) -> dict[str, BoolArray]:
 def probe_measures(
     hits: Mapping[str, BoolArray], unimodal: Mapping[str, BoolArray], config: EvaluateConfig
 ) -> list[Measure]:
-    """Return the probes' accuracies and, where unimodal networks' (N,) hits are given, the gaps.
+    """Return the probes' accuracies and, given the (N,) hits of unimodal networks, the probe gaps.
 
-    The two gaps are compared where both are known.
+    The two gaps are compared if both are known.
     """
     first, second = hits
     n = len(hits[first])

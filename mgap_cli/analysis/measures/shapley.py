@@ -4,21 +4,22 @@ With a value v(S) of each set S of modalities that are present, the Shapley valu
 
     phi_first = ( v({first}) - v({}) + v({first, second}) - v({second}) ) / 2,
 
-and phi_first + phi_second = v({first, second}) - v({}) (efficiency). All four values are exact: no sampling.
+and phi_first + phi_second = v({first, second}) - v({}) (efficiency). All four values are computed exactly,
+without sampling.
 
 sample-level   Wei, Feng, Wang and Hu, Enhancing Multimodal Cooperation via Sample-level Modality
                Valuation, CVPR 2024: v_i(S) = |S| if the fused prediction with S present is right, else 0,
-               and v_i({}) = 0. Shown is the mean over samples; from -1/2 to 3/2, summing to 2 for each that
-               is right.
+               and v_i({}) = 0. The tables show the mean over samples. A value is from -1/2 to 3/2; both sum
+               to 2 if the prediction is right.
 data-set-level in the manner of Hu, Li and Zhou, SHAPE, IJCAI 2022: v(S) = fused accuracy over the split with
                S present. v({}) is the accuracy of the constant prediction without any input.
 
-A modality that is missing is replaced at the input, not in the features: that is what a dead microphone
-or a covered lens is, it works with any fusion, and all of the network that is judged stays in. Wei et al.'s
-own code drops the encoded features instead; where an encoder's answer to an empty input is not 0, the
-figures differ. The input becomes zeros (in a log-spectrogram no silence; in normalised frames ImageNet's
-mean colour), or the mean over the training split, value by value, which is nearer to what the network has
-seen. Where the two disagree, the ranking hangs on the filling.
+A missing modality is replaced at the input, not in the features. This is like a dead microphone or a covered
+lens, it works with any fusion, and it keeps the whole network. The code of Wei et al. drops the encoded
+features instead; the figures differ if an encoder's features of an empty input are not 0. The input is
+replaced by zeros (which are not silence in a log-spectrogram, and ImageNet's mean colour in normalised
+frames), or by the mean over the training split, value by value, which is more like the inputs that the
+network has seen. If the two disagree, the ranking depends on the replacement.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ DATASET_SOURCE = "Hu et al., SHAPE, IJCAI 2022"
 
 @dataclass(frozen=True)
 class Coalitions:
-    """(N,) whether the fused prediction is right with both modalities, one of them, or none."""
+    """(N,) whether the fused prediction is right with both modalities, with each alone, and with none."""
 
     both: BoolArray
     first: BoolArray
@@ -64,7 +65,7 @@ def sample_contributions(right: Coalitions) -> tuple[FloatArray, FloatArray]:
 
 
 def dataset_contributions(right: Coalitions) -> tuple[FloatArray, FloatArray]:
-    """Return (N,) terms whose means are the data-set-level contributions: accuracies are means, too."""
+    """Return (N,) terms whose means are the data-set-level contributions, as accuracies are means of hits."""
     none, first, second, both = (
         x.astype(np.float64) for x in (right.none, right.first, right.second, right.both)
     )
@@ -72,7 +73,7 @@ def dataset_contributions(right: Coalitions) -> tuple[FloatArray, FloatArray]:
 
 
 def shapley(right: Coalitions, fill: str, config: EvaluateConfig) -> list[Measure]:
-    """Return both levels' contributions; `fill` says what took the place of what was missing."""
+    """Return the contributions of both levels; `fill` names the replacement for a missing modality."""
     n = len(right.both)
     sample = difference_of_means(*sample_contributions(right), config)
     dataset = difference_of_means(*dataset_contributions(right), config)
@@ -102,10 +103,10 @@ def shapley(right: Coalitions, fill: str, config: EvaluateConfig) -> list[Measur
 def coalitions(
     model: TrainedModel, loader: Callable[[], Loader], clean: Predictions, seed: int
 ) -> dict[str, Coalitions]:
-    """Return whether the fused head is right without a modality, {fill: coalitions}: two passes a fill.
+    """Return {fill: whether the fused head is right without each modality}; each fill needs two passes.
 
-    clean: the predictions with both. Without any input the prediction is the same for all: one sample
-    stands for them.
+    clean: the predictions with both modalities. Without any input, the prediction is the same for all
+    samples, so it is computed for one.
     """
     means, stored = training_means(model), model.store.data_config
     found = {}

@@ -1,4 +1,4 @@
-"""Decision rules, one per file: each makes one prediction out of the predictions of all heads."""
+"""Decision rules, one per file. A rule combines the predictions of all heads into one prediction."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def load_rule(name: str) -> type[DecisionRule]:
 
 
 def listed_rules() -> list[type[DecisionRule]]:
-    """Return the rules that ship, without `auto`: fused first, then those that learn nothing, by name."""
+    """Return the built-in rules without `auto`: fused, then the others that learn nothing, then the rest."""
     rules = [load_rule(name) for name in RULES.names() if name != AUTO]
     return sorted(rules, key=lambda rule: (rule.name != DEFAULT, rule.learns, rule.name))

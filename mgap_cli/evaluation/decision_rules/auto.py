@@ -1,4 +1,4 @@
-"""The rule that is most accurate on validation, each rule judged on samples that it was not fitted on."""
+"""The rule that is most accurate on validation samples on which it was not fitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Auto(DecisionRule):
-    """The rule with the highest cross-fitted accuracy on validation; of equals fused, then the simpler one.
+    """The rule with the highest cross-fitted accuracy on validation; among equals, fused or the simplest.
 
     fitted: every rule, by name, fitted on the whole validation split. accuracy: its cross-fitted accuracy.
     """
@@ -28,7 +28,7 @@ class Auto(DecisionRule):
 
     @classmethod
     def fit(cls, heads: Heads, labels: IntArray) -> Auto:
-        """Return the rule with the accuracy of every rule that ships; labels: (N,)."""
+        """Return this rule with the accuracy of every built-in rule; labels: (N,)."""
         rules = listed_rules()
         found = {
             rule.name: accuracy(labels, cross_fitted(rule, heads, labels).argmax(axis=1)) for rule in rules
@@ -37,7 +37,7 @@ class Auto(DecisionRule):
 
     @property
     def chosen(self) -> DecisionRule:
-        """The rule that validation chooses."""
+        """Return the rule that validation chooses."""
         return self.fitted[max(self.accuracy, key=lambda name: self.accuracy[name])]
 
     def combine(self, heads: Heads) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The protocol of a decision rule: class probabilities out of the log-probabilities of every head.
+"""The protocol of a decision rule, which computes class probabilities from all heads' log-probabilities.
 
 To add a rule, write one file here with a subclass of `DecisionRule` whose `name` is the file's name (with `-`
 for `_`).
@@ -15,7 +15,7 @@ from mgap_cli.errors import UnfitError
 from mgap_cli.gap.scores import FUSED
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-Heads = Mapping[str, FloatArray]  # head to (N, C) log-probabilities: the fused head, and one per modality
+Heads = Mapping[str, FloatArray]  # log-probabilities (N, C) of the fused head and of each modality
 
 
 class DecisionRule:
@@ -36,8 +36,8 @@ class DecisionRule:
     def combine(self, heads: Heads) -> FloatArray:
         """Return probabilities (N, C), which sum to 1 over the classes.
 
-        A head that is missing takes no part. A rule none of whose heads is present takes the mean of those
-        that are.
+        Missing heads are ignored. If none of the heads that a rule needs is present, it takes the mean of the
+        others.
         """
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ class DecisionRule:
 
 
 def unimodal(heads: Heads) -> dict[str, FloatArray]:
-    """Return the heads without the fused one; the fused one if there is no other. UnfitError without any."""
+    """Return the unimodal heads, or the fused head if it is alone; UnfitError without any head."""
     _require_any(heads)
     return {head: log_p for head, log_p in heads.items() if head != FUSED} or dict(heads)
 

@@ -1,4 +1,4 @@
-"""The one head that is most accurate on validation."""
+"""The single head with the highest accuracy on validation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class Best(DecisionRule):
-    """p = p_h of the head h with the highest accuracy on validation; of equals, the first.
+    """p = p_h of the head h with the highest accuracy on validation; among equals, the first head.
 
-    ranking: the heads from the most accurate to the least. Where the first is missing, the next one decides.
+    ranking: the heads from the most accurate to the least. If the first is missing, the next one decides.
     """
 
     ranking: tuple[str, ...] = ()

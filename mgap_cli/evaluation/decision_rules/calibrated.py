@@ -1,4 +1,4 @@
-"""All heads weighted by what they are worth on validation: p proportional to prod_h p_h^beta_h."""
+"""A product of all heads with weights that validation fits: p proportional to prod_h p_h^beta_h."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unimodal heads weighted, per sample, by how certain each is."""
+"""A product of the unimodal heads, weighted for each sample by how certain each head is."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ PAPER = "Zhang et al., CVPR 2024"
 class Entropy(DecisionRule):
     """p proportional to exp(sum_m w_m log p_m), with w_m proportional to exp(-H_m) per sample.
 
-    H_m is the entropy of p_m in nats. It is the test-time fusion of MLA (Zhang et al., CVPR 2024), which
-    weights logits: they differ from log p_m by a constant per sample, which does not change p.
+    H_m is the entropy of p_m in nats. This is the test-time fusion of MLA (Zhang et al., CVPR 2024). MLA
+    weights logits, which differ from log p_m by a constant per sample; that does not change p.
     """
 
     name = "entropy"

@@ -12,18 +12,20 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 from mgap_cli.stats.opinion_pool import log_softmax
 
 PAPER = "Wolpert, Neural Networks 1992"
-STEPS = 200  # of the optimiser, at most
+STEPS = 200  # largest number of iterations of the optimiser
 
 
 @dataclass(frozen=True)
 class Stacked(DecisionRule):
     """p = softmax(b + sum_h W_h log p_h), W_h of (C, C): stacked generalisation (Wolpert, 1992).
 
-    W and b minimise on validation the sum over samples of -log p of the true class, plus a penalty, ours:
-    (H C s^2 sum_h |W_h - I / H|^2 + |b|^2) / 2, s^2 being the mean square of the log-probabilities, centred
-    per sample. With few samples the rule is therefore the geometric mean of the heads. By this prior, the
-    weights move a logit by about 1, whatever the number of heads and classes. The objective is convex.
-    weights: W_h by head, (C, C), the class that is predicted first. bias: (C,).
+    W and b minimise on validation the sum over samples of -log p of the true class, plus the penalty (ours)
+    (H C s^2 sum_h |W_h - I / H|^2 + |b|^2) / 2. Here s^2 is the mean square of the log-probabilities, centred
+    per sample. With few samples the rule is therefore close to the geometric mean of the heads. Under this
+    prior, the weights move a logit by about 1, whatever the number of heads and classes. The objective is
+    convex.
+
+    weights: W_h (C, C) by head, with one row per predicted class. bias: (C,).
     """
 
     weights: Mapping[str, FloatArray] = field(default_factory=dict)

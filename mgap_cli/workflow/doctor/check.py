@@ -1,4 +1,4 @@
-"""One check of `mgap doctor`, and what it says."""
+"""The result of one check of `mgap doctor`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ State = Literal["ok", "absent", "warning", "broken"]
 class Check:
     """What a check says about one part of the machine.
 
-    state: `broken` where mgap cannot work without the part, `warning` where it works worse, `absent` for an
-    optional part that is not there. text: what there is. hint: what to do; "" where nothing is to be done.
+    state: `broken` if mgap needs the part and it does not work, `warning` if mgap works worse than it could,
+    `absent` for an optional part that is missing. text: what the check found. hint: what to do; "" if
+    nothing.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Check:
 
 
 def broken(checks: Sequence[Check]) -> list[str]:
-    """Return the names of the checks of what is broken."""
+    """Return the names of the checks whose state is `broken`."""
     return [check.name for check in checks if check.state == "broken"]
 
 

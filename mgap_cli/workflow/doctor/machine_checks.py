@@ -20,7 +20,7 @@ from mgap_cli.workflow.doctor.check import Check, State
 LITTLE_MEMORY = 2_000_000_000  # bytes; torch and a small network need about 1 GB
 LITTLE_DISK = 5_000_000_000  # bytes; the checkpoints of two ResNet-18 with SGD take 0.5 GB per run
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-# Runs in a process of its own, because record locks, with which NFS implements flock, belong to a process.
+# This runs in another process, because NFS implements flock by record locks, which belong to a process.
 _TRY_LOCK = """
 import fcntl, sys
 try:
@@ -28,7 +28,7 @@ try:
 except BlockingIOError:
     sys.exit(10)
 """
-_REFUSED = 10  # the exit code of that process where the lock is held
+_REFUSED = 10  # the exit code of that process if the lock is held
 
 
 def machine_checks(folder: Path) -> list[Check]:
@@ -54,7 +54,7 @@ def _attempted(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except ImportError as error:
         return Check(name, "warning", f"not checked: {reason_of(error)}.")
-    except Exception as error:  # a driver or a file system may raise anything
+    except Exception as error:  # a driver or a file system may raise any exception
         return Check(name, "warning", f"cannot be checked ({type(error).__name__}: {reason_of(error)}).")
 
 
@@ -108,7 +108,7 @@ def _mps() -> Check:
 
     if torch.backends.mps.is_available():
         return Check("MPS", "ok", "available")
-    return Check("MPS", "absent", "no GPU of Apple")
+    return Check("MPS", "absent", "no Apple GPU")
 
 
 def _cores() -> Check:
@@ -126,7 +126,7 @@ def _memory() -> Check:
 
     available = available_memory()
     if not available:
-        return Check("memory", "ok", "this system does not say how much is available")
+        return Check("memory", "ok", "the available memory is not known on this system")
     text = f"{available / 1e9:.1f} GB available"
     if available < LITTLE_MEMORY:
         return Check("memory", "warning", f"{text}, which is little.", "End other programs.")
@@ -156,7 +156,7 @@ def _writing(there: Path) -> Check:
 
 
 def _locks(there: Path) -> Check:
-    """Hold a lock, and try to get it in another process, which must be refused."""
+    """Hold a lock and try to take it in another process; the system must refuse that."""
     state: State = "warning"
     hint = "Take care that only one command at a time writes in a run folder there."
     try:
@@ -167,7 +167,7 @@ def _locks(there: Path) -> Check:
                 return Check("file locks", "ok", "a second process is refused")
             text = "a second process gets a lock that this one holds."
     except OSError as error:
-        text = f"the file system of {there} has none ({reason_of(error)})."
+        text = f"the file system of {there} has no file locks ({reason_of(error)})."
     return Check("file locks", state, text, hint)
 
 

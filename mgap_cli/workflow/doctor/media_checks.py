@@ -1,4 +1,4 @@
-"""Whether clips in the formats of the published data sets can be decoded, each tried in another process."""
+"""Check that clips in the formats of the published data sets can be decoded, each in another process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from mgap_cli.errors import reason_of
 from mgap_cli.workflow.doctor.check import Check
 
-_SECONDS = 60.0  # after which a decoder counts as hung
+_SECONDS = 60.0  # time in seconds after which a decoder counts as hung
 _NOT_ENCODED = "FFmpeg cannot encode a clip"
-_WHITE, _LOUD = 200, 0.05  # what the decoded frames and the decoded sound must reach; both are lossy
+_WHITE, _LOUD = 200, 0.05  # smallest similarity of decoded frames and sound; both formats are lossy
 
 
 def media_checks() -> list[Check]:
-    """Return one check per format: a clip is encoded, and decoded as `mgap prepare` does."""
+    """Return one check per format. Each encodes a clip and decodes it as `mgap prepare` does."""
     try:
         from mgap_cli.data.media.sample_clips import FORMATS
         from mgap_cli.data.prepare.workers import run_watched
@@ -44,7 +44,7 @@ def _job() -> _Decoder:
 
 
 class _Decoder:
-    """Encodes a clip at a path and decodes it; returns what is wrong, "" for nothing."""
+    """Encode a clip at a path and decode it; return what is wrong, or ""."""
 
     def __call__(self, path: Path) -> str:
         from mgap_cli.config import DataConfig

@@ -1,4 +1,4 @@
-"""Whether the required packages are installed, in versions that work together, and can be imported."""
+"""Check that the required packages are installed, fit together and can be imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 _FOR_USERS = ("torchaudio",)  # mgap does not import it; users' own encoders and methods may
-_FOR_TESTS = ("test",)  # extras that only developers of mgap need
+_FOR_TESTS = ("test",)  # only developers of mgap need these extras
 
 
 def package_checks() -> list[Check]:
@@ -25,7 +25,7 @@ def package_checks() -> list[Check]:
     try:
         required = {r.name: r for r in requirements("mgap")}
     except PackageNotFoundError:
-        text = f"{__version__}, not installed as a package: versions of other packages are not compared."
+        text = f"{__version__}, not installed as a package, so other packages' versions are not checked."
         return [Check("mgap", "warning", text, "Install it: `python -m pip install -e .` in its folder.")]
     except ImportError as error:
         hint = f"Run: python -m pip install {error.name}"
@@ -40,7 +40,7 @@ def extra_checks() -> list[Check]:
         names = [name for name in extras("mgap") if name not in _FOR_TESTS]
         return [_extra(name) for name in names]
     except (PackageNotFoundError, ImportError):
-        return []  # the packages' check says why
+        return []  # the check of this package gives the reason
 
 
 def _package(requirement: Requirement, required: Mapping[str, Requirement]) -> Check:
@@ -49,26 +49,26 @@ def _package(requirement: Requirement, required: Mapping[str, Requirement]) -> C
     version = version_of(name)
     repair = f"Run: python -m pip install '{name}{requirement.specifier}'"
     if version is None:
-        return Check(name, worst, f"not installed, mgap needs {requirement.specifier}.", repair)
+        return Check(name, worst, f"not installed; mgap needs {requirement.specifier}.", repair)
     for owner, specifier in [("mgap", requirement.specifier), *_asked_by_others(name, required)]:
         if not specifier.contains(version, prereleases=True):
             return Check(name, worst, f"{version}, but {owner} needs {specifier}.", repair)
     try:
         importlib.import_module(module_of(name))
-    except Exception as error:  # a package whose binary does not fit raises anything
+    except Exception as error:  # a package with an incompatible binary may raise any exception
         text = f"{version} cannot be imported ({type(error).__name__}: {reason_of(error)})."
         return Check(name, worst, text, f"{repair} --force-reinstall")
     return Check(name, "ok", f"{version} (mgap needs {requirement.specifier})")
 
 
 def _asked_by_others(name: str, required: Mapping[str, Requirement]) -> list[tuple[str, SpecifierSet]]:
-    """Return which other required packages need this one, and in which versions."""
+    """Return the other required packages that need this one, with the versions that they need."""
     asked = []
     for other in required:
         try:
             needs = requirements(other)
         except PackageNotFoundError:
-            continue  # its own check says so
+            continue  # the check of that package reports it
         asked += [(other, need.specifier) for need in needs if need.name == name]
     return asked
 
@@ -76,6 +76,6 @@ def _asked_by_others(name: str, required: Mapping[str, Requirement]) -> list[tup
 def _extra(name: str) -> Check:
     missing = [r.name for r in requirements("mgap", name) if version_of(r.name) is None]
     if missing:
-        return Check(name, "absent", "not installed.", f"To have it: python -m pip install 'mgap[{name}]'")
+        return Check(name, "absent", "not installed.", f"To install it: python -m pip install 'mgap[{name}]'")
     installed = (f"{r.name} {version_of(r.name)}" for r in requirements("mgap", name))
     return Check(name, "ok", ", ".join(installed))
