@@ -168,7 +168,7 @@ BAD = {
     ),
     "class": (
         {"id": IDS, "label": LABELS + 1, **matrix("p", "audio", HALVES), **matrix("p", "visual", HALVES)},
-        "label '3' is none of the classes",
+        "label '3' is not one of the scores' classes",
     ),
 }  # fmt: skip
 
