@@ -1,1 +1,1 @@
-"""From media to store: sources list clips, decode and features read them, build writes the store."""
+"""From media files to a store: sources list clips, decoders read them, and build writes the store."""

@@ -1,4 +1,4 @@
-"""What a source hands over: clips, and the data set that they make up."""
+"""The result of a source: clips, and the data set that they make up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """One sample. `audio` None: the sound is in the video file. `start`, `end`: seconds, None is all."""
+    """One sample. `audio`: None if the sound is in the video file. `start`, `end`: in seconds; None: all."""
 
     id: str
     label: str
@@ -33,7 +33,7 @@ class Clip:
     audio: Path | None = None
     start: float | None = None
     end: float | None = None
-    group: str = ""  # what must not be in two splits: a speaker, a source video
+    group: str = ""  # a speaker or a source video, which must not be in two splits
     extra: Mapping[str, str] = field(default_factory=dict)  # further columns of clips.csv
 
     @property
@@ -42,30 +42,32 @@ class Clip:
 
 
 class Reader(Protocol):
-    """Reads a clip: all frames to store (T, H, W, 3) uint8, mono waveform (n,) float32 at `sample_rate`."""
+    """Reads a clip: frames (T, H, W, 3) uint8, and a mono waveform (n,) float32 at `sample_rate`."""
 
     def __call__(self, clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clips in store order. `reader` None: they are media files, and decord reads them."""
+    """Clips in the order of the store. If `reader` is None, they are media files, which decord reads."""
 
     name: str
     clips: Sequence[Clip]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()  # messages for the user
-    options: Mapping[str, Any] = field(default_factory=dict)  # how the source was asked; plain values
+    options: Mapping[str, Any] = field(default_factory=dict)  # the options of the source, as plain values
     root: Path | None = None  # paths are recorded relative to it
     inputs: tuple[Path, ...] = ()  # the tables and lists that the clips were read from; never overwritten
     reader: Reader | None = None
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)  # samples by modality, instead of media
+    arrays: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # samples by modality, instead of media files
 
     def recorded(self, path: Path | None) -> str:
-        """Return `path` as clips.csv has it: relative to the root where it lies inside."""
+        """Return `path` as clips.csv has it: relative to the root if it is inside the root."""
         if path is None:
             return ""
-        # As text: pathlib takes longer for this than anything else that is done about a clip's row.
+        # This works on text, because pathlib would take longer than all other work on a clip's row.
         return os.fspath(path).removeprefix(os.path.join(self.root or "", ""))  # noqa: PTH118
 
     def row(self, clip: Clip, duration: float | None = None) -> dict[str, str]:
@@ -84,7 +86,7 @@ class Dataset:
         }
 
     def digest(self) -> str:
-        """Return a hash of the clips and classes: two data sets with one digest make one store."""
+        """Return a hash of the clips and classes: data sets with the same hash make the same store."""
         rows = [list(self.row(clip).items()) for clip in self.clips]
         text = json.dumps([self.name, self.classes, rows], ensure_ascii=False)
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape"))

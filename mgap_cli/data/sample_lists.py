@@ -1,4 +1,4 @@
-"""Lists of samples: what `analyze-gap --export` writes, or any file with one id per line."""
+"""Lists of samples, as `analyze-gap --export` writes them, or any file with one id per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mgap_cli.files import require_regular_file
 
 
 def read_ids(path: Path) -> list[str]:
-    """Return the column `id` of a .csv file, or the lines of any other.
+    """Return the column `id` of a .csv file, or the lines of any other file.
 
     Raises UnfitError for a file that cannot be read, is empty, lacks the column or names an id twice;
     UsageError for a folder, a pipe or a device.
@@ -35,13 +35,13 @@ def read_ids(path: Path) -> list[str]:
 def listed_samples(path: Path, store: Store) -> np.ndarray:
     """Return the positions (n,) int64, ascending, of the training samples that a list names.
 
-    Raises UsageError if there is no such regular file; UnfitError if the list names a sample that the store
-    does not have, or has outside its training split.
+    Raises UsageError if there is no such regular file; UnfitError if the list names a sample that is not in
+    the training split of the store.
     """
     try:
         require_regular_file(path, "a list of ids")
     except UsageError as error:
-        hint = did_you_mean(str(path), ["all", "balanced"], "It takes all, balanced, or a list of ids.")
+        hint = did_you_mean(str(path), ["all", "balanced"], "Give all, balanced, or a list of ids.")
         raise UsageError(f"--only {error.message}", hint) from error
     position = {name: i for i, name in enumerate(store.ids)}
     ids = read_ids(path)
@@ -52,6 +52,6 @@ def listed_samples(path: Path, store: Store) -> np.ndarray:
         if wrong:
             raise UnfitError(
                 f"{path}: {len(wrong)} of {len(ids)} ids {what} ({store.path}), such as {wrong[0]!r}.",
-                "Training takes training samples of the store that the checkpoint was trained on.",
+                "List only training samples of the store that the checkpoint was trained on.",
             )
     return np.sort(np.array([position[name] for name in ids], dtype=np.int64))

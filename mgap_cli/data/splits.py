@@ -1,4 +1,4 @@
-"""Seeded, stratified splits that depend on the clips' ids alone, not on the order they come in."""
+"""Seeded, stratified splits that depend only on the clips' ids, not on their order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from mgap_cli.data.clips import Clip
 
 
 def stratified_choice(strata: Mapping[str, str], share: float, seed: int) -> set[str]:
-    """Choose about `share` of the keys of `{key: stratum}`, in every stratum alike.
+    """Choose the share `share` of the keys of `{key: stratum}`, as evenly as possible over the strata.
 
-    The total is round(share x n); strata get their whole part, then the largest remainders one more.
+    The total is round(share x n). Each stratum gets the whole part of its share; the strata with the largest
+    remainders get one more.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for key in sorted(strata):
@@ -35,9 +36,10 @@ def stratified_choice(strata: Mapping[str, str], share: float, seed: int) -> set
 def carve_validation(
     clips: Sequence[Clip], share: float, seed: int, *, groups: Mapping[str, str] | None = None
 ) -> list[Clip]:
-    """Move `share` of the training clips to `val`, unless a validation split is there already.
+    """Move `share` of the training clips to `val`, unless there is a validation split already.
 
-    Stratified by label; with `groups`, {group: stratum}, whole groups move, so that none is in both.
+    The choice is stratified by label. With `groups`, {group: stratum}, whole groups move, so that no group is
+    in both splits.
     """
     if share == 0 or any(clip.split == "val" for clip in clips):
         return list(clips)

@@ -1,4 +1,4 @@
-"""The store, which `prepare` writes:
+"""The store: the folder that `prepare` writes.
 
     STORE/
       clips.csv      one row per sample, in the order of the arrays: id, split, label, paths, duration ...
@@ -7,13 +7,13 @@
       skipped.csv    id, split, label, reason: only if clips were skipped
       NAME.npy       (N, D) or (N, T, D), float: in place of frames and audio, one file per listed modality
       store.json     written last: schema, classes, protocol, counts, hashes of the files, fingerprint
-      .lock          held while a `prepare` writes here; its text says that the folder is mgap's
+      .lock held while a `prepare` writes here; its text marks the folder as one of mgap
 
-A folder without a valid store.json is not a store yet, whatever else is in it.
+A folder without a valid store.json is not a store yet, even if it has the other files.
 
 The fingerprint is a hash of the schema, the classes in their order, the protocol, and the hashes of
-clips.csv and the arrays. Opening a store computes it again from store.json, which costs nothing and finds
-an edited class or protocol; `verify` also reads the files.
+clips.csv and the arrays. Opening a store computes it again from store.json. This takes no time and finds an
+edited class or protocol; `verify` also reads the files.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ SCHEMA_FAMILY = "mgap-store/"
 LISTED_SCHEMA = f"{SCHEMA_FAMILY}3"  # `modalities` lists what the store has, instead of the built-in pair
 SCHEMA = f"{SCHEMA_FAMILY}2"  # 2: sound is resampled by soxr and follows the video's clock; see CHANGELOG
 ARRAYS = ("frames.npy", "audio.npy")
-CONTENT = (*ARRAYS, "clips.csv")  # what the fingerprint covers beside store.json
+CONTENT = (*ARRAYS, "clips.csv")  # the files that the fingerprint covers beside store.json
 PARTS = (*CONTENT, "skipped.csv", "store.json")
 SKIPPED_COLUMNS = ("id", "split", "label", "reason")
-MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")  # it names a file, and columns of tables
-# Settings of the section data that earlier versions did not have. A store records them where they are not the
-# defaults, so that the same clips have the same fingerprint in both.
+MODALITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")  # used as a file name and in names of columns
+# Settings of the section data that earlier versions did not have. A store records them only if they are not
+# the defaults, so that the same clips have the same fingerprint in both versions.
 LATER_SETTINGS = ("candidates", "crop", "audio", "mel_bins")
 _CHUNK = 1 << 22  # bytes
 _TEXTS = ("name", "clips", "fingerprint", "version")
@@ -59,7 +59,7 @@ _TEXTS = ("name", "clips", "fingerprint", "version")
 
 @dataclass(frozen=True)
 class Store:
-    """An open store. N samples in the order of clips.csv; the arrays are read-only memory maps."""
+    """An open store with N samples in the order of clips.csv. The arrays are read-only memory maps."""
 
     path: Path
     name: str
@@ -80,17 +80,17 @@ class Store:
 
     @property
     def preset(self) -> str:
-        """The preset that `prepare` took the protocol from; a data set's own has its name."""
+        """Return the preset of the protocol; a data set's default preset has its name."""
         return str(self.meta.get("source", {}).get("options", {}).get("preset", self.name))
 
     @property
     def frames(self) -> np.ndarray:
-        """The frames (N, T, H, W, 3) uint8 of a store of the built-in pair."""
+        """Return the frames (N, T, H, W, 3) uint8 of a store of the built-in pair."""
         return self.arrays[VISUAL.name]
 
     @property
     def audio(self) -> np.ndarray:
-        """The log-spectrograms (N, F, L) float16 of a store of the built-in pair."""
+        """Return the log-spectrograms (N, F, L) float16 of a store of the built-in pair."""
         return self.arrays[AUDIO.name]
 
     def indices(self, split: str) -> np.ndarray:
@@ -103,12 +103,12 @@ class Store:
 
 
 def is_store(path: Path) -> bool:
-    """Say whether `path` holds a finished store, going by its store.json alone."""
+    """Return whether `path` is a finished store, according to its store.json."""
     return (path / "store.json").is_file()
 
 
 def open_store(path: Path) -> Store:
-    """Open a finished store, its arrays memory-mapped.
+    """Open a finished store with memory-mapped arrays.
 
     UnfitError if the folder is missing or unfinished, if an earlier version of mgap made it, or if its parts
     are damaged or do not fit together.
@@ -131,7 +131,7 @@ def open_store(path: Path) -> Store:
         else:
             arrays[AUDIO.name] = _open_array(path / ARRAYS[1], (len(ids), *spectrogram_shape(config)), "<f2")
             arrays[VISUAL.name] = _open_array(path / ARRAYS[0], (len(ids), *frame_shape(config)), "u1")
-    except Exception as error:  # whatever a damaged file can raise, MemoryError and RecursionError included
+    except Exception as error:  # a damaged file may raise any exception, even MemoryError and RecursionError
         raise damaged(path, _detail(error)) from error
     name, fingerprint = meta["name"], meta["fingerprint"]
     return Store(
@@ -142,17 +142,17 @@ def open_store(path: Path) -> Store:
 def read_meta(path: Path) -> dict[str, Any]:
     """Return a finished store's store.json, its fields checked.
 
-    UnfitError if there is none, if it is damaged or was edited, or if its schema is not this version's.
+    Raises UnfitError if it is missing, damaged or edited, or if it has another schema than this version.
     """
     if not path.exists():
         raise UnfitError(f"{path}: no such store.", "Make one with: mgap prepare")
     if not path.is_dir():
-        raise UnfitError(f"{path}: not a store, which is a folder.")
+        raise UnfitError(f"{path}: this is not a folder, and a store is a folder.")
     file = path / "store.json"
     if not file.is_file():
         raise UnfitError(
             f"{path}: not a finished store (it has no store.json).",
-            "If it was interrupted, run the same mgap prepare again: it goes on where it stopped.",
+            "If it was interrupted, run the same mgap prepare again: it continues where it stopped.",
         )
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
@@ -176,7 +176,7 @@ def meta_defect(meta: Mapping[str, Any]) -> str:
     """Return what is wrong with a store.json (a field's type, or the fingerprint), or "" if nothing is."""
     for name in _TEXTS:
         if not isinstance(meta.get(name), str):
-            return f"{name!r} is not a text"
+            return f"{name!r} is not text"
     classes, protocol, contents = (meta.get(name) for name in ("classes", "protocol", "contents"))
     if not _is_texts(classes) or not classes or len(set(classes)) < len(classes):
         return "'classes' is not a list of different names"
@@ -215,13 +215,13 @@ def content_files(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def plain_protocol(config: DataConfig) -> dict[str, Any]:
-    """Return every setting of a protocol as JSON has it."""
+    """Return every setting of a protocol with JSON's types."""
     plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
 
 
 def recorded_protocol(config: DataConfig) -> dict[str, Any]:
-    """Return a protocol as store.json records it: without later settings that have their defaults."""
+    """Return a protocol for store.json, without settings of later versions that have their defaults."""
     defaults = plain_protocol(DataConfig())
     return {
         key: value
@@ -308,10 +308,10 @@ def _read_columns(path: Path) -> dict[str, list[str]]:
 
 
 def _open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Return a .npy file's array as a read-only memory map, after its header and size are seen to be right.
+    """Return a .npy file's array as a read-only memory map, after a check of its header and size.
 
-    The header is only compared with what is expected: a false one cannot make the program map or reserve
-    anything. Raises ValueError, or what numpy raises for a header that is not one.
+    The header is only compared with the expected one, so a false header cannot make the program map or
+    reserve memory. Raises ValueError, or numpy's error for an invalid header.
     """
     require_regular_file(path, "an array")
     with path.open("rb") as file:

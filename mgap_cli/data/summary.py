@@ -1,4 +1,4 @@
-"""What is in a store, as facts: counts, leakage between splits, skipped clips, durations, sizes."""
+"""The facts of a store: counts, leakage between splits, skipped clips, durations, sizes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mgap_cli.data.store import Store, content_files, damaged
 from mgap_cli.modalities.audio_visual import AUDIO, VISUAL
 from mgap_cli.modalities.modality import Modality
 
-Counts = dict[str, int]  # clips by split, in the order of SPLITS; a split without any is left out
+Counts = dict[str, int]  # clips by split, in the order of SPLITS, without empty splits
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """What is in more than one split, by kind: {name: clips by split}."""
+    """Files and groups that are in more than one split: {name: clips by split}."""
 
     ids: dict[str, Counts]
     files: dict[str, Counts]  # media files, as clips.csv records them
@@ -47,7 +47,7 @@ class Summary:
     name: str
     version: str  # of the program that made it
     fingerprint: str
-    source: dict[str, Any]  # root, and the options that prepare was given
+    source: dict[str, Any]  # root, and the options of prepare
     protocol: dict[str, Any]
     protocol_name: str  # the preset, and what differs from it
     shapes: dict[str, tuple[int, ...]]  # of the arrays, by modality
@@ -57,7 +57,7 @@ class Summary:
     groups: dict[str, Counts]  # by name; clips without a group are left out
     seconds: dict[str, list[float]]  # durations by split, ascending
     leaks: Leaks
-    leaks_kept: bool | None  # None: nothing that could be kept or dropped
+    leaks_kept: bool | None  # None: there are no leaks that could be kept or dropped
     skipped: list[Skip]
     notes: list[str]  # messages of prepare
     bytes: Counts  # by file
@@ -74,12 +74,12 @@ class Summary:
 
 
 def summarise(store: Store) -> Summary:
-    """Return what is in an open store; UnfitError where store.json or clips.csv lack something.
+    """Return the facts of an open store; UnfitError if store.json or clips.csv lack something.
 
-    Skipped clips are those that store.json remembers: skipped.csv is a copy for people.
+    The skipped clips are those in store.json; skipped.csv is a copy for readers.
     """
     if not len(store):
-        raise damaged(store.path, "no clips in it")
+        raise damaged(store.path, "it has no clips")
     try:
         columns, source = store.columns, dict(store.meta["source"])
         splits = columns["split"]

@@ -1,4 +1,4 @@
-"""Reads small text tables: the lists and annotations of data sets, manifests, lists of samples, votes."""
+"""Read small text tables: the lists and annotations of data sets, manifests, lists of samples, votes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mgap_cli.files import require_regular_file
 
 LARGEST = 1 << 30  # bytes; a table of samples is far smaller, and it is read into memory
 _SAVE_AS = "Save the file as text in UTF-8."
-_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at U+2028 and others, which names may have
+_LINE_END = re.compile(r"\r\n|\r|\n")  # str.splitlines also splits at U+2028, which names may have
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, UTF-8 with or without a byte order mark, its line ends as they are.
+    """Return the text of a file in UTF-8, with or without a byte order mark; line ends are unchanged.
 
-    UnfitError if it is missing, is larger than 1 GiB, is not text, or is empty; UsageError if it is a
+    Raises UnfitError if it is missing, is larger than 1 GiB, is not text, or is empty; UsageError if it is a
     folder, a pipe or a device.
     """
     try:
@@ -48,8 +48,9 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the header of a CSV file, and (line number, row) for each row; empty lines are skipped.
 
-    The line is the one in which the row begins: a quoted field may have line breaks. UnfitError if there
-    are no rows, two columns of one name, a row of another length than the header, or misplaced quotes.
+    The number is that of the line in which the row begins, because a quoted field may have line breaks.
+    Raises UnfitError if there are no rows, if two columns have the same name, if a row and the header differ
+    in length, or for misplaced quotes.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     header: list[str] = []

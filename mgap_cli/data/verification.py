@@ -1,4 +1,4 @@
-"""Whether a store still is what `prepare` wrote."""
+"""Check that a store is as `prepare` wrote it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mgap_cli.data.clips import SPLITS
 from mgap_cli.data.store import Store, changed_files
 from mgap_cli.errors import UnfitError
 
-CHUNK = 256  # clips whose spectrograms are looked at together: memory does not grow with the store
+CHUNK = 256  # number of clips that are checked together, so that memory does not grow with the store
 
 
 def require_intact(store: Store) -> None:
-    """Read all of a store; UnfitError, with everything that is wrong, unless it is as it was made.
+    """Read all of a store; UnfitError, with all defects, unless it is as `prepare` wrote it.
 
-    That the arrays' shapes fit clips.csv and the protocol, `open_store` has seen to.
+    `open_store` has already checked that the arrays' shapes fit clips.csv and the protocol.
     """
     if defects := list(_defects(store)):
         raise UnfitError(

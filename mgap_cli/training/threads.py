@@ -47,7 +47,7 @@ def choose_threads(wanted: str, begun: object = None) -> Threads:
         reason = f"auto: the run began with {began}, and {cores} cores are usable here; last bits may differ"
         return Threads(cores, reason)
     if number := _number(os.environ.get(_VARIABLE, "").partition(",")[0].strip()):
-        return Threads(number, f"auto: {_VARIABLE} says so")
+        return Threads(number, f"auto: the value of {_VARIABLE}")
     free, sharing = free_cores(), processes.local_size()
     number = max(1, int(free / sharing + 0.5))
     reason = f"auto: {cores} usable cores, {cores - free:.1f} of them busy"

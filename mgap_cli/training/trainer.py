@@ -207,7 +207,8 @@ class Trainer:
 
     def _log_each(self, lines: list[str]) -> None:
         for line in lines:
-            self.sink.log(f"{self.stage.name} epoch {self.epoch + 1}: {line}")
+            for part in _wrapped(f"{self.stage.name} epoch {self.epoch + 1}: {line}"):
+                self.sink.log(part)
 
     def _arrange_epoch(self) -> None:
         self.loader.arrange(self.task.method.epoch_samples(self.loader.indices))
@@ -474,4 +475,11 @@ def _epoch_lines(entry: dict[str, Any], epochs: int, rate: float) -> list[str]:
             accuracies = ", ".join(f"{h} {v:.1%}" for h, v in entry[split].items() if h != "loss")
             parts.append(f"{split} {accuracies}")
     text = "; ".join([*parts, f"lr {entry['lr']:.2g}", f"{rate:.0f} samples/s"])
-    return textwrap.wrap(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return _wrapped(text)
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return text in lines of at most 80 characters; a number stays beside its unit or name."""
+    kept = text.replace("lr ", "lr\0").replace(" samples/s", "\0samples/s").replace("(sd ", "(sd\0")
+    lines = textwrap.wrap(kept, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]

@@ -77,7 +77,7 @@ def train_and_evaluate(
         "report": str(page),
         "next": following,
     }
-    ending = f"Report: {page}\nNext, over several seeds: {following}"
+    ending = f"Report: {page}\nNext, over several seeds:\n  {following}"
     return document, [*overview(fits, "train"), *shown, ending]
 
 

@@ -121,9 +121,9 @@ def test_run_digits_again_returns_what_it_found(digits_run):
     tables = mgap(*line, "-q")
     assert tables.code == 0 and not tables.err.replace("warning:", "", 1).strip().startswith("error")
     assert "fused" in tables.out and "{" not in tables.out
-    *_, place, following = tables.out.rstrip("\n").partition("\nVerdict\n")[2].splitlines()
+    *_, place, heading, following = tables.out.rstrip("\n").partition("\nVerdict\n")[2].splitlines()
     assert place == f"Report: {done.json()['report']}" and (run / "report.html").is_file()
-    assert following == f"Next, over several seeds: {done.json()['next']}"
+    assert heading == "Next, over several seeds:" and following == f"  {done.json()['next']}"
     paths = [e["checkpoint"] for e in done.json()["evaluation"]["evaluations"]]
     evaluated = mgap("evaluate", *paths, *sets("evaluate.bootstrap=50"), "--json")
     assert evaluated.json()["verdict"] == done.json()["evaluation"]["verdict"]

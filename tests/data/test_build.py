@@ -207,7 +207,7 @@ def test_two_prepares_in_one_folder_the_second_is_refused(tmp_path, small_config
     (tmp_path / "s").mkdir()
     with (tmp_path / "s" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(MgapError, match="another prepare is at work"):
+        with pytest.raises(MgapError, match="another prepare is running"):
             build_store(made_up(), small_config, tmp_path / "s", sink)
 
 
@@ -355,7 +355,7 @@ def test_what_is_no_store_says_so(tmp_path):
     with pytest.raises(UnfitError, match="no such store"):
         open_store(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UnfitError, match="not a store, which is a folder"):
+    with pytest.raises(UnfitError, match="this is not a folder, and a store is a folder"):
         open_store(tmp_path / "file")
     assert not is_store(tmp_path)
 

@@ -189,7 +189,7 @@ def test_a_second_prepare_is_refused_while_the_first_is_at_work(tmp_path, pauses
     out = tmp_path / "s"
     first = start(*line(media, out), env={"PAUSE_PREPARE": f"1:{pauses}"})
     assert first.until(lambda: any(pauses.iterdir()))
-    mgap(*line(media, out)).fails(1, "another prepare is at work in this folder")
+    mgap(*line(media, out)).fails(1, "another prepare is running in this folder")
     (pauses / pausing.GO).touch()
     assert first.wait().code == 0
     assert listing(out) == whole

@@ -186,4 +186,4 @@ def test_a_crop_that_is_no_part_of_the_frame_is_refused(crop):
 
 def test_made_up_data_have_nothing_to_crop(tmp_path):
     line = ["prepare", "digits", "-o", tmp_path / "s", *sets("data.crop=0,0,0.5,0.5")]
-    mgap(*line).fails(2, "data.crop: digits has no frames of a camera")
+    mgap(*line).fails(2, "data.crop: digits has no camera frames")

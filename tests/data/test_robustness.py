@@ -169,7 +169,7 @@ def test_no_path_leads_out_of_the_manifests_folder(tmp_path, kind):
     (root / "d").symlink_to(secret.parent)
     (root / "l").symlink_to(root / "l" if kind == "circle" else secret)
     done = mgap("prepare", "manifest", manifest(root, {"a": path}), "-o", tmp_path / "s", *FAST)
-    done.fails(3, "line 2", "circle" if kind == "circle" else "leaves the manifest's folder")
+    done.fails(3, "line 2", "form a loop" if kind == "circle" else "leaves the manifest's folder")
     assert not (tmp_path / "s").exists()
 
 

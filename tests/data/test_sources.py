@@ -41,11 +41,11 @@ def test_every_source_is_found_by_name():
 
 
 def test_an_option_of_another_source_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="cremad has no --variant"):
+    with pytest.raises(UsageError, match="cremad has no option --variant"):
         load_dataset("cremad", None, CONFIG, variant="late")
-    with pytest.raises(UsageError, match="digits has no --label"):
+    with pytest.raises(UsageError, match="digits has no option --label"):
         load_dataset("digits", None, CONFIG, label="x")
-    with pytest.raises(UsageError, match="ave has no --split"):
+    with pytest.raises(UsageError, match="ave has no option --split"):
         load_dataset("ave", tmp_path, CONFIG, split_files=[tmp_path / "train.csv"])
 
 
@@ -245,7 +245,7 @@ def test_manifest_takes_the_one_column_that_can_be_the_label(tmp_path):
         ("id,path,split,word\na,a.mp4,train\n", "line 2 has 3 fields, but the header has 4"),
         ("id,path,split,word,start\na,a.mp4,train,x,soon\n", "start is 'soon'"),
         ("id,path,split,word,start,end\na,a.mp4,train,x,3,2\n", "end 2 is not after start 3"),
-        ("id,path,split,word\na,a.mp4,test,x\n", "no row of split train"),
+        ("id,path,split,word\na,a.mp4,test,x\n", "the split train has no row"),
         ("id,id,path,split,word\na,a,a.mp4,train,x\n", "two columns are named 'id'"),
     ],
 )

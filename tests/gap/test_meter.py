@@ -163,7 +163,7 @@ GOOD = (LABELS[HALF], of(P, HALF))
          "modalities: a, b"),
         (lambda: batches((LABELS, of(ALL)), (np.zeros(4, int), of(FIFTHS))),
          "Batch 2 has 5 classes; those before it: 3"),
-        (lambda: batches(*[(LABELS, {**of(P), "ids": range(N)})] * 2).compute(), "64 of 128 samples repeat an"),
+        (lambda: batches(*[(LABELS, {**of(P), "ids": range(N)})] * 2).compute(), "of 128 samples repeat an"),
         (lambda: GapMeter(kind="odds"), "kind='odds'"),
         (lambda: measure(LABELS, kind="odds", **of(P)), "kind='odds'"),
         (lambda: measure(LABELS, **of(LOGITS)), "outside"),

@@ -242,7 +242,7 @@ def test_three_lines_in_a_program_of_ones_own():
         (lambda: measure(LABELS, a=P["audio"], b=P["visual"][:-1]), "there are 60 labels"),
         (lambda: measure(LABELS, a=LOGITS["audio"], b=LOGITS["visual"]), "outside"),
         (lambda: measure(LABELS + 1, a=HALVES, b=HALVES), "not in 0..2"),
-        (lambda: measure(LABELS, a=P["audio"], b=P["visual"], ids=["x"] * N), "59 of 60 samples repeat an id"),
+        (lambda: measure(LABELS, a=P["audio"], b=P["visual"], ids=["x"] * N), "59 of 60 samples repeat an"),
         (lambda: measure([], a=[], b=[]), "no samples"),
     ],
 )  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_run_that_is_killed_goes_on_with_its_number_on_a_busy_machine(store, t
 def test_an_explicit_number_and_the_variable(store, tmp_path):
     env = {"OMP_NUM_THREADS": "2,1"}
     by_variable = mgap(*line(store, tmp_path / "a"), env=env, before=busy_machine)
-    assert "threads: 2 (auto: OMP_NUM_THREADS says so)" in by_variable.err
+    assert "threads: 2 (auto: the value of OMP_NUM_THREADS)" in by_variable.err
     asked = mgap(*line(store, tmp_path / "b", "--threads", 3), env=env, before=busy_machine)
     assert "threads: 3 (as asked)" in asked.err and environment(tmp_path / "b")["threads"] == 3
     for wrong in ("0", "-1", "many", "1e3", "5000"):

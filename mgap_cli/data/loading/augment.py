@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RATIO = (3 / 4, 4 / 3)  # torchvision's range of aspect ratios
-TRIES = 10  # torchvision's, before it falls back to the central crop
+TRIES = 10  # torchvision's number of tries before it takes the central crop
 
 
 def to_float(frames: Tensor) -> Tensor:
@@ -28,19 +28,19 @@ def to_float(frames: Tensor) -> Tensor:
 
 
 def _planes(frames: Tensor) -> Tensor:
-    """Turn (B, T, H, W, 3) uint8 into (B, T, 3, H, W) float32, values kept; the memory's order stays."""
+    """Turn (B, T, H, W, 3) uint8 into (B, T, 3, H, W) float32 with the same values and memory layout."""
     return frames.permute(0, 1, 4, 2, 3).float()
 
 
 def _normalised(pixels: Tensor) -> Tensor:
-    """Normalise (B, T, 3, H, W) of 0 to 255 by ImageNet's statistics, in place."""
+    """Normalise (B, T, 3, H, W) with values of 0 to 255 by ImageNet's statistics, in place."""
     mean, factor = _statistics(pixels.device)
     return pixels.sub_(mean).mul_(factor)
 
 
 @cache
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the mean and the inverse standard deviation of pixels, (3, 1, 1) each; sent to a device once."""
+    """Return the mean and the inverse standard deviation of pixels, (3, 1, 1) each, cached on the device."""
     with torch.inference_mode(False):
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         return (255 * mean).to(device), (1 / (255 * std)).to(device)
@@ -58,8 +58,8 @@ def resize(frames: Tensor, size: int) -> Tensor:
 def random_boxes(count: int, height: int, width: int, scale_min: float, generator: torch.Generator) -> Tensor:
     """Draw (count, 4) crop boxes top, left, height, width, distributed as torchvision's RandomResizedCrop.
 
-    Area uniform in [scale_min, 1], log aspect ratio uniform, up to ten tries per sample until the box
-    fits; else the whole frame, cut to the nearest allowed ratio.
+    The area is uniform in [scale_min, 1], and the logarithm of the aspect ratio is uniform. Each sample has
+    up to ten tries until the box fits; otherwise it gets the whole frame, cut to the nearest allowed ratio.
     """
     area = torch.empty(count, TRIES).uniform_(scale_min, 1.0, generator=generator) * height * width
     log_ratio = torch.empty(count, TRIES).uniform_(
@@ -90,10 +90,11 @@ def augment(
 ) -> Tensor:
     """Crop, resize, flip and normalise (B, T, H, W, 3) uint8 to (B, T, 3, S, S), alike for a clip's frames.
 
-    Resampling is bilinear, without the antialiasing that torchvision's RandomResizedCrop has for crops larger
-    than S. Interpolation's weights add up to 1, so that normalising can wait until the picture is small.
-    `generator` is a CPU generator, so that the draw does not depend on the device. Where `frames` are but
-    the `rows` of a batch of `total`, the draw is for all of it: a sample's crop is the same in any share.
+    Resampling is bilinear, without the antialiasing that torchvision's RandomResizedCrop uses for crops
+    larger than S. The weights of the interpolation sum to 1, so the small picture can be normalised instead
+    of the large one. `generator` is a CPU generator, so that the draw does not depend on the device. If
+    `frames` are only the `rows` of a batch of `total`, the draw is for the whole batch, so that a sample gets
+    the same crop in any share.
     """
     batch, times, height, width, _ = frames.shape
     drawn = batch if total is None else total
@@ -128,8 +129,9 @@ def mask(
 ) -> Tensor:
     """Hide a band of frequencies and a stretch of time of each (B, 1, F, L) spectrogram behind its mean.
 
-    SpecAugment's masks (Park et al., Interspeech 2019), one of each: widths uniform in [0, share] of the
-    axis, places uniform. `generator` is a CPU generator; `total` and `rows` are as for `augment`.
+    These are the masks of SpecAugment (Park et al., Interspeech 2019), one in frequency and one in time.
+    Widths are uniform in [0, share] of the axis, and positions are uniform. `generator` is a CPU generator;
+    `total` and `rows` are as for `augment`.
     """
     hidden = torch.zeros(audio.shape, dtype=torch.bool, device=audio.device)
     for axis in (2, 3):

@@ -1,4 +1,4 @@
-"""Which of a clip's stored frames the network sees: a new draw in each epoch, or evenly spaced ones."""
+"""Choose the stored frames of a clip that the network sees: drawn in each epoch, or evenly spaced."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def drawn_frames(samples: int, config: DataConfig, generator: torch.Generator) -> Tensor:
-    """Draw (samples, frames) int64 positions among the candidates, different ones in order of time.
+    """Draw (samples, frames) int64 positions among the candidates, all different and in order of time.
 
-    One draw for all samples of a store: a sample's frames depend on the generator and on its position alone.
+    The draw is for all samples of a store, so the frames of a sample depend only on the generator and on its
+    position.
     """
     order = torch.rand(samples, config.candidates, generator=generator).argsort(dim=1)
     return order[:, : config.frames].sort(dim=1).values
@@ -30,6 +31,6 @@ def spread_frames(samples: int, config: DataConfig) -> Tensor:
 
 
 def take_frames(frames: Tensor, positions: Tensor) -> Tensor:
-    """Return the frames (B, T, H, W, 3) at positions (B, T) on the CPU, of stored frames (B, K, H, W, 3)."""
+    """Return the frames (B, T, H, W, 3) at positions (B, T) of stored frames (B, K, H, W, 3), on the CPU."""
     rows = torch.arange(len(frames), device=frames.device)
     return frames[rows[:, None], send(positions, frames.device)]

@@ -1,4 +1,4 @@
-"""What each kind of modality goes through between the store and the network."""
+"""The preparation of each kind of modality between the store and the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from mgap_cli.config import AugmentConfig
     from mgap_cli.modalities.modality import Modality
 
-_DRAWING_ORDER = ("frames", "spectrogram", "features", "sequence")  # which kind draws random numbers first
+_DRAWING_ORDER = (
+    "frames",
+    "spectrogram",
+    "features",
+    "sequence",
+)  # order of random draws
 
 
 def training_inputs(
@@ -57,5 +62,5 @@ def plain_inputs(
 
 
 def _numbers(modality: Modality, values: Tensor) -> Tensor:
-    """Return the float32 inputs of any kind but frames; a spectrogram has one channel."""
+    """Return the float32 inputs of any kind except frames; a spectrogram gets one channel."""
     return values.float().unsqueeze(1) if modality.kind == "spectrogram" else values.float()

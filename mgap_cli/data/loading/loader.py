@@ -1,6 +1,6 @@
-"""Batches out of a store: gathered by index, moved to the device, augmented there.
+"""Batches from a store: gathered by index, moved to the device, and augmented there.
 
-Every random draw is a function of (seed, epoch, step) alone, so that a run can be taken up at any step.
+Every random draw is a function of (seed, epoch, step) only, so that a run can continue from any step.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from mgap_cli.config import AugmentConfig
     from mgap_cli.data.store import Store
 
-_FRAMES = 3  # the last counter of these draws; those of training steps have two counters, of resets a 2
+_FRAMES = 3  # the last counter of these draws; training steps have two counters, and resets end with 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """index: (B,) positions in the store; labels: (B,).
+    """A batch. index: (B,) positions in the store; labels: (B,).
 
-    inputs, by modality: spectrograms (B, 1, F, L), frames (B, T, 3, S, S), features (B, D), sequences
-    (B, T, D) with NaN for missing steps. copies: (B,) which of the epoch's copies of its sample a row is,
-    from 0. Where several processes share a batch, index, labels and copies are those of the whole batch, and
+    inputs, by modality: spectrograms (B, 1, F, L), frames (B, T, 3, S, S), features (B, D), sequences (B, T,
+    D) with NaN for missing steps. copies: (B,) the number, from 0, of each row among the epoch's copies of
+    its sample. If several processes share a batch, index, labels and copies are those of the whole batch, and
     inputs are this process's share.
     """
 
@@ -50,16 +50,16 @@ def generator_for(seed: int, *counters: int) -> torch.Generator:
 
 
 def training_steps(samples: int, batch_size: int) -> int:
-    """Return the batches of a training epoch, which drops no sample.
+    """Return the batches of a training epoch, which contain every sample.
 
-    The last may be smaller. A single sample left over joins the batch before it instead: batch
-    normalisation has no statistics of one sample.
+    The last batch may be smaller. A single remaining sample joins the batch before it, because batch
+    normalisation needs two samples.
     """
     return max(1, -(-(samples - 1) // batch_size))
 
 
 def copy_numbers(positions: np.ndarray) -> np.ndarray:
-    """Return for each of (N,) positions how many of those before it are the same."""
+    """Return for each of (N,) positions how many earlier ones are equal to it."""
     order = np.argsort(positions, kind="stable")
     ordered = positions[order]
     numbers = np.empty_like(positions)
@@ -68,10 +68,10 @@ def copy_numbers(positions: np.ndarray) -> np.ndarray:
 
 
 class Loader:
-    """Batches of the samples at `indices` of a store; process `rank` of `ranks` holds its share of each.
+    """Batches of the samples at `indices` of a store; process `rank` of `ranks` loads its share of each.
 
-    samples: where they lie (default: where the store has them, on disk). An epoch of training yields one
-    group, all of `indices`, unless `arrange` says otherwise.
+    samples: the place of the samples (default: the store on disk). An epoch of training yields all of
+    `indices` as one group, unless `arrange` has set other groups.
     """
 
     def __init__(
@@ -93,21 +93,22 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Batches of a training epoch."""
+        """Return the number of batches of a training epoch."""
         return sum(training_steps(len(group), self.batch_size) for group in self.groups)
 
     def arrange(self, groups: Sequence[np.ndarray]) -> None:
-        """Set what training epochs yield: groups of positions in the store, which may repeat.
+        """Set the groups that training epochs yield: positions in the store, which may repeat.
 
-        A group without enough samples for batch normalisation is left out; if all are, nothing changes.
+        A group with too few samples for batch normalisation is left out. If all groups are too small, nothing
+        changes.
         """
         self.groups = [group for group in groups if len(group) >= SMALLEST] or self.groups
 
     def training(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the epoch's shuffled, augmented batches, from step `start` on.
 
-        They are the same however many processes share them. A process that a small batch leaves without a
-        share gets its first samples, for the network to run on; what comes of them counts nowhere.
+        The batches are the same for any number of processes. If a small batch leaves a process without a
+        share, the network runs on the batch's first samples there, and the results are not used.
         """
         places = self._shuffled(generator_for(seed, epoch))[start:]
         positions = np.concatenate(self.groups)
@@ -138,21 +139,21 @@ class Loader:
                 yield self._batch(some, np.zeros_like(some), inputs)
 
     def _frames_of_epoch(self, seed: int, epoch: int) -> Tensor | None:
-        """Return which frames of each sample of the store an epoch sees, (N, T); None if it sees all."""
+        """Return the frames of each sample that an epoch sees, (N, T); None if it sees all."""
         config = self.store.data_config
         if not config.candidates:
             return None
         return drawn_frames(len(self.store), config, generator_for(seed, epoch, 0, _FRAMES))
 
     def _with_frames(self, raw: Raw, positions: Tensor) -> Raw:
-        """Return the samples with their frames at these positions alone."""
+        """Return the samples with only the frames at these positions."""
         frames = {
             m.name: take_frames(raw[m.name], positions) for m in self.store.modalities if m.kind == "frames"
         }
         return {**raw, **frames}
 
     def _shuffled(self, generator: torch.Generator) -> list[np.ndarray]:
-        """Return each batch's places in the joined groups: one shuffled group after the other."""
+        """Return each batch's positions in the joined groups: one shuffled group after the other."""
         places, first = [], 0
         for group in self.groups:
             order = first + torch.randperm(len(group), generator=generator).numpy()

@@ -1,7 +1,8 @@
-"""Where a store's samples lie while they are trained on, and how a batch of them reaches the device.
+"""The place of a store's samples during training, and the way of a batch to the device.
 
-`device`: all on the GPU, gathered there. `memory`: all in this process's memory. `map`: on disk, under the
-system's page cache. Batches are the same bits from each; only the waiting differs.
+`device`: all samples are on the GPU and are gathered there. `memory`: all are in this process's memory.
+`map`: they are on disk, in the system's page cache. Batches are bit for bit the same from each place; only
+the time differs.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
 
 Kind = Literal["device", "memory", "map"]
 
-AHEAD = 2  # batches gathered before they are asked for
+AHEAD = 2  # number of batches that are gathered in advance
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
 _CHUNK = 1 << 26  # bytes copied to the GPU at a time
 
 
-Raw = dict[str, Tensor]  # a batch by modality as the store has it, on the device
+Raw = dict[str, Tensor]  # a batch on the device, by modality and as the store has it
 
 
 class Samples:
-    """The samples of a store, to be gathered by their positions."""
+    """The samples of a store, from which batches are gathered by position."""
 
     def __init__(self, store: Store, device: torch.device, kind: Kind = "map") -> None:
         self.device, self.kind, self.names = device, kind, tuple(store.arrays)
@@ -49,8 +50,8 @@ class Samples:
     def gather(self, batches: Iterable[IntArray]) -> Generator[Raw, None, None]:
         """Yield the samples at each batch of positions, in order.
 
-        From the host's side a thread of its own gathers the next batches meanwhile, where there is
-        something to wait for: the disk, or a GPU.
+        If the samples are on the host, and the disk or a GPU can cause a wait, another thread gathers the
+        next batches.
         """
         if self.kind == "device":
             for chosen in batches:
@@ -73,7 +74,7 @@ class Samples:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
-            finally:  # an epoch may be left at any step
+            finally:  # the caller may leave an epoch at any step
                 for future in waiting:
                     future.cancel()
 
@@ -96,10 +97,11 @@ class Samples:
 
 
 def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sink: Output) -> Samples:
-    """Choose where the store's samples lie, and put them there, logging the choice and its reason.
+    """Choose the place of the store's samples, move them there, and log the choice with its reason.
 
-    On the GPU if they take at most `gpu_share` of its free memory; else in memory if all processes of this
-    machine together take at most `memory_share` of what is available; else they stay on disk.
+    They go to the GPU if they need at most `gpu_share` of its free memory. Otherwise they go to memory if all
+    processes of this machine together need at most `memory_share` of the available memory. Otherwise they
+    stay on disk.
     """
     size = sum(array.nbytes for array in store.arrays.values())
     kind: Kind = "map"
@@ -121,14 +123,14 @@ def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sin
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that this process may still take; 0 where the system does not say."""
+    """Return the bytes of memory that this process may still use; 0 if the system does not report it."""
     limits = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         limits += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     except (OSError, ValueError, IndexError):
         return 0
-    try:  # what a container or a batch system allows
+    try:  # the limit of a container or a batch system
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             if line.startswith("0::/"):
                 group = Path("/sys/fs/cgroup") / line.removeprefix("0::/")
@@ -139,14 +141,14 @@ def available_memory() -> int:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU's to the device; to a GPU through pinned memory, without a wait for it."""
+    """Copy a tensor from the CPU to the device; to a GPU through pinned memory and without waiting."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def _on_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """Copy piece by piece, so that the host never holds all of it."""
+    """Copy in pieces, so that the host never has all of it in memory."""
     dtype = _DTYPES[array.dtype.name]
     whole = torch.empty(array.shape, dtype=dtype, device=device)
     rows = max(1, _CHUNK // max(1, array[:1].nbytes))
@@ -161,7 +163,7 @@ def _is_limited(folder: Path) -> bool:
 
 
 def _left(folder: Path) -> int:
-    """Return what a control group may still take; its page cache gives way."""
+    """Return the memory that a control group may still use; its page cache counts as free."""
     limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
     stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return limit - used + int(stat.get("inactive_file", 0))

@@ -1,7 +1,7 @@
-"""From a waveform to what the audio branch sees. The only module that imports soxr.
+"""From a waveform to the input of the audio branch. This is the only module that imports soxr.
 
-numpy and scipy compute the spectrograms: torch takes seconds to import, in every process, and has no
-advantage on one short waveform at a time.
+numpy and scipy compute the spectrograms. torch would take seconds to import in every process, and is not
+faster for one short waveform at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def log_spectrogram(wave: np.ndarray, config: DataConfig) -> np.ndarray:
 
     The waveform is tiled or cut to `seconds` and clipped to [-1, 1]. ValueError if it is empty.
     """
-    from scipy.fft import rfft  # numpy's own would compute in float64
+    from scipy.fft import rfft  # numpy's FFT would compute in float64
 
     half = config.n_fft // 2
     fixed = fit_length(wave, _samples(config))

@@ -1,10 +1,10 @@
-"""Media files to frames and a waveform. The only module that imports decord.
+"""Decode media files to frames and a waveform. This is the only module that imports decord.
 
-decord reads the frames of FLV, MP4, AVI and more; PyAV reads their sound, and MPEG program streams whole;
-plain WAV goes through scipy, which takes 0.1 ms, and a folder of frames through Pillow. Frames are chosen by
-their time stamps, never by a frame rate that a header claims: the one shown at the centre of each of T equal
-segments. Time 0 of a clip is its first frame; sound from the video's own file keeps its place on that clock,
-and silence fills what is missing before it.
+decord reads the frames of FLV, MP4, AVI and other formats. PyAV reads their sound, and both from MPEG program
+streams. scipy reads plain WAV files in 0.1 ms, and Pillow reads folders of frames. Frames are chosen by their
+time stamps, never by the frame rate in a header: the clip is divided into T equal segments, and the frame at
+the centre of each is taken. Time 0 of a clip is its first frame. Sound from the video's file keeps its time
+on that clock, and silence fills a missing beginning.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from mgap_cli.errors import MgapError
 LFS_POINTER = "Git LFS pointer in place of the file"
 _LFS_HEADER = b"version https://git-lfs.github.com/spec/"
 _SAFE_SIZE = 96  # pixels
-_ABSURD_SECONDS = 1e6  # a time stamp beyond it is none
+_ABSURD_SECONDS = 1e6  # a larger time stamp is invalid
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
 def read_media(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return frames (T, H, W, 3) uint8 RGB and a mono waveform (n,) float32 at `sample_rate`.
 
-    Frames, or the part that `crop` names, are squashed to `frame_size` square. Raises Undecodable, with a
-    reason, for anything less.
+    Frames, or the part that `crop` names, are resized to a square of `frame_size`, without keeping the aspect
+    ratio. Raises Undecodable, with the reason, if anything is missing.
     """
     if clip.video is None:
         raise Undecodable("no video file")
-    # decord ends sentences with the C++ file and line; MemoryError is what absurd sizes lead to.
+    # decord ends sentences with the C++ file and line. Absurd sizes lead to MemoryError.
     try:
         frames = _frames(clip.video, clip, config)
     except (RuntimeError, OSError, ValueError, IndexError, MemoryError, _decord_error()) as error:
@@ -54,7 +54,7 @@ def read_media(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def media_reader() -> Reader:
-    """Return `read_media`, having made sure that decord can be imported: MgapError if not."""
+    """Return `read_media` after a check that decord can be imported; MgapError if it cannot."""
     try:
         _decord()
     except (ImportError, OSError) as error:
@@ -63,7 +63,7 @@ def media_reader() -> Reader:
 
 
 def obstacle(clip: Clip) -> str:
-    """Return why the clip's files need not even be opened (missing, empty, pointer ...), or ""."""
+    """Return why it is useless to open the clip's files (missing, empty, pointer ...), or ""."""
     if clip.video is None:
         return "no video file"
     return next((reason for reason in map(_file_obstacle, clip.files) if reason), "")
@@ -89,7 +89,7 @@ def _file_obstacle(path: Path) -> str:
 def _frames(path: Path, clip: Clip, config: DataConfig) -> np.ndarray:
     if path.is_dir():
         return _frames_of_folder(path, config)
-    # decord fails on some widths below 96, so small frames are read at a multiple and averaged.
+    # decord fails on some widths below 96, so small frames are read at a multiple of their size and averaged.
     factor = -(-_SAFE_SIZE // config.frame_size)
     width, height = (factor * side for side in _whole_size(config))
     mended = without_false_claims(path)
@@ -128,9 +128,9 @@ def _cropped(frames: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def _frame_times(reader: Any) -> tuple[np.ndarray, bool]:
-    """Return each frame's start and end (n, 2) in seconds, and whether they are the file's own.
+    """Return each frame's start and end (n, 2) in seconds, and whether they come from the file.
 
-    A stream may lack time stamps; then frames are taken to be evenly spaced, at a plausible rate.
+    If a stream lacks time stamps, the frames are assumed to be evenly spaced, at a plausible rate.
     """
     count = len(reader)
     times = np.asarray(reader.get_frame_timestamp(range(count)), np.float64).reshape(count, 2)
@@ -166,13 +166,13 @@ def _is_wav(path: Path) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    """Return the first 12 bytes: what a file is goes by them, not by its name."""
+    """Return the first 12 bytes, which decide the type of a file instead of its name."""
     with path.open("rb") as file:
         return file.read(12)
 
 
 def _averaged(batch: np.ndarray, factor: int) -> np.ndarray:
-    """Return (T, H, W, 3) reduced by a whole `factor`, blocks averaged."""
+    """Return (T, H, W, 3) reduced by a whole `factor`, by averaging blocks."""
     count, height, width, channels = batch.shape
     blocks = batch.reshape(count, height // factor, factor, width // factor, factor, channels)
     means: np.ndarray = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
@@ -184,8 +184,9 @@ def chosen_frames(
 ) -> np.ndarray:
     """Return (count,) indices of the frames on screen at the centres of `count` equal segments.
 
-    `times` (n,) are the frames' start times in seconds, `end` the last one's end; `first` and `last`
-    bound the part in question, in seconds from the first frame. Undecodable if no frame lies in it.
+    `times` (n,) are the frames' start times in seconds, and `end` is the end of the last frame. `first` and
+    `last` are the limits of the wanted part, in seconds from the first frame. Raises Undecodable if no frame
+    is in it.
     """
     order = np.argsort(times, kind="stable")
     shown = times[order] - times[order[0]]
@@ -199,10 +200,10 @@ def chosen_frames(
 
 
 def _frames_of_folder(folder: Path, config: DataConfig) -> np.ndarray:
-    """Read T of a folder's images: the frames in the order of their names, digits by value."""
+    """Read T of a folder's images, sorted by name with digits compared as numbers."""
     from PIL import Image
 
-    # A directory lists its files in any order; sorting is what makes the choice mean anything.
+    # A directory lists its files in any order, so they must be sorted before the choice.
     paths = sorted(_images(folder), key=_natural)
     if not paths:
         raise Undecodable("folder without frames")
@@ -214,7 +215,7 @@ def _frames_of_folder(folder: Path, config: DataConfig) -> np.ndarray:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return a folder's images in any order; the hidden files that macOS leaves beside them are none."""
+    """Return a folder's images in any order, without the hidden files that macOS leaves beside them."""
     return [p for p in folder.iterdir() if p.suffix.lower() in _IMAGES and not p.name.startswith(".")]
 
 
@@ -225,7 +226,7 @@ def _natural(path: Path) -> tuple[int, str]:
 
 def _waveform(path: Path, clip: Clip, rate: int) -> np.ndarray:
     sound = _read_wav(path) if _is_wav(path) else read_sound(path)
-    # A file of sound alone has a clock of its own, which begins at its first sample.
+    # In a file with sound only, time 0 is the first sample.
     begin = round(sound.start * sound.rate) if path == clip.video else 0
     first = round((clip.start or 0.0) * sound.rate) - begin
     last = sound.wave.size if clip.end is None else min(round(clip.end * sound.rate) - begin, sound.wave.size)
@@ -237,13 +238,13 @@ def _waveform(path: Path, clip: Clip, rate: int) -> np.ndarray:
 
 
 def _read_wav(path: Path) -> Sound:
-    """Return a WAV file's sound, in [-1, 1]; Undecodable for a rate that cannot be."""
+    """Return a WAV file's sound, in [-1, 1]; Undecodable for an impossible sample rate."""
     import warnings
 
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about chunks that are not audio
+        warnings.simplefilter("ignore")  # warnings about chunks that are not audio
         rate, data = wavfile.read(path)
     if rate <= 0:
         raise Undecodable(f"WAV header claims {rate} Hz")

@@ -1,9 +1,9 @@
-"""Kaldi's log mel filter banks. The only module that imports torchaudio.
+"""Kaldi's log mel filter banks. This is the only module that imports torchaudio.
 
-As in MLA (Zhang et al., CVPR 2024; `data/extract_fbank.py` of its repository), after AST and CAV-MAE: the
-wave's mean is removed; windows of 25 ms every 10 ms, Hann, without dither; the columns are cut to, or filled
-with zeros up to, `data.seconds`; then the mean and standard deviation of CAV-MAE (Gong et al., ICLR 2023),
-which MLA's program takes too, are applied: (x + 5.081) / 4.4849.
+They follow MLA (Zhang et al., CVPR 2024; `data/extract_fbank.py` of its repository), which follows AST and
+CAV-MAE. The mean of the wave is removed. Hann windows of 25 ms are taken every 10 ms, without dither. The
+columns are cut to `data.seconds`, or filled up to it with zeros. Then the mean and standard deviation of
+CAV-MAE (Gong et al., ICLR 2023), which the program of MLA uses too, are applied: (x + 5.081) / 4.4849.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mgap_cli.config import DataConfig
 
 PACKAGE = "torchaudio.compliance.kaldi"
 WINDOW_MS, SHIFT_MS = 25.0, 10.0
-MEAN, SD = -5.081, 4.4849  # of log mel energies
+MEAN, SD = -5.081, 4.4849  # mean and standard deviation of log mel energies
 
 
 def filter_bank_shape(config: DataConfig) -> tuple[int, int]:
@@ -28,8 +28,8 @@ def filter_bank_shape(config: DataConfig) -> tuple[int, int]:
 def log_filter_banks(wave: np.ndarray, config: DataConfig) -> np.ndarray:
     """Return standardised log mel energies (F, L) float16 of a mono waveform (n,) at `sample_rate`.
 
-    A sound that is shorter than `seconds` is not repeated: 0 takes its place, as in MLA. ValueError if the
-    waveform is empty.
+    A sound that is shorter than `seconds` is filled with 0 and not repeated, as in MLA. Raises ValueError if
+    the waveform is empty.
     """
     if wave.size == 0:
         raise ValueError("the waveform is empty")
@@ -64,7 +64,7 @@ def _standardised(energies: np.ndarray, columns: int) -> np.ndarray:
 
 @cache
 def import_kaldi() -> ModuleType:
-    """Return torchaudio's module of Kaldi's features; in one thread: prepare has one process per core."""
+    """Return torchaudio's module of Kaldi's features, with one thread, as prepare has a process per core."""
     import torch
     import torchaudio.compliance.kaldi as kaldi
 

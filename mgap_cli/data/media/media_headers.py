@@ -1,9 +1,9 @@
-"""What a media file claims of its frame rate and duration, taken back where it cannot be true.
+"""Remove impossible frame rates and durations from the headers of media files.
 
-FFmpeg, and so decord, believes the header: an FLV whose metadata say -25 frames per second is refused as
-broken, one that says it lasts a billion seconds ends the process for want of memory, and MPEG video with
-a frame rate code that the standard forbids is not opened. The frames themselves are sound, and their time
-stamps do not hang on those claims.
+FFmpeg, and therefore decord, trusts the header. It refuses an FLV file whose metadata give -25 frames per
+second. It runs out of memory on a file that claims to last a billion seconds. It does not open MPEG video
+whose code for the frame rate is invalid. The frames of such files are intact, and their time stamps do not
+depend on these values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-_HEAD = 4096  # bytes in which a header lies
+_HEAD = 4096  # length in bytes of the part that contains the header
 _LONGEST = 1e5  # seconds
 _FASTEST = 1000.0  # frames per second
 _SEQUENCE = b"\0\0\1\xb3"  # start code of an MPEG sequence header
@@ -20,13 +20,13 @@ _USUAL_CODE = 3  # 25 frames per second
 
 
 def without_false_claims(path: Path) -> bytes | None:
-    """Return the file's content without the claims that cannot be true; None if it makes none."""
+    """Return the file's content without impossible values in its header; None if it has none of them."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head[:3] == b"FLV":
         limits = {b"framerate": _FASTEST, b"duration": _LONGEST}
         if any(not 0 <= value <= limit for name, limit in limits.items() for value in _numbers(head, name)):
-            # Under another name the block is skipped, and FFmpeg measures instead.
+            # FFmpeg skips a block with an unknown name and measures the values itself.
             return path.read_bytes().replace(b"onMetaData", b"onNothing.", 1)
     elif head[:3] == b"\0\0\1" and _rate_codes(head) & _FORBIDDEN:
         return _with_usual_rate(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Small media files in the formats of the published data sets, made to test whether they can be decoded."""
+"""Write small media files in the formats of the published data sets, to test whether they can be decoded."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-# Suffix of the file: codecs of frames and sound.
+# The codecs of frames and sound by the suffix of the file.
 FORMATS = {
     ".mp4": ("libx264", "aac"),
     ".flv": ("libx264", "libmp3lame"),
     ".avi": ("mpeg4", "libmp3lame"),
     ".mpg": ("mpeg1video", "mp2"),
 }
-_FRAMES, _FPS, _SIZE, _RATE, _BLOCK = 25, 25, 64, 44_100, 1152  # a second of each
+_FRAMES, _FPS, _SIZE, _RATE, _BLOCK = 25, 25, 64, 44_100, 1152  # numbers per second of frames and sound
 
 
 def write_sample_clip(path: Path) -> None:
-    """Write a clip of one second, white frames and a tone, in the format that its suffix says.
+    """Write a clip of one second, white frames and a tone, in the format of its suffix.
 
     Raises PyAV's errors, which are OSError or ValueError, if FFmpeg cannot encode it.
     """

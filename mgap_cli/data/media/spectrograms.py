@@ -1,4 +1,4 @@
-"""What the audio branch sees, by `data.audio`: log |STFT|, or Kaldi's log mel filter banks."""
+"""The input of the audio branch by `data.audio`: log |STFT|, or Kaldi's log mel filter banks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def spectrogram_shape(config: DataConfig) -> tuple[int, int]:
 def spectrogram(wave: np.ndarray, config: DataConfig) -> np.ndarray:
     """Return the spectrogram (F, L) float16 of a mono waveform (n,) float32 at `sample_rate`.
 
-    ValueError if it is empty.
+    Raises ValueError if it is empty.
     """
     if config.audio == "fbank":
         return filter_banks.log_filter_banks(wave, config)
@@ -30,7 +30,7 @@ def spectrogram(wave: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def packages_of(config: DataConfig) -> tuple[str, ...]:
-    """Return the modules, beside those of every protocol, that `spectrogram` imports."""
+    """Return the modules that `spectrogram` imports in addition to those of every protocol."""
     return (filter_banks.PACKAGE,) if config.audio == "fbank" else ()
 
 

@@ -1,8 +1,8 @@
-"""Sound from media files, and frames from MPEG program streams. The only module that imports PyAV.
+"""Read sound from media files and frames from MPEG program streams. Only this module imports PyAV.
 
-decord reads frames fast, and nothing else here replaces it for that. It resamples sound with a filter that
-is too short for the top of the spectrum, does not say at which time a stream begins, and gives the first
-frames of MPEG program streams late. FFmpeg through PyAV gives sound at its own rate, and every time stamp.
+decord reads frames fast, and is used for that. But it resamples sound with a filter that is too short for the
+top of the spectrum, it does not report the start time of a stream, and it dates the first frames of MPEG
+program streams too late. FFmpeg, through PyAV, gives sound at its original rate, and every time stamp.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sound:
 def read_sound(path: Path) -> Sound:
     """Decode the first audio stream of a media file, at its own rate.
 
-    A packet that cannot be decoded is left out, as FFmpeg's own programs do. Raises Undecodable if there is
+    A packet that cannot be decoded is skipped, as in FFmpeg's own programs. Raises Undecodable if there is
     no audio stream or if nothing of it can be decoded; PyAV's errors, which are OSError or ValueError, if the
     file cannot be opened.
     """
@@ -48,12 +48,12 @@ def read_sound(path: Path) -> Sound:
         if not container.streams.audio:
             raise Undecodable("no audio stream")
         stream = container.streams.audio[0]
-        stream.codec_context.thread_count = 1  # the processes are the parallelism
+        stream.codec_context.thread_count = 1  # one thread, because many processes decode in parallel
         rate, first, to_float = 0, None, None
         for frame in _decoded(container, stream):
             if to_float is None:
                 rate, first = frame.sample_rate, frame.time
-                to_float = av.AudioResampler(format="fltp")  # planes of float32; rate and channels stay
+                to_float = av.AudioResampler(format="fltp")  # planes of float32; same rate and channels
             if frame.sample_rate != rate:
                 raise Undecodable(f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
             for planes in to_float.resample(frame):
@@ -68,9 +68,9 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
     """Return each video frame's start and end (n, 2) in seconds, in the order in which frames are shown.
 
     The frames of a program stream are evenly spaced. Only some of them have time stamps of their own; the
-    others are dated by a rate that the header may state wrongly. So the first and the last time count, and
-    without them the stated rate. It decodes the whole stream, because a program stream does not list its
-    frames. Raises as `read_sound` does.
+    others are dated by a rate that the header may state wrongly. Therefore only the first and the last time
+    stamp are used; without them, the stated rate is used. The function decodes the whole stream, because a
+    program stream does not list its frames. Raises the errors of `read_sound`.
     """
     times, rate = [], USUAL_RATE
     for frame, average in _video_frames(source):
@@ -90,8 +90,8 @@ def read_times(source: Path | BytesIO) -> np.ndarray:
 def read_frames(source: Path | BytesIO, chosen: list[int], size: tuple[int, int]) -> np.ndarray:
     """Return the frames at the positions `chosen` as (len(chosen), height, width, 3) uint8 RGB.
 
-    size: width, height. Positions count the frames in the order in which they are shown. Raises as
-    `read_sound` does.
+    size: width, height. Positions count the frames in the order in which they are shown. Raises the errors of
+    `read_sound`.
     """
     kept: dict[int, np.ndarray] = {}
     width, height = size

@@ -1,1 +1,1 @@
-"""Builds a store from the clips of a data set: in parallel, resumable, verified."""
+"""Build a store from the clips of a data set. The build is parallel, resumable and verified."""

@@ -1,4 +1,4 @@
-"""A store of arrays that are given whole: written to a folder of its own, then moved into place."""
+"""A store of given arrays. It is written to a temporary folder and then moved into place."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: 
         )
         (out / "store.json").unlink(missing_ok=True)
         for name in {*CONTENT, "skipped.csv"} - {*files}:
-            (out / name).unlink(missing_ok=True)  # of a store of media that this one replaces
+            (out / name).unlink(missing_ok=True)  # left from a store of media that this one replaces
         for name in files:
             (staging / name).replace(out / name)
         write_json(out / "store.json", document)
@@ -42,7 +42,7 @@ def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: 
 
 
 def _write_array(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
-    """Write an array in the format that stores have; return its record in store.json."""
+    """Write an array in the format of stores; return its record in store.json."""
     values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     with (folder / f"{name}.npy").open("wb") as file:
         np.lib.format.write_array(file, values, version=(1, 0), allow_pickle=False)

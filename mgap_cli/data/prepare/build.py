@@ -1,15 +1,16 @@
-"""From clips to a finished store: decoded in parallel, resumable, whole or not there.
+"""From clips to a finished store. Decoding is parallel and resumable; a store is complete or does not exist.
 
-    STORE/.lock                     held while a prepare is at work; its text marks the folder as mgap's
-    STORE/.partial/plan.json        which clips and protocol this unfinished build is of
+    STORE/.lock held while prepare runs; its text marks the folder as one of mgap
+    STORE/.partial/plan.json        the clips and the protocol of this unfinished build
                    journal.jsonl    one line per clip that is done or skipped
                    frames.npy, audio.npy      one row per clip, skipped ones included
                    sealed.json      everything is ready: only the renames are left
 
-A store goes only into a folder that is new, empty or already mgap's, so that no other file is replaced.
+A store is only written to a folder that is new, empty or already one of mgap, so that no other file is
+replaced.
 
-A clip's row depends on nothing but the clip and the protocol, and has its place from the start, so the
-store is the same whatever the number of workers and however often the build was killed.
+A clip's row depends only on the clip and the protocol, and its position is fixed from the start. The store is
+therefore the same for any number of workers, and after any number of kills.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.files import cannot_write, write_json, write_text
 from mgap_cli.output import Output
 
-SKIPPED_SHARE = 0.05  # more than this unreadable, and the store would not be the data set any more
-CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip is taken to hang
-# What reading clips needs.
+SKIPPED_SHARE = 0.05  # with more unreadable clips, the store would differ too much from the data set
+CLIP_SECONDS = 60.0  # a decoder that takes longer for one clip counts as hung
+# The modules that reading clips needs.
 PACKAGES = ("mgap_cli.data.prepare.build", "av", "scipy.fft", "scipy.io.wavfile", "soxr")
 DISK_RESERVE = 1 << 20  # bytes, for the small files
 _OTHER_FOLDER = "Choose another folder with -o."
@@ -84,14 +85,15 @@ def build_store(
     allow_skips: bool = False,
     clip_seconds: float = CLIP_SECONDS,
 ) -> Store:
-    """Make the store of `dataset` in the folder `out`, or go on with it, and return it open.
+    """Make the store of `dataset` in the folder `out`, or continue it, and return it open.
 
-    A finished store of the same clips and protocol is returned at once; another one is refused unless
-    `force`. `workers`: processes that decode, all cores by default. `clip_seconds`: limit for one clip.
+    A finished store of the same clips and protocol is returned at once; a different store is refused unless
+    `force` is set. `workers`: number of processes that decode, all cores by default. `clip_seconds`: time
+    limit for one clip.
 
     Raises UsageError if `out` has files that are not mgap's, or if the store would replace an input;
-    UnfitError where more than 5 % of the clips cannot be read (unless `allow_skips`) or another store is in
-    `out`; MgapError if another prepare is at work there, the disk is too small, or SIGTERM or SIGUSR1 comes
+    UnfitError if more than 5 % of the clips cannot be read (unless `allow_skips`) or another store is in
+    `out`; MgapError if another prepare runs there, if the disk is too small, or after SIGTERM or SIGUSR1
     (exit 75).
     """
     _require_own_folder(out, dataset)
@@ -102,7 +104,7 @@ def build_store(
         if is_store(out) and not force:
             _require_same(out, dataset, config)
             shutil.rmtree(build.staging, ignore_errors=True)
-            sink.log(f"{out}: finished already, left as it is.")
+            sink.log(f"{out}: the store is finished already and is not changed.")
             return open_store(out)
         if dataset.arrays:
             write_array_store(dataset, config, out, build.staging)
@@ -146,7 +148,7 @@ class _Build:
     def run(self, workers: int, allow_skips: bool, clip_seconds: float) -> None:
         obstacles = {} if self.dataset.reader else self._obstacles()
         self.skips = dict(obstacles)
-        self._judge_skips(allow_skips)  # before hours of decoding
+        self._judge_skips(allow_skips)  # check before hours of decoding
         self._resume_or_start(obstacles)
         self.skips.update(obstacles)
         self._decode(workers, clip_seconds)
@@ -172,7 +174,7 @@ class _Build:
             self._write_skipped(self.out / "skipped.csv")
             told = f" They are listed in {self.out / 'skipped.csv'}."
         share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
-        hint = "Mend them, or go on without them: --allow-skips" if skipped < total else ""
+        hint = "Repair them, or continue without them: --allow-skips" if skipped < total else ""
         raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)
 
     def _resume_or_start(self, obstacles: dict[int, str]) -> None:
@@ -183,13 +185,15 @@ class _Build:
             if found == plan and self.frames.is_whole() and self.audio.is_whole():
                 self._replay(journal)
                 done = len(self.seconds) + len(self.skips)
-                self.sink.log(f"{self.out}: going on with an unfinished store, {done} clips done.")
+                self.sink.log(f"{self.out}: continues an unfinished store with {done} finished clips.")
                 return
             if found not in (None, plan):
-                self.sink.log(f"{self.out}: the unfinished store in it was of other clips or settings.")
+                self.sink.log(
+                    f"{self.out}: starts again, as the unfinished store has other clips or settings."
+                )
             shutil.rmtree(self.staging)
         self.seconds, self.skips = {}, {}
-        copies = 2 if obstacles else 1  # leaving out skipped rows takes a second copy
+        copies = 2 if obstacles else 1  # removing the rows of skipped clips needs a second copy
         needed = copies * (self.frames.total_bytes + self.audio.total_bytes)
         try:
             self._require_room(needed)
@@ -220,7 +224,7 @@ class _Build:
         return cannot_write(self.out, error, hint)
 
     def _replay(self, journal: Path) -> None:
-        """Believe each whole line whose files are unchanged and whose row has the bytes it had."""
+        """Keep each complete line of the journal whose files are unchanged and whose row is the same."""
         self.seconds, self.skips = {}, {}
         lines = journal.read_bytes().splitlines() if journal.exists() else []
         believed = []
@@ -244,7 +248,7 @@ class _Build:
         tasks = ((row, (row, clips[row])) for row in rows)
         arguments = (self.config, self.frames, self.audio)
         results: Results
-        if self.dataset.reader:  # nothing that could crash, and less work than starting a process
+        if self.dataset.reader:  # these clips cannot crash a decoder, and are faster than a new process
             results = _inline(make_job(*arguments, self.dataset.reader), tasks)
         else:
             count = min(workers, len(rows))
@@ -261,7 +265,7 @@ class _Build:
             ) from error
 
     def _gather(self, results: Results, finished: int) -> None:
-        """Write down what comes of each clip, at once: what the journal has is not done again."""
+        """Record the result of each clip at once; clips in the journal are not read again."""
         clips = self.dataset.clips
         with (
             (self.staging / "journal.jsonl").open("a", encoding="utf-8") as journal,
@@ -280,7 +284,7 @@ class _Build:
                 tick(done, f"{len(self.skips)} skipped" if self.skips else "")
 
     def _seal(self) -> dict[str, Any]:
-        """Lay out the final files beside the partial ones, then write sealed.json and return its content."""
+        """Write the final files beside the partial ones, then write sealed.json and return its content."""
         clips = self.dataset.clips
         kept = [row for row in range(len(clips)) if row not in self.skips]
         moves = {array: array for array in ARRAYS}
@@ -315,7 +319,7 @@ class _Build:
         return sealed
 
     def read_sealed(self) -> dict[str, Any] | None:
-        """Return the content of sealed.json; None if there is none, or if this version cannot use it."""
+        """Return the content of sealed.json; None if it is missing or this version cannot use it."""
         sealed = _read_json(self.sealed)
         if not isinstance(sealed, dict):
             return None
@@ -328,7 +332,7 @@ class _Build:
         return None if meta_defect(store) else sealed
 
     def commit(self, sealed: dict[str, Any]) -> None:
-        """Rename what is sealed into place. Killed at any moment and called again, it ends the same."""
+        """Rename the sealed files into place. After a kill, a second call gives the same result."""
         (self.out / "store.json").unlink(missing_ok=True)
         for name, origin in sealed["moves"].items():
             if (self.staging / origin).exists():
@@ -359,7 +363,7 @@ class _Build:
 
 
 def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader | None = None) -> Job:
-    """Return the function that a worker runs on each (row, clip): read it, write its row, say what came."""
+    """Return the function that a worker runs on each (row, clip): read the clip and write its row."""
     read = reader or decode.media_reader()
     write_frames, write_audio = frames.writer(), audio.writer()
 
@@ -368,11 +372,11 @@ def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader
         try:
             pictures, wave = read(clip, config)
             if pictures.shape != frames.shape or pictures.dtype != np.uint8:
-                raise Undecodable(f"frames came as {pictures.dtype} {pictures.shape}")
+                raise Undecodable(f"frames have the type and shape {pictures.dtype} {pictures.shape}")
             sound = spectrogram(wave, config)
         except Undecodable as error:
             return {"skip": str(error)}
-        except Exception as error:  # whatever a broken file can raise costs that clip alone
+        except Exception as error:  # whatever a broken file raises, only that clip is lost
             return {"skip": f"cannot be decoded: {type(error).__name__}: {str(error)[:200]}"}
         parts = pictures.tobytes(), sound.tobytes()
         write_frames(row, parts[0])
@@ -383,8 +387,8 @@ def make_job(config: DataConfig, frames: RowFile, audio: RowFile, reader: Reader
 
 
 def make_worker_job(config: DataConfig, frames: RowFile, audio: RowFile, packages: Sequence[str]) -> Job:
-    """Return `make_job`'s function in a process of its own, with everything imported that it may need."""
-    for package in packages:  # before the clock of the first clip starts
+    """Return the function of `make_job` in a new process, after importing everything that it may need."""
+    for package in packages:  # before the time limit of the first clip starts
         importlib.import_module(package)
     return make_job(config, frames, audio)
 
@@ -413,13 +417,13 @@ def _require_same(out: Path, dataset: Dataset, config: DataConfig) -> None:
         differing.append("the list of clips")
     if differing:
         raise UnfitError(
-            f"{out}: holds a store made otherwise ({'; '.join(differing)}).",
+            f"{out}: has a store that was made differently ({'; '.join(differing)}).",
             "Choose another folder with -o, or replace it with --force.",
         )
 
 
 def _require_own_folder(out: Path, dataset: Dataset) -> None:
-    """Refuse a folder in which the store would replace files that are not mgap's, or its own input."""
+    """Refuse a folder in which the store would replace files of other programs, or its own input."""
     try:
         if not out.exists():
             return
@@ -452,7 +456,7 @@ def _require_own_folder(out: Path, dataset: Dataset) -> None:
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, and mark the folder as mgap's; MgapError if another prepare holds the lock."""
+    """Hold the folder's lock and mark the folder as one of mgap; MgapError if another prepare has it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("ab", buffering=0)
@@ -462,8 +466,8 @@ def _locked(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise MgapError(f"{out}: another prepare is at work in this folder.", "Wait for it.") from error
-        with contextlib.suppress(OSError):  # on a full disk the mark is missing, and the build fails next
+            raise MgapError(f"{out}: another prepare is running in this folder.", "Wait for it.") from error
+        with contextlib.suppress(OSError):  # on a full disk the build fails next
             file.truncate(0)
             file.write(LOCK_TEXT.encode())
         yield
@@ -484,7 +488,7 @@ def _checksum(frames: bytes, audio: bytes) -> int:
 
 
 def _read_json(path: Path) -> Any:
-    """Return a JSON document; None if there is no such regular file or it is damaged."""
+    """Return a JSON document; None if it is damaged or there is no such regular file."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError, MemoryError):
@@ -492,7 +496,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _journal_entry(line: bytes, clips: int) -> dict[str, Any] | None:
-    """Return a line of the journal; None if it is not whole, as after a kill, or not of this build."""
+    """Return a line of the journal; None if it is incomplete, as after a kill, or from another build."""
     try:
         entry = json.loads(line)
         row, skip = entry["row"], entry.get("skip")

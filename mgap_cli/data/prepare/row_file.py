@@ -1,7 +1,7 @@
 """A preallocated .npy file that is written row by row, in any order and by several processes.
 
-Plain reads and writes at an offset, not a memory map: a full disk is an error here, where a map would end
-the process with SIGBUS, and the pages do not count as this program's memory.
+It uses reads and writes at an offset instead of a memory map. A full disk is then an error, whereas a map
+would end the process with SIGBUS; and the pages do not count as this program's memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RowFile:
         return len(self.header) + self.n * self.row_bytes
 
     def create(self) -> None:
-        """Make the file, its whole size reserved on the disk. OSError if there is no room."""
+        """Make the file and reserve its whole size on the disk; OSError if there is not enough space."""
         with self.path.open("wb") as file:
             file.write(self.header)
             file.flush()
@@ -52,7 +52,7 @@ class RowFile:
                 file.truncate(self.total_bytes)
 
     def is_whole(self) -> bool:
-        """Say whether the file is there with this header and size."""
+        """Return whether the file exists with this header and size."""
         try:
             with self.path.open("rb") as file:
                 head = file.read(len(self.header))
@@ -61,10 +61,10 @@ class RowFile:
             return False
 
     def writer(self) -> Callable[[int, bytes], None]:
-        """Return a function that writes a row; it raises OSError if the disk refuses.
+        """Return a function that writes a row; it raises OSError if the write fails.
 
-        It keeps the file open: a worker that outlives a killed build writes into that build's file, even
-        when another file has taken its place.
+        The function keeps the file open. A worker that outlives a killed build therefore writes to the old
+        file, even if a new file has the same name.
         """
         file = self.path.open("r+b", buffering=0)
 
@@ -81,7 +81,7 @@ class RowFile:
             return os.pread(file.fileno(), self.row_bytes, self._offset(row))
 
     def copy_rows(self, rows: Iterable[int], target: RowFile) -> None:
-        """Make `target` of the given rows, in that order."""
+        """Write `target` with the given rows, in that order."""
         with self.path.open("rb") as source, target.path.open("wb") as file:
             file.write(target.header)
             for row in rows:
@@ -89,7 +89,7 @@ class RowFile:
                 file.write(source.read(self.row_bytes))
 
     def sync(self) -> None:
-        """Wait until the disk has the file."""
+        """Wait until the file is on the disk."""
         with self.path.open("r+b") as file, contextlib.suppress(OSError):
             os.fsync(file.fileno())
 

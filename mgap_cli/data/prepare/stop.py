@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1 while a store is built: leave at once, since what is done is on the disk already."""
+"""Handle SIGTERM and SIGUSR1 while a store is built: stop at once, as finished clips are on the disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mgap_cli.errors import STOP_SIGNALS, ExitCode, MgapError
 
 
 class _Stopped(BaseException):
-    """No Exception, lest it be taken for a clip that cannot be read."""
+    """Not a subclass of Exception, so that it does not count as a clip that cannot be read."""
 
 
 @contextmanager
 def leave_on_signal(out: Path) -> Iterator[None]:
-    """End the block with MgapError (exit 75) when SIGTERM or SIGUSR1 comes; the old handlers return after it.
+    """End the block with MgapError (exit 75) on SIGTERM or SIGUSR1; restore the old handlers after it.
 
-    Only the main thread can catch signals: in another one, this does nothing.
+    Only the main thread can catch signals; in another thread, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +28,7 @@ def leave_on_signal(out: Path) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         for other in STOP_SIGNALS:
-            signal.signal(other, signal.SIG_IGN)  # once is enough, and the way out must not be cut short
+            signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the exit
         raise _Stopped(signal.Signals(number).name)
 
     before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
@@ -36,7 +36,7 @@ def leave_on_signal(out: Path) -> Iterator[None]:
         yield
     except _Stopped as stop:
         raise MgapError(
-            f"{out}: stopped by {stop}; what is done is kept.",
+            f"{out}: stopped by {stop}; the finished clips are kept.",
             "Run the same command again: it continues.",
             ExitCode.PREEMPTED,
         ) from None

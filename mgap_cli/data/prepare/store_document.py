@@ -21,11 +21,11 @@ def store_document(
     skipped: Sequence[Mapping[str, str]] = (),
     modalities: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Return what store.json holds, plain values only.
+    """Return the content of store.json, plain values only.
 
-    digest: of the data set. kept: the clips in the store. contents: the hash of each file.
-    skipped: the rows of skipped.csv. modalities: name, kind, shape and dtype of each listed one; None for
-    the built-in pair.
+    digest: the hash of the data set. kept: the clips in the store. contents: the hash of each file. skipped:
+    the rows of skipped.csv. modalities: name, kind, shape and dtype of each listed modality; None for the
+    built-in pair.
     """
     counts = Counter(clip.split for clip in kept)
     protocol = recorded_protocol(config)

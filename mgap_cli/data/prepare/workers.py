@@ -1,13 +1,13 @@
-"""Processes that read clips, one clip each at a time, watched: a crash or a hang costs one clip.
+"""Processes that each read one clip at a time, so that a crash or a hang loses only one clip.
 
 A worker sets the kernel's alarm before each clip. If the decoder hangs, even inside C, the alarm ends the
-process; the parent sees the pipe close and starts another worker. The clip that was in flight is tried
-once more, since a machine that was suspended or short of memory ends workers too, and blamed the second
-time.
+process; the parent sees the pipe close and starts another worker. The clip that the worker was reading is
+tried once more, because a worker can also end if the machine was suspended or short of memory. If it fails
+again, the clip is skipped.
 
-A worker whose memory has grown is replaced, since decoders leak (decord every waveform that it has read).
-Workers are forked from a server that has imported the heavy packages once: starting one takes
-milliseconds, whether it is the first of 64 or takes the place of another.
+A worker whose memory has grown is replaced, because decoders leak memory (decord keeps every waveform that it
+has read). Workers are forked from a server that has imported the heavy packages once, so a new worker starts
+in milliseconds.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-Task = tuple[int, Any]  # row and whatever the job takes
+Task = tuple[int, Any]  # the row, and the arguments of the job
 Job = Callable[[Any], Any]
 Result = tuple[int, Any, str]  # row, what the job returned, why its worker died
 Results = Generator[Result, None, None]
 
-_AT_HAND = 2  # tasks that a worker has: the one it does, and the next, so that it never waits for the parent
+_AT_HAND = 2  # tasks per worker: the present one and the next, so that it never waits for the parent
 
 _GROWTH = 1 << 27  # bytes by which a worker may grow before another takes its place
 
-# They reach every process of a terminal or of a Slurm step. The parent answers them; its workers leave when
-# it does, and must not die before it, which would look like a clip's fault.
+# These signals reach every process of a terminal or of a Slurm step. The parent handles them. Its workers end
+# when it ends; if they ended before, the parent would blame their clips.
 _PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 @dataclass
 class _Worker:
     process: Any
-    tasks: deque[Task] = field(default_factory=deque)  # in the order that it does them
+    tasks: deque[Task] = field(default_factory=deque)  # in the order of its work
     ready: bool = False
 
 
@@ -58,8 +58,8 @@ def run_watched(
     """Yield (row, result, "") or (row, None, why its workers died) for each task, as they finish.
 
     `make_job(*arguments)` runs once in each process and returns the function that does a task; both must
-    be picklable. `limit` is in seconds a task; `preload` names modules to import beforehand. An exception
-    in a job is raised here as RuntimeError.
+    be picklable. `limit` is the time per task in seconds; `preload` names modules to import beforehand. An
+    exception in a job is raised here as RuntimeError.
     """
     crew = _Crew(make_job, arguments, tasks, limit, preload)
     try:
@@ -168,8 +168,8 @@ class _Crew:
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """Hold the parent's signals back; a process that is started meanwhile never sees them."""
-    resource_tracker.ensure_running()  # it would start within, and let the signals through again
+    """Block the parent's signals; a process that is started within the block never receives them."""
+    resource_tracker.ensure_running()  # else it would start in the block and unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
     try:
         yield
@@ -178,7 +178,7 @@ def _held_back() -> Iterator[None]:
 
 
 def _send(connection: Connection, task: Task) -> None:
-    with contextlib.suppress(OSError):  # it died between two clips: wait sees the pipe's end
+    with contextlib.suppress(OSError):  # the worker died between two clips; `wait` sees the end of its pipe
         connection.send(task[1])
 
 
@@ -187,7 +187,7 @@ def _work(
 ) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    # What C libraries print about a broken file would tear the progress bar; reasons go by the pipe.
+    # Output of C libraries about a broken file would break the progress bar; reasons go through the pipe.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     _keep_memory()
     try:
@@ -203,14 +203,17 @@ def _work(
             leaving = _peak_memory() > full
             connection.send(("last" if leaving else "done", result))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone, or has no more clips
+        return  # the parent has ended, or has no more clips
     except Exception as error:
         connection.send(("error", f"{type(error).__name__}: {error}"))
 
 
 def _keep_memory() -> None:
-    """Have the C library keep what it frees: new memory for every frame takes 5 % of the time."""
-    trim_threshold, mmap_threshold = -1, -3  # glibc's numbers for them; other libraries have no mallopt
+    """Make the C library keep freed memory; new memory for every frame takes 5 % of the time."""
+    trim_threshold, mmap_threshold = (
+        -1,
+        -3,
+    )  # glibc's numbers; other libraries have no mallopt
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(mmap_threshold, 1 << 25)
@@ -218,7 +221,7 @@ def _keep_memory() -> None:
 
 
 def _peak_memory() -> int:
-    """Return the most memory that this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

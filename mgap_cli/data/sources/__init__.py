@@ -1,7 +1,7 @@
-"""The data sets that `prepare` knows: a module each, found by its name.
+"""The data sets that `prepare` knows: one module per data set, found by its name.
 
-A source module has `SUMMARY` (a line for the help text), `OPTIONS` (the fields of SourceOptions that it
-understands) and `load(root, config, options) -> Dataset`. Adding a data set is adding its module here.
+A source module has `SUMMARY` (one line for the help text), `OPTIONS` (the fields of SourceOptions that it
+understands) and `load(root, config, options) -> Dataset`. To add a data set, add its module here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ DigitsVariant = Literal["late", "memorised", "uninformative", "degraded"]
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a user may ask of a source; each source understands some of it."""
+    """The options of all sources; each source understands some of them."""
 
     label: str | None = None  # manifest: the label column
     split_files: tuple[Path, ...] = ()  # cremad: the literature's CSV files
-    split: Literal["random", "speaker"] | None = None  # cremad: a split of ours
+    split: Literal["random", "speaker"] | None = None  # cremad: a split of mgap
     segment: Literal["clip", "event"] | None = None  # ave: the whole clip or the annotated event
     keep_leaks: bool = False  # ave: keep training clips whose video is in val or test
     strict: bool = False  # kinetics-sounds: a missing clip is an error
@@ -64,7 +64,7 @@ def load_dataset(
     modalities: Sequence[str] = (),
     variant: DigitsVariant | None = None,
 ) -> Dataset:
-    """Return the clips of the data set `name` under `root`, nothing decoded yet.
+    """Return the clips of the data set `name` in `root`, without decoding them.
 
     UsageError for an unknown name or an option that the source does not have; UnfitError for files that
     are missing or malformed.
@@ -75,7 +75,7 @@ def load_dataset(
     )
     for option in options.given():
         if option not in module.OPTIONS:
-            raise UsageError(f"{name} has no {flag(option)}.")
+            raise UsageError(f"the data set {name} has no option {flag(option)}.")
     try:
         dataset: Dataset = module.load(root, config, options)
     except OSError as error:  # a folder without permission, a name too long, a disk that fails
@@ -86,7 +86,7 @@ def load_dataset(
     if not dataset.clips:
         raise UnfitError(f"{root}: no clips of {name} found.")
     if (dataset.reader or dataset.arrays) and config.crop != DataConfig().crop:
-        raise UsageError(f"data.crop: {name} has no frames of a camera to crop.", "Leave data.crop out.")
+        raise UsageError(f"data.crop: {name} has no camera frames to crop.", "Leave data.crop out.")
     return dataset
 
 
@@ -96,7 +96,7 @@ def flag(option: str) -> str:
 
 
 def existing_folder(name: str, root: Path | None) -> Path:
-    """Return `root` made absolute; UsageError if it was not given, UnfitError if it is not a folder."""
+    """Return the absolute path of `root`; UsageError if it is missing, UnfitError if it is not a folder."""
     if root is None:
         raise UsageError(f"{name} needs its folder.", f"mgap prepare {name} FOLDER")
     if not root.is_dir():

@@ -1,8 +1,7 @@
 """AVE as published: AVE/<video id>.mp4 beside Annotations.txt and the three split files.
 
-A line is Category&VideoID&Quality&Start&End, with or without a header above. Some videos occur more than
-once, and 18 training videos are in the validation or test list too: those are reported and dropped from
-train.
+A line is Category&VideoID&Quality&Start&End; a header is optional. Some videos occur more than once, and 18
+training videos are in the validation or test list, too; these are reported and dropped from train.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     event = options.segment == "event"
     empty = sum(row.start >= row.end for row in kept)
     if event and empty:
-        notes.append(f"{empty} annotated events last no time; their clips are taken whole")
+        notes.append(f"{empty} annotated events have no duration; their whole clips are taken")
     times: Counter[tuple[str, str]] = Counter()
     clips = []
     for row in kept:
@@ -80,7 +79,7 @@ def _clip(row: _Row, media: Path, event: bool, occurrence: int) -> Clip:
 
 
 def _told_apart(clip: Clip) -> Clip:
-    """Name the split in the id of a clip that is in two of them because leaks are kept."""
+    """Add the split to the id of a clip that is in two splits because leaks are kept."""
     return dataclasses.replace(clip, id=f"{clip.id}@{clip.split}")
 
 
@@ -117,7 +116,7 @@ def _require_annotated(rows: Sequence[_Row], annotations: Sequence[_Row], path: 
 
 
 def _without_leaks(rows: list[_Row], keep: bool) -> tuple[list[_Row], list[str]]:
-    """Drop training rows whose video is in another list, and say so."""
+    """Drop training rows whose video is in another list, with a message."""
     videos = {split: {row.video for row in rows if row.split == split} for split in SPLITS}
     notes, leaked = [], set()
     for other in ("test", "val"):

@@ -1,7 +1,7 @@
-"""CREMA-D as its repository lays it out: AudioWAV/<clip>.wav beside VideoFlash/<clip>.flv.
+"""CREMA-D in the layout of its repository: AudioWAV/<clip>.wav beside VideoFlash/<clip>.flv.
 
-A clip's name is <actor>_<sentence>_<emotion>_<level>: label and group are read from it. Also taken:
-VideoMP4 or any .mp4, AudioMP3, and a folder Image-01-FPS/<clip>/ of frames in place of the video.
+A clip's name is <actor>_<sentence>_<emotion>_<level>; label and group are read from it. VideoMP4 or any .mp4,
+AudioMP3, and a folder Image-01-FPS/<clip>/ of frames in place of the video are accepted, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUMMARY = "CREMA-D: acted emotions, AudioWAV/*.wav and VideoFlash/*.flv"
 OPTIONS = frozenset({"split_files", "split"})
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # in the order of the literature's label numbers
-TEST_SHARE = 0.1  # of `random` and `speaker`: the literature's 9 to 1
+TEST_SHARE = 0.1  # test share of `random` and `speaker`: the literature's 9 to 1
 # By CREMA-D's VideoDemographics.csv (ODbL 1.0); its other 48 actors are men.
 WOMEN = {
     1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025, 1028,
@@ -43,7 +43,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     """
     folder = existing_folder("cremad", root)
     if options.split and options.split_files:
-        raise UsageError("--split takes files, or random or speaker: not both.")
+        raise UsageError("--split needs either files, or one of random and speaker.")
     videos, sounds = _videos(folder), _files(folder, _AUDIO_FOLDERS)
     notes: list[str] = []
     if options.split_files:
@@ -70,7 +70,7 @@ def _clip(folder: Path, name: str, split: str, videos: dict[str, Path], sounds: 
     parts = _NAME.fullmatch(name)
     if parts is None or parts["label"] not in CLASSES:
         raise UnfitError(f"{name}: not the name of a CREMA-D clip, such as 1001_DFA_ANG_XX.")
-    # Where a file is missing, the published place is the one to report.
+    # If a file is missing, report its published place.
     video = videos.get(name, folder / "VideoFlash" / f"{name}.flv")
     sound = sounds.get(name)
     if sound is None and video.is_dir():
@@ -96,12 +96,12 @@ def _files(folder: Path, places: Mapping[str, tuple[str, ...]]) -> dict[str, Pat
 
 
 def _listed(files: tuple[Path, ...]) -> dict[str, str]:
-    """Return {clip: split} of the literature's CSVs, `clip,LABEL`: a file's name says which split it is."""
+    """Return {clip: split} of the literature's CSV files, `clip,LABEL`; a file's name gives the split."""
     splits: dict[str, str] = {}
     for path in files:
         split = next((s for s in ("train", "val", "test") if s in path.stem.lower()), None)
         if split is None:
-            raise UsageError(f"{path}: the name says neither train, val nor test.")
+            raise UsageError(f"{path}: the file's name has none of the words train, val and test.")
         for index, (number, line) in enumerate(read_lines(path)):
             try:
                 row = next(csv.reader([line]))

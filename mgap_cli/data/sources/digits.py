@@ -29,27 +29,27 @@ SUMMARY = "1,797 real handwritten digits with their telephone tones; needs no do
 OPTIONS = frozenset({"variant"})
 
 TEST_SHARE = 0.3  # 539 samples: a standard error of about 2 % at 80 % accuracy
-DEGRADED_SHARE = 0.25  # of each stream: as many samples of two good streams as of one
+DEGRADED_SHARE = 0.25  # share of each stream: half of the samples have two good streams
 
 ROWS_HZ = (697, 770, 852, 941)  # ITU-T Q.23
 COLUMNS_HZ = (1209, 1336, 1477)
 KEYPAD = ("123", "456", "789", "*0#")
 
-# Sound: a tone of 100 to 250 ms at a random moment, so that the network has to find it.
+# Sound: a tone of 100 to 250 ms at a random time, so that the network has to find it.
 TONE_SECONDS = (0.1, 0.25)
-GAIN = (0.05, 0.3)  # of each tone; full scale is 1
-TWIST_DB = (-4.0, 4.0)  # level of the high tone against the low one; Q.24 receivers take 4 dB
-SNR_DB = (-7.0, 5.0)  # intact: lets a network err now and then
+GAIN = (0.05, 0.3)  # amplitude of each tone; full scale is 1
+TWIST_DB = (-4.0, 4.0)  # level of the high tone relative to the low one; Q.24 receivers accept 4 dB
+SNR_DB = (-7.0, 5.0)  # intact; a network still makes some errors
 DEGRADED_SNR_DB = (-25.0, -15.0)  # masked
 
-# Picture: a card of 80 % of the frame's side.
+# Picture: the card is 80 % as wide and high as the frame.
 CARD = 0.8
-SHIFT = 0.06  # of the side, standard deviation
-TURN = 0.15  # radians, standard deviation: about 9 degrees
+SHIFT = 0.06  # shift, as a share of the side (standard deviation)
+TURN = 0.15  # turn in radians (standard deviation), about 9 degrees
 SHIVER = 0.15  # movement from frame to frame, as a share of the two above
 CONTRAST = (0.35, 0.8)
-TINT = 0.08  # spread of the channels' gains
-NOISE = 0.12  # of the sensor, standard deviation; full scale is 1
+TINT = 0.08  # spread of the gains of the colour channels
+NOISE = 0.12  # noise of the sensor (standard deviation); full scale is 1
 DEGRADED_NOISE = 0.35
 DEGRADED_BLUR = 0.12  # Gaussian, of the side
 OCCLUSION = 0.5  # of the side: a bar over half of the card
@@ -57,7 +57,7 @@ OCCLUSION = 0.5  # of the side: a bar over half of the card
 
 @dataclass(frozen=True)
 class DigitsReader:
-    """Synthesises a clip from the number in its id; the same seed gives the same clip, in any order."""
+    """Generates a clip from the number in its id; the same seed gives the same clip, in any order."""
 
     seed: int
     variant: DigitsVariant | None = None

@@ -1,4 +1,4 @@
-"""Features of any modalities: the arrays of one NPZ file."""
+"""Features of any modalities, from the arrays of one NPZ file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mgap_cli.data.store import MODALITY_NAME
 from mgap_cli.errors import UnfitError, UsageError, did_you_mean, reason_of
 from mgap_cli.files import require_regular_file
 
-SUMMARY = "Arrays of features under any names, two or more modalities: FILE.npz"
+SUMMARY = "arrays of features of two or more modalities, under any names: FILE.npz"
 OPTIONS = frozenset({"modalities"})
-TEST_SHARE = 0.2  # of the samples, where the file has no split
+TEST_SHARE = 0.2  # test share of the samples, if the file has no split
 _LENGTH = "_length"
 _KNOWN = ("label", "id", "split", "group", "classes")
 
@@ -31,7 +31,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     try:
         with np.load(root, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # a damaged archive may raise anything
+    except Exception as error:  # a damaged archive may raise any exception
         raise UnfitError(f"{root}: not an NPZ file of numbers and text ({reason_of(error)}).") from error
     names = _modalities(root, arrays, options.modalities)
     if "label" not in arrays or arrays["label"].ndim != 1:
@@ -47,7 +47,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     if unknown := sorted({*splits} - {*SPLITS}):
         raise UnfitError(f"{root}: split {unknown[0]!r}; expected {', '.join(SPLITS)}.")
     if "train" not in splits:
-        raise UnfitError(f"{root}: no sample of split train.")
+        raise UnfitError(f"{root}: the split train has no sample.")
     repeated, count = Counter(ids).most_common(1)[0]
     if count > 1 or "" in ids:
         raise UnfitError(f"{root}: the id {repeated!r} is empty or names {count} samples.")
@@ -86,14 +86,14 @@ def _modalities(root: Path, arrays: dict[str, np.ndarray], asked: tuple[str, ...
 
 
 def _is_free(name: str) -> bool:
-    """Say whether a module of PyTorch can have a part of this name, and no head has it."""
+    """Return whether a module of PyTorch can have a part with this name, and no head has the name."""
     from torch import nn
 
     return name not in ("fused", "decision", "frames") and not hasattr(nn.ModuleDict(), name)
 
 
 def _samples(root: Path, name: str, arrays: dict[str, np.ndarray], n: int) -> np.ndarray:
-    """Return a modality's array as float16 or float32, NaN after the end of each sequence."""
+    """Return a modality's array as float16 or float32, with NaN after the end of each sequence."""
     given = arrays[name]
     if len(given) != n or not given.size:
         raise UnfitError(f"{root}: {name} has shape {given.shape}, and label has {n} samples.")
@@ -146,7 +146,7 @@ def _column(root: Path, name: str, arrays: dict[str, np.ndarray], n: int) -> lis
 
 
 def _is_column(name: str, array: np.ndarray, n: int, modalities: tuple[str, ...]) -> bool:
-    """Say whether an array is a further column of clips.csv."""
+    """Return whether an array is a further column of clips.csv."""
     taken = {*MEDIA_COLUMNS, *_KNOWN} - {"duration"}
     length = name.endswith(_LENGTH) and name.removesuffix(_LENGTH) in modalities
     numeric = name != "duration" or (array.dtype.kind in "iuf" and bool(np.isfinite(array).all()))
@@ -160,7 +160,7 @@ def _is_column(name: str, array: np.ndarray, n: int, modalities: tuple[str, ...]
 
 
 def _drawn(ids: list[str], labels: list[str], groups: list[str], seed: int) -> list[str]:
-    """Draw a test split, stratified by label; whole groups, where every sample has one."""
+    """Draw a test split, stratified by label; it takes whole groups if every sample has a group."""
     if all(groups):
         chosen = stratified_choice(dict.fromkeys(groups, ""), TEST_SHARE, seed)
         return ["test" if group in chosen else "train" for group in groups]

@@ -1,9 +1,9 @@
-"""Kinetics-Sounds by the literature's lists, my_train.txt and my_test.txt: a line is `id,10,label`.
+"""Kinetics-Sounds by the literature's lists, my_train.txt and my_test.txt; a line is `id,10,label`.
 
-Clips lie in ROOT/{train,val,test}/<class>/, in ROOT/{train,val,test}/, in ROOT/<class>/ or in ROOT, named
-as the lists have them or as Kinetics has: both begin with the video's YouTube id, and no video gave two
-clips. Videos disappear from the web. Those that are not on disk are counted by class and left out; with
---strict they are an error.
+Clips are in ROOT/{train,val,test}/<class>/, in ROOT/{train,val,test}/, in ROOT/<class>/ or in ROOT. Their
+names are those of the lists or those of Kinetics: both begin with the video's YouTube id, and each video has
+only one clip. Videos disappear from the web. Clips that are not on disk are counted by class and left out;
+with --strict they are an error.
 """
 
 from __future__ import annotations
@@ -58,9 +58,12 @@ CLASSES = (
     "tickling",
 )  # in label order
 LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
-FOLDERS = {"train": ("train", ""), "test": ("test", "val", "")}  # where a list's clips may lie, in this order
+FOLDERS = {
+    "train": ("train", ""),
+    "test": ("test", "val", ""),
+}  # where a list's clips may be
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
-_YOUTUBE_ID = re.compile(r".{11}")  # then _000058_000068 in the train list, _2 in the test list
+_YOUTUBE_ID = re.compile(r".{11}")  # followed by _000058_000068 or, in the test list, _2
 
 
 def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
@@ -92,7 +95,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
 
 
 def _read(path: Path, split: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (id, split, class name); an id that is listed again counts once."""
+    """Yield (id, split, class name); a repeated id counts once."""
     labels = {str(number) for number in range(len(CLASSES))}
     seen: dict[str, str] = {}
     for number, line in read_lines(path):
@@ -113,7 +116,7 @@ def _youtube_id(name: str) -> str:
 
 
 def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
-    """Return {(split or "", class or "", id): file} of every video in a place we know, by both its ids."""
+    """Return {(split or "", class or "", id): file} of every video in a known folder, by both its ids."""
     found: dict[tuple[str, str, str], Path] = {}
     for split in ("", "train", "val", "test"):
         base = folder / split

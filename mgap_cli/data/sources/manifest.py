@@ -1,8 +1,8 @@
-"""Any audio-visual data set, from a CSV: `id,path,split,<label column>` and what else is known.
+"""Any audio-visual data set, from a CSV file with `id,path,split,<label column>` and further columns.
 
-`audio_path` (default: the sound in the video), `start` and `end` in seconds, and `group` (a speaker, a
-source video) are understood; every other column is kept in clips.csv, under its own name or, where
-clips.csv uses that name itself, with `source_` before it. Paths are relative to the CSV's folder and stay
+mgap interprets the columns `audio_path` (default: the sound in the video), `start` and `end` in seconds, and
+`group` (a speaker or a source video). Every other column is kept in clips.csv under its name, or with
+`source_` before it if clips.csv uses that name itself. Paths are relative to the CSV file's folder and stay
 inside it.
 """
 
@@ -23,19 +23,19 @@ SUMMARY = "any data set, from a CSV of id, path, split and a label column"
 OPTIONS = frozenset({"label"})
 
 REQUIRED = ("id", "path", "split")
-LONGEST_REASON = 300  # characters; a cell that is wrong may be very long
+LONGEST_REASON = 300  # characters, because a wrong cell may be very long
 KNOWN = (*REQUIRED, "audio_path", "start", "end", "group")
 
 
 def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Dataset:
-    """Return the clips of the CSV file `root`, in its order; classes are the sorted labels.
+    """Return the clips of the CSV file `root`, in its order; the classes are the sorted labels.
 
     UsageError if the label column is unknown or must be chosen; UnfitError for a malformed file.
     """
     if root is None:
         raise UsageError("manifest needs its CSV file.", "mgap prepare manifest FILE.csv --label COLUMN")
     if root.is_dir():
-        raise UsageError(f"{root}: manifest takes a CSV file, not a folder.")
+        raise UsageError(f"{root}: manifest needs a CSV file, not a folder.")
     header, rows = read_table(root)
     missing = [name for name in REQUIRED if name not in header]
     if missing:
@@ -57,7 +57,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
         lines[clip.id] = line
         clips.append(clip)
     if not any(clip.split == "train" for clip in clips):
-        raise UnfitError(f"{root}: no row of split train.")
+        raise UnfitError(f"{root}: the split train has no row.")
     classes = tuple(sorted({clip.label for clip in clips}))
     notes = (*_unseen_labels(clips), *_shared_groups(clips))
     clips = carve_validation(clips, config.val_share, config.seed)
@@ -74,7 +74,7 @@ def _label_column(path: Path, header: list[str], chosen: str | None) -> str:
             )
         return chosen
     if not candidates:
-        raise UnfitError(f"{path}: no label column: all of its columns have another meaning.")
+        raise UnfitError(f"{path}: no label column, because all of its columns have another meaning.")
     if len(candidates) > 1:
         raise UsageError(
             f"{path}: several columns could be the label: {names}.", "Choose one: --label COLUMN"
@@ -121,7 +121,7 @@ def _clip(row: dict[str, str], column: str, kept: dict[str, str], folder: Path) 
 
 
 def _inside(text: str, folder: Path) -> Path | None:
-    """Return the path that `text` names in `folder`; ValueError if it leads out of it."""
+    """Return the path that `text` names in `folder`; ValueError if the path leaves the folder."""
     if not text:
         return None
     if "\0" in text:
@@ -129,8 +129,8 @@ def _inside(text: str, folder: Path) -> Path | None:
     path = folder / text
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
-    except RuntimeError as error:  # older Pythons' word for links that lead to each other
-        raise ValueError(f"path {text!r} is a circle of links") from error
+    except RuntimeError as error:  # the error of older Pythons for symbolic links that form a loop
+        raise ValueError(f"path {text!r} has symbolic links that form a loop") from error
     if not inside:
         raise ValueError(f"path {text!r} leaves the manifest's folder")
     return path

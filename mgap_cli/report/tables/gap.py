@@ -70,7 +70,7 @@ def diagnostics_table(fit: GapFit, split: str = "") -> RenderableType:
         cells = (bic, bic - fit.bic[best], icl, icl - least)
         table.add_row(str(k), *(f"{value:.1f}" for value in cells), marks)
     n = len(fit.scores)
-    notes = [f"Log-likelihood {fit.log_likelihood:.1f} nats, {fit.log_likelihood / n:.3f} a sample."]
+    notes = [f"Log-likelihood {fit.log_likelihood:.1f} nats, {fit.log_likelihood / n:.3f} per sample."]
     if fit.crossing is None:
         notes.append("No gap has a posterior of imbalance of one half: every sample counts as balanced.")
     else:
@@ -86,8 +86,8 @@ def lead_table(fit: GapFit, confidence: float, split: str = "") -> RenderableTyp
 
 
 def split_table(fits: Sequence[tuple[str, GapFit]]) -> RenderableType:
-    """The same measures on several splits side by side: (split name, fit) each."""
-    note = "Memorised samples have no gap: a gap far smaller on train than held out is memorisation."
+    """Return one table with the same measures of several splits; fits: (name of the split, fit)."""
+    note = "A gap that is far smaller on train than on the other splits shows memorised samples."
     return titled("Gap by split", _side_by_side(fits, fits[0][1].scores.modalities), note)
 
 

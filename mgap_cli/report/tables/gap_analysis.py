@@ -50,7 +50,7 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
     table = new_table()
     table.add_column("test")
     add_numbers(table, "statistic", "p")
-    table.add_column("says")
+    table.add_column("result")
     for name, test, digits, small, large in rows:
         if test:
             bound = "<=" if test.p_value <= 1 / (1 + found.resamples) else ""

@@ -71,7 +71,7 @@ def split_table(document: Document) -> RenderableType:
             "-" if fit["crossing"] is None else f"{fit['crossing']:.3f}",
             verbatim(printable("; ".join(components))),
         )
-    note = "Memorised samples have no gap: a gap far smaller on train than held out is memorisation."
+    note = "A gap that is far smaller on train than on the other splits shows memorised samples."
     return titled("Gap by split", table, note)
 
 
