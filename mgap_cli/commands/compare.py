@@ -11,11 +11,24 @@ from mgap_cli import config as configuration
 from mgap_cli import methods as all_methods
 from mgap_cli.commands import _options as options
 from mgap_cli.comparison.plan import DEFAULT_METRIC, DEFAULT_SEEDS
+from mgap_cli.comparison.slurm_request import (
+    DEFAULT_TIME_LIMIT,
+    SlurmRequest,
+    minutes_of,
+    require_for_slurm,
+    sbatch_options,
+)
 from mgap_cli.output import Output
 
 PLAN = "Plan"
 EXECUTION = "Execution"
 RESULT = "Result"
+SLURM = "Slurm"
+
+
+def _slurm(help: str, *names: str, **more: object) -> object:
+    more.setdefault("show_default", False)
+    return typer.Option(*names, help=help, rich_help_panel=SLURM, **more)  # type: ignore[arg-type]
 
 
 def _plan(help: str, *names: str, **more: object) -> object:
@@ -103,12 +116,38 @@ def compare(
         ),
     ] = None,
     per_gpu: Annotated[
-        int, typer.Option(min=1, help="Cells that share a GPU.", rich_help_panel=EXECUTION)
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="Cells that share a GPU.", rich_help_panel=EXECUTION, show_default="1"),
+    ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Run cells again that failed before.", rich_help_panel=EXECUTION),
     ] = False,
+    slurm: Annotated[
+        bool, _slurm("Submit the cells as one job array, and return at once.", "--slurm")
+    ] = False,
+    parallel: Annotated[
+        int | None, _slurm("Jobs that run at the same time.", "--parallel", min=1, show_default="all")
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        _slurm(
+            "Time limit of a job; a cell that needs longer is queued again and continues.",
+            "--time-limit",
+            metavar="MINUTES|HH:MM:SS|D-HH:MM:SS",
+            show_default=DEFAULT_TIME_LIMIT,
+        ),
+    ] = None,
+    partition: Annotated[str | None, _slurm("Partition of the jobs.", "--partition")] = None,
+    account: Annotated[str | None, _slurm("Account that pays for the jobs.", "--account")] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        _slurm(
+            "Any other option of sbatch, such as gres=gpu:1 or cpus-per-task=4; repeatable.",
+            "--sbatch",
+            metavar="NAME[=VALUE]",
+        ),
+    ] = None,
     output: options.ResultsFolder = None,
     dry_run: Annotated[
         bool,
@@ -121,7 +160,8 @@ def compare(
 
     All cells have the same budget of epochs, keep the epoch that is best on validation, and are evaluated on
     the whole test set. A finished cell is never trained again: the same command continues a comparison that
-    was stopped. A cell that fails does not stop the others; the exit code is then 1.
+    was stopped. A cell that fails does not stop the others; the exit code is then 1. With --slurm the command
+    does not wait for the cells.
     """
     from mgap_cli.workflow.comparison import (
         execute_comparison,
@@ -138,9 +178,21 @@ def compare(
         table_view,
         write_page,
     )
+    from mgap_cli.workflow.slurm import submit_comparison
 
     sink = Output(json or table == "json", quiet)
     metric = chosen_metric(metric, rule)
+    require_for_slurm(
+        slurm,
+        {
+            "--parallel": parallel,
+            "--time-limit": time_limit,
+            "--partition": partition,
+            "--account": account,
+            "--sbatch": sbatch,
+        },
+        {"--jobs": jobs, "--per-gpu": per_gpu},
+    )
     only = paths[0] if paths and len(paths) == 1 and is_results_folder(paths[0]) else None
     if only:
         results, comparison = only, open_comparison(only)
@@ -154,8 +206,20 @@ def compare(
     if status:
         sink.result(*status_view(comparison, results))
         return
+    if slurm:
+        asked = SlurmRequest(
+            parallel,
+            minutes_of(time_limit or DEFAULT_TIME_LIMIT),
+            partition,
+            account,
+            sbatch_options(sbatch or []),
+        )
+        sink.result(*submit_comparison(comparison, results, asked, sink, retry_failed=retry_failed))
+        return
     if not only or retry_failed:
-        execute_comparison(comparison, results, sink, jobs=jobs, per_gpu=per_gpu, retry_failed=retry_failed)
+        execute_comparison(
+            comparison, results, sink, jobs=jobs, per_gpu=per_gpu or 1, retry_failed=retry_failed
+        )
     sink.result(*table_view(comparison, results, metric, reference, table, sink))
     if not only or retry_failed:
         sink.log(f"page: {write_page(comparison, results, metric, reference)}")

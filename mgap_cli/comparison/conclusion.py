@@ -16,13 +16,22 @@ def conclusion(table: ComparisonTable) -> list[str]:
         if any(row.method == table.reference for row in rows):
             sentences.append(_against_reference(store, rows, table))
         else:
-            best = _best(rows, table.metric)
-            sentences.append(
-                f"{store}: {best.method} has the best mean {table.metric} of {len(rows)} methods; nothing is "
-                f"tested, since {table.reference} is not among them."
-            )
+            sentences.append(_untested(store, rows, table))
     few = _too_few_seeds(table)
     return [*sentences, few] if few else sentences
+
+
+def _untested(store: str, rows: Sequence[Row], table: ComparisonTable) -> str:
+    if len(rows) == 1:
+        return (
+            f"{store}: {rows[0].method} is the only method with a result; nothing is tested, since "
+            f"{table.reference} has none."
+        )
+    best = _best(rows, table.metric).method
+    return (
+        f"{store}: {best} has the best mean {table.metric} of {len(rows)} methods; "
+        f"nothing is tested, since {table.reference} is not among them."
+    )
 
 
 def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) -> str:

@@ -58,6 +58,15 @@ class Ended(Generic[Job]):
     code: int
 
 
+class StoppedBySignal(MgapError):
+    """A signal, `number`, stopped the cells that ran; all of them are saved (exit 75)."""
+
+    def __init__(self, number: int) -> None:
+        message = f"stopped by {signal.Signals(number).name}; the running cells are saved."
+        super().__init__(message, "Run the same command again.", ExitCode.PREEMPTED)
+        self.number = number
+
+
 class ProcessPool(Generic[Job]):
     """Runs `work(job, worker)` for each job in a process of its own, as many at a time as there are workers.
 
@@ -80,8 +89,8 @@ class ProcessPool(Generic[Job]):
     def run(self, jobs: Sequence[Job], sink: Output) -> Iterator[Ended[Job]]:
         """Yield each job as it ends.
 
-        At SIGTERM, SIGUSR1 or Ctrl-C the processes are asked to save and end. Raises MgapError with exit
-        code 75 for the former two.
+        At SIGTERM, SIGUSR1 or Ctrl-C the processes are asked to save and end. Raises StoppedBySignal for the
+        former two.
         """
         waiting = list(jobs)
         _start_server()
@@ -91,11 +100,7 @@ class ProcessPool(Generic[Job]):
                     self._start(waiting.pop(0))
                 wait([process.sentinel for process, _, _ in self.running.values()], _POLL_SECONDS)
                 if flag.caught:  # before any process is taken for one that failed: they were stopped too
-                    raise MgapError(
-                        f"stopped by {signal.Signals(flag.caught).name}; the running cells are saved.",
-                        "Run the same command again.",
-                        ExitCode.PREEMPTED,
-                    )
+                    raise StoppedBySignal(flag.caught)
                 yield from self._ended()
                 now = ", ".join(str(job) for _, job, _ in self.running.values())
                 tick(len(jobs) - len(waiting) - len(self.running), f"running: {now}" if now else "")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mgap_cli.comparison.cell_result import CellResult, read_result
 from mgap_cli.comparison.plan import DEFAULT_SEEDS, Cell, Request, parse_methods, read_request
 from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
+from mgap_cli.comparison.slurm_jobs import AtWork, job_states, record_of
 from mgap_cli.cores import usable_cores
 from mgap_cli.errors import ExitCode, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
@@ -67,6 +68,15 @@ class Comparison:
     def threads(self) -> str:
         """The CPU threads of all cells, as the settings say it: `auto`, or a number."""
         return str(next(iter(self.settings.values()))["runtime"]["threads"])
+
+    def unfinished(self, results: Path, retry_failed: bool = False) -> list[CellJob]:
+        """Return the jobs of the cells that have no result, and of those that failed where these count too."""
+        found = {cell: read_result(cell, results) for cell in self.cells()}
+        return [
+            self.job(cell, results.resolve())
+            for cell, result in found.items()
+            if result is None or (result.state == "failed" and retry_failed)
+        ]
 
     def job(self, cell: Cell, results: Path) -> CellJob:
         tree = dict(self.settings[f"{cell.store}/{cell.method}"])
@@ -133,32 +143,51 @@ def execute_comparison(
     """
     require_results_folder(results)
     with run_lock(results, sink):
-        _keep_plan(comparison, results)
-        waiting = []
-        for cell in comparison.cells():
-            found = read_result(cell, results)
-            if found is None or (found.state == "failed" and retry_failed):
-                waiting.append(comparison.job(cell, results.resolve()))
-        finished = len(comparison.cells()) - len(waiting)
+        keep_plan(comparison, results)
+        unfinished = comparison.unfinished(results, retry_failed)
+        finished = len(comparison.cells()) - len(unfinished)
+        waiting = without_those_at_work(unfinished, results, sink)
         if not waiting:
             return
-        at_work = _workers(comparison.device, comparison.threads, jobs, per_gpu)
+        at_work = cell_workers(comparison.device, comparison.threads, jobs, per_gpu)
         sink.log(
             f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, "
             f"CPU threads of each: {at_work[0].threads}"
         )
-        pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
-        for ended in pool.run(waiting, sink):
-            cell = ended.job.cell
-            found = read_result(cell, results)
-            if ended.code == ExitCode.PREEMPTED:
-                sink.warn(f"{cell} was stopped by a signal; the same command continues it.")
-            elif ended.code != 0 or found is None:
-                found = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
-                found.write(results)
-                sink.warn(f"{cell} failed: {found.error}")
-            else:
-                sink.log(f"done: {cell}, {found.seconds:.1f} s of training")
+        run_cells(waiting, at_work, sink)
+
+
+def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) -> None:
+    """Run cells in processes of their own, as many at a time as there are workers; record those that fail.
+
+    Raises StoppedBySignal where a signal stops this process.
+    """
+    pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
+    for ended in pool.run(jobs, sink):
+        cell, results = ended.job.cell, ended.job.results
+        found = read_result(cell, results)
+        if ended.code == ExitCode.PREEMPTED:
+            sink.warn(f"{cell} was stopped by a signal; the same command continues it.")
+        elif ended.code != 0 or found is None:
+            found = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
+            found.write(results)
+            sink.warn(f"{cell} failed: {found.error}")
+        else:
+            sink.log(f"done: {cell}, {found.seconds:.1f} s of training")
+
+
+def without_those_at_work(jobs: Sequence[CellJob], results: Path, sink: Output) -> list[CellJob]:
+    """Return the cells that are neither queued nor running, and say how many are."""
+    states = job_states(results)
+    left = [job for job in jobs if job.cell not in states.at_work and not is_locked(job.cell.folder(results))]
+    if len(left) < len(jobs):
+        sink.log(f"compare: {len(jobs) - len(left)} cells are queued or running already")
+        if not states.asked:
+            sink.warn(
+                f"squeue does not answer, so every cell in {record_of(results)} counts as queued. If those "
+                "jobs have ended, delete that file."
+            )
+    return left
 
 
 def open_comparison(results: Path) -> Comparison:
@@ -182,9 +211,12 @@ def read_results(comparison: Comparison, results: Path) -> dict[Cell, CellResult
     return {cell: read_result(cell, results) for cell in comparison.cells()}
 
 
-def running_cells(comparison: Comparison, results: Path) -> set[Cell]:
-    """Return the cells that a process writes in now."""
-    return {cell for cell in comparison.cells() if is_locked(cell.folder(results))}
+def cells_at_work(comparison: Comparison, results: Path) -> dict[Cell, AtWork]:
+    """Return the cells that a process writes in now, and those in jobs of Slurm that have not ended."""
+    locked: dict[Cell, AtWork] = {
+        cell: "running" for cell in comparison.cells() if is_locked(cell.folder(results))
+    }
+    return {**job_states(results).at_work, **locked}
 
 
 def is_results_folder(path: Path) -> bool:
@@ -205,7 +237,7 @@ def require_results_folder(results: Path) -> None:
         )
 
 
-def _keep_plan(comparison: Comparison, results: Path) -> None:
+def keep_plan(comparison: Comparison, results: Path) -> None:
     """Write the plan; UsageError where the folder has cells that other settings decided."""
     if is_results_folder(results):
         before = open_comparison(results)
@@ -238,7 +270,8 @@ def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> list[Worker]:
+def cell_workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> list[Worker]:
+    """Return what each local process computes with, by the settings `runtime.device` and `runtime.threads`."""
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0

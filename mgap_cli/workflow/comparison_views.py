@@ -13,7 +13,7 @@ from mgap_cli.config import RULES
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
-from mgap_cli.workflow.comparison import Comparison, deciding_settings, read_results, running_cells
+from mgap_cli.workflow.comparison import Comparison, cells_at_work, deciding_settings, read_results
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,7 +57,7 @@ def status_view(comparison: Comparison, results: Path) -> View:
     from mgap_cli.report.tables.cells import state_of, status_tables
 
     found = read_results(comparison, results)
-    running = running_cells(comparison, results)
+    at_work = cells_at_work(comparison, results)
     document = {
         "schema": "mgap.compare-status/1",
         "cells": [
@@ -65,14 +65,14 @@ def status_view(comparison: Comparison, results: Path) -> View:
                 "store": cell.store,
                 "method": cell.method,
                 "seed": cell.seed,
-                "state": state_of(cell, result, running),
+                "state": state_of(cell, result, at_work),
                 "seconds": result.seconds if result else None,
                 "error": result.error if result else "",
             }
             for cell, result in found.items()
         ],
     }
-    return document, *status_tables(found, running)
+    return document, *status_tables(found, at_work)
 
 
 def chosen_metric(metric: str, rule: str | None) -> str:

@@ -101,7 +101,7 @@ def _settings_section(settings: Mapping[str, Mapping[str, object]]) -> Section:
 
 def _cell_section(results: Mapping[Cell, CellResult | None], folder: Path) -> Section:
     section = Section("cells", "Cells")
-    section.add(*status_tables(results, set()))
+    section.add(*status_tables(results, {}))
     rows = []
     for cell, result in results.items():
         run = cell.folder(folder)

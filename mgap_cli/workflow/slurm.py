@@ -1,0 +1,164 @@
+"""`mgap compare --slurm`: the cells that are not finished as one job array, through submitit.
+
+The command holds the lock of the results folder only while it submits. A job holds the lock of its cell's run
+folder, as a local process does, and writes nothing else than that cell.
+
+Slurm sends USR1 to a job before its time is up. The cell then saves itself, the job puts itself into the queue
+again and exits with 75; its next start continues the cell. At SIGTERM the cell saves itself too, but the job
+does not come back by its own doing: SIGTERM is how Slurm preempts a job, which it then queues itself, and how
+`scancel` ends it for good.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mgap_cli.comparison.cell_result import read_result
+from mgap_cli.comparison.process_pool import StoppedBySignal
+from mgap_cli.comparison.slurm_jobs import folder_of, job_states, write_jobs
+from mgap_cli.comparison.slurm_request import WARNING_SECONDS, SlurmRequest
+from mgap_cli.errors import ExitCode, MgapError, UsageError, reason_of
+from mgap_cli.output import Output, say
+from mgap_cli.runs.lock import is_locked, run_lock
+from mgap_cli.workflow.cell import CellJob
+from mgap_cli.workflow.comparison import (
+    Comparison,
+    cell_workers,
+    keep_plan,
+    require_results_folder,
+    run_cells,
+    without_those_at_work,
+)
+
+
+def submit_comparison(
+    comparison: Comparison,
+    results: Path,
+    request: SlurmRequest,
+    sink: Output,
+    *,
+    retry_failed: bool = False,
+) -> tuple[dict[str, Any], str]:
+    """Submit every cell that is not finished and not in a job yet; return a document and what to say.
+
+    Raises UsageError where submitit or Slurm's commands are missing, and as `execute_comparison` does for the
+    folder; MgapError where sbatch refuses the jobs.
+    """
+    submitit = _submitit()
+    for command in ("sbatch", "srun"):
+        if shutil.which(command) is None:
+            raise UsageError(
+                f"--slurm: this machine has no command {command}.", "Run it on a login node of the cluster."
+            )
+    require_results_folder(results)
+    with run_lock(results, sink):
+        keep_plan(comparison, results)
+        waiting = without_those_at_work(comparison.unfinished(results, retry_failed), results, sink)
+        jobs: list[str] = []
+        if waiting:
+            folder = folder_of(results.resolve())
+            folder.mkdir(parents=True, exist_ok=True)
+            before = job_states(results).cells
+            executor = submitit.SlurmExecutor(folder)
+            executor.update_parameters(**_parameters(request, len(waiting)))
+            try:
+                jobs = [job.job_id for job in executor.map_array(run_in_job, waiting)]
+            except (RuntimeError, OSError) as error:
+                raise MgapError(
+                    f"sbatch refused the jobs ({reason_of(error)}).",
+                    "Change --time-limit, --partition, --account or --sbatch, then run it again.",
+                ) from error
+            new = {name: job.cell for name, job in zip(jobs, waiting, strict=True)}
+            write_jobs(results, {**before, **new})
+    array = jobs[0].partition("_")[0] if jobs else None
+    document = {
+        "schema": "mgap.compare-slurm/1",
+        "job": array,
+        "cells": [
+            {"store": job.cell.store, "method": job.cell.method, "seed": job.cell.seed} for job in waiting
+        ],
+    }
+    shown = shlex.quote(str(results))
+    first = f"job {array}: {_counted(len(waiting))}" if array else "no cell is left to submit"
+    lines = [
+        first,
+        f"follow them: mgap compare {shown} --status",
+        f"see the table: mgap compare {shown}",
+    ]
+    return document, "\n".join(lines)
+
+
+def run_in_job(job: CellJob) -> None:
+    """Run one cell as the whole of a job, in a process of its own, as local cells run.
+
+    Exits with 1 if the cell fails, and with 75 if a signal stops it.
+    """
+    found = read_result(job.cell, job.results)
+    if found and found.state == "done":
+        say(f"{job.cell} is already done.")
+        return
+    if is_locked(job.cell.folder(job.results)):
+        say(f"{job.cell} is being trained by another process.")
+        return
+    runtime = job.settings["runtime"]
+    try:
+        run_cells([job], cell_workers(str(runtime["device"]), str(runtime["threads"]), 1, 1), Output())
+    except StoppedBySignal as stopped:
+        say(stopped.message)
+        if stopped.number == signal.SIGUSR1:
+            _requeue()
+        raise SystemExit(int(ExitCode.PREEMPTED)) from None
+    found = read_result(job.cell, job.results)
+    if found is None:
+        raise SystemExit(int(ExitCode.PREEMPTED))
+    if found.state == "failed":
+        raise SystemExit(int(ExitCode.FAILED))
+
+
+def _parameters(request: SlurmRequest, cells: int) -> dict[str, Any]:
+    """Return what submitit writes into the script for sbatch."""
+    return {
+        "job_name": "mgap",
+        "time": request.minutes,
+        "array_parallelism": request.parallel or cells,
+        "partition": request.partition,
+        "account": request.account,
+        "stderr_to_stdout": True,
+        "wckey": None,  # submitit's own default is refused where a cluster checks these keys
+        "additional_parameters": {"signal": f"USR1@{WARNING_SECONDS}", "requeue": True, **request.more},
+    }
+
+
+def _requeue() -> None:
+    """Put this job into the queue again; outside of Slurm there is none."""
+    number = os.environ.get("SLURM_JOB_ID")
+    if number is None:
+        return
+    try:
+        subprocess.run(
+            ["scontrol", "requeue", number], check=True, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        say(
+            f"warning: this job cannot be queued again ({reason_of(error)}); run `mgap compare --slurm` again."
+        )
+
+
+def _submitit() -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise UsageError(
+            f"--slurm: submitit is not installed ({error}).", "Run: pip install 'mgap[slurm]'"
+        ) from error
+    return submitit
+
+
+def _counted(cells: int) -> str:
+    return f"{cells} cell{'s' if cells > 1 else ''}"
