@@ -59,7 +59,7 @@ def write_jobs(results: Path, cells: Mapping[str, Cell]) -> None:
 
 
 def read_jobs(results: Path) -> dict[str, Cell]:
-    """Return the cell of each recorded job, {} where nothing was submitted; UnfitError for a damaged record."""
+    """Return the cell of each recorded job, {} before the first. Raises UnfitError for a damaged record."""
     document = read_json(record_of(results))
     if document is None:
         return {}

@@ -70,7 +70,7 @@ class Comparison:
         return str(next(iter(self.settings.values()))["runtime"]["threads"])
 
     def unfinished(self, results: Path, retry_failed: bool = False) -> list[CellJob]:
-        """Return the jobs of the cells that have no result, and of those that failed where these count too."""
+        """Return the jobs of cells without a result, and with `retry_failed` of those that failed."""
         found = {cell: read_result(cell, results) for cell in self.cells()}
         return [
             self.job(cell, results.resolve())
@@ -271,7 +271,7 @@ def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def cell_workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> list[Worker]:
-    """Return what each local process computes with, by the settings `runtime.device` and `runtime.threads`."""
+    """Return what each process computes with. device, threads: as `runtime.device` and `runtime.threads`."""
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0

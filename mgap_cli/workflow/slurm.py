@@ -3,10 +3,9 @@
 The command holds the lock of the results folder only while it submits. A job holds the lock of its cell's run
 folder, as a local process does, and writes nothing else than that cell.
 
-Slurm sends USR1 to a job before its time is up. The cell then saves itself, the job puts itself into the queue
-again and exits with 75; its next start continues the cell. At SIGTERM the cell saves itself too, but the job
-does not come back by its own doing: SIGTERM is how Slurm preempts a job, which it then queues itself, and how
-`scancel` ends it for good.
+Slurm sends USR1 to a job before its time is up. The cell then saves itself, and the job puts itself into the
+queue again and exits with 75; its next start continues the cell. At SIGTERM the cell saves itself too, but
+the job does not queue itself: Slurm does so after a preemption, and after `scancel` nothing may do so.
 """
 
 from __future__ import annotations
@@ -145,9 +144,7 @@ def _requeue() -> None:
             ["scontrol", "requeue", number], check=True, capture_output=True, text=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError) as error:
-        say(
-            f"warning: this job cannot be queued again ({reason_of(error)}); run `mgap compare --slurm` again."
-        )
+        say(f"warning: this job is not queued again ({reason_of(error)}); submit the cell again.")
 
 
 def _submitit() -> Any:

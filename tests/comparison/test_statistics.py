@@ -80,6 +80,17 @@ def test_too_few_seeds_are_said():
     ]
 
 
+def test_without_the_reference_nothing_is_tested():
+    worse = [value - 0.1 for value in BASE]
+    assert conclusion(table(cells("a", "agm", BASE), cells("a", "joint", worse))) == [
+        "a: agm has the best mean fused.accuracy of 2 methods; nothing is tested, since joint-heads is not "
+        "among them."
+    ]
+    assert conclusion(table(cells("a", "agm", BASE))) == [
+        "a: agm is the only method with a result; nothing is tested, since joint-heads has none."
+    ]
+
+
 @pytest.mark.parametrize("tests", [1, 3, 10])
 def test_seeds_needed_is_the_first_number_that_can_pass(tests):
     n = seeds_needed(tests)
