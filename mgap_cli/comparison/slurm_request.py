@@ -21,7 +21,7 @@ _TIME = re.compile(
 class SlurmRequest:
     """What the user asks of Slurm. parallel: cells at the same time, None for all. minutes: of each start.
 
-    more: options of sbatch by name, True for one without a value.
+    more: options of sbatch by name, True where an option takes no value.
     """
 
     parallel: int | None = None

@@ -18,7 +18,11 @@ from mgap_cli.comparison.cell_result import read_result
 from mgap_cli.comparison.plan import Cell
 from mgap_cli.comparison.slurm_jobs import job_states, write_jobs
 from mgap_cli.comparison.slurm_request import minutes_of
+from mgap_cli.config import Config, resolve
 from mgap_cli.errors import UsageError
+from mgap_cli.methods import load_method
+from mgap_cli.workflow.cell import CellJob
+from mgap_cli.workflow.slurm import run_in_job
 
 SETTINGS = sets(*TINY, "train.epochs=2", "warmup.epochs=1")
 EPOCHS = 12  # of the cell that is stopped: enough that it is stopped before the last
@@ -199,15 +203,12 @@ def test_a_job_that_its_time_limit_stops_is_queued_again_and_ends_as_a_local_cel
     assert values(results)[cell] == values(local)[cell]
 
 
-def test_a_job_of_submitit_alone_runs_and_records_a_cell(store, tmp_path):
+def test_a_job_of_submitit_alone_runs_and_records_a_cell(store, tmp_path, monkeypatch):
     """submitit's local executor: the pickled cell, a process of its own, and no Slurm."""
     submitit = pytest.importorskip("submitit", reason="submitit is not installed (the extra `slurm`)")
-    from mgap_cli.config import Config
-    from mgap_cli.workflow.cell import CellJob
-    from mgap_cli.workflow.slurm import run_in_job
-
-    settings = dict(word.split("=") for word in [*TINY, "train.epochs=1"])
-    config = Config().updated(settings, "test").with_methods(["joint"]).to_dict()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    load_method("joint")
+    config = resolve(Config(), sets=[*TINY, "train.epochs=1"]).with_methods(["joint"]).to_dict()
     good = CellJob(Cell("s", "joint", 0), store, "joint", config, tmp_path)
     bad = CellJob(Cell("s", "joint", 1), tmp_path / "none", "joint", config, tmp_path)
     executor = submitit.LocalExecutor(tmp_path / "slurm")
