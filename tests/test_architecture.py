@@ -22,7 +22,7 @@ ORDER = [
 ]  # fmt: skip
 HEAVY = (
     *("torch", "torchvision", "torchaudio", "numpy", "scipy", "sklearn", "matplotlib"),
-    *("decord", "av", "soxr", "PIL", "pyarrow"),
+    *("decord", "av", "soxr", "PIL", "pyarrow", "optuna"),
 )
 COMMANDS = (
     "prepare",
@@ -86,6 +86,7 @@ def test_packages_with_one_home():
     assert users("decord", "decord2") == {"data/media/decode.py"}
     assert users("av") == {"data/media/streams.py", "data/media/sample_clips.py"}
     assert users("soxr") == {"data/media/audio.py"}
+    assert users("optuna") == {"comparison/suggestions.py"}
     assert users("torchaudio") == {"data/media/filter_banks.py"}
     assert users("matplotlib") <= {f"report/figures/{p.name}" for p in PACKAGE.glob("report/figures/*")}
     assert users("click", "pandas", "torchcodec", "cv2") == set()

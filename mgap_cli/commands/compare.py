@@ -74,6 +74,16 @@ def compare(
             min=1, help="Number of seeds, from 0.", rich_help_panel=PLAN, show_default=str(DEFAULT_SEEDS)
         ),
     ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Choose each method's settings first, by N trials on validation; needs 'mgap[tune]'.",
+            metavar="N",
+            rich_help_panel=PLAN,
+            show_default=False,
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -197,7 +207,7 @@ def compare(
     if only:
         results, comparison = only, open_comparison(only)
     else:
-        request = requested(paths or [], methods, seeds, plan)
+        request = requested(paths or [], methods, seeds, plan, tune)
         results = output or options.DEFAULT_RESULTS
         comparison = plan_comparison(request, given.over)
         if dry_run:

@@ -6,6 +6,8 @@ RESULTS/
     seed0/                                 a run folder, as `mgap train` makes it
     seed0.json                             what the cell found, or the error that stopped it
     seed0.log                              what the cell printed
+  trials/<store>/<method>[-setting=value]/   of --tune: the same files by trial, and
+    trial0-values.json                     the values that the trial has
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from mgap_cli.yaml_reader import parse_yaml, shown
 DEFAULT_SEEDS = 3
 DEFAULT_METRIC = "fused.accuracy"
 _UNSAFE = re.compile(r"[^\w.=+,-]+")
-_KEYS = ("stores", "methods", "seeds", "settings")
+_KEYS = ("stores", "methods", "seeds", "settings", "tune")
+TRIAL_SEED = 1_000_000  # of every trial, and of no cell: a cell must not be what its settings were chosen by
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,16 @@ class MethodChoice:
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks to compare. settings: a tree {section: {key: value}} for every cell."""
+    """What the user asks to compare.
+
+    settings: a tree {section: {key: value}} for every cell. trials: of each method and store; 0: no tuning.
+    """
 
     stores: tuple[Path, ...]
     methods: tuple[MethodChoice, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    trials: int = 0
 
     def __post_init__(self) -> None:
         for what, values in (("store", self.stores), ("method", self.methods), ("seed", self.seeds)):
@@ -61,6 +68,10 @@ class Request:
         _refuse_repeats("method", [method.label for method in self.methods])
         _refuse_repeats("seed", [str(seed) for seed in self.seeds])
         _refuse_repeats("store", [str(path.resolve()) for path in self.stores])
+        if self.trials and TRIAL_SEED in self.seeds:
+            raise UsageError(
+                f"compare: the seed {TRIAL_SEED} is that of the trials.", "Choose another seed for the cells."
+            )
 
     def store_names(self) -> dict[Path, str]:
         """Return a short name for each store: its folder's, after the parent's where two are equal."""
@@ -91,6 +102,11 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.store} {self.method} seed {self.seed}"
 
+    @property
+    def counted_as(self) -> str:
+        """The row that counts it in the table of states."""
+        return self.method
+
     def folder(self, results: Path) -> Path:
         return results / "cells" / self.store / self.method / f"seed{self.seed}"
 
@@ -101,6 +117,27 @@ class Cell:
     def log(self, results: Path) -> Path:
         folder = self.folder(results)
         return folder.with_name(f"{folder.name}.log")
+
+
+@dataclass(frozen=True)
+class Trial(Cell):
+    """A training that tunes a method on a store; `number` counts from 0 within these two."""
+
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.store} {self.method} trial {self.number}"
+
+    @property
+    def counted_as(self) -> str:
+        return f"{self.method}, trials"
+
+    def folder(self, results: Path) -> Path:
+        return results / "trials" / self.store / self.method / f"trial{self.number}"
+
+    def values_file(self, results: Path) -> Path:
+        folder = self.folder(results)
+        return folder.with_name(f"{folder.name}-values.json")
 
 
 def parse_methods(text: str) -> tuple[MethodChoice, ...]:
@@ -124,11 +161,12 @@ def parse_methods(text: str) -> tuple[MethodChoice, ...]:
 
 
 def read_request(path: Path) -> Request:
-    """Read a YAML plan with the keys stores, methods, seeds and settings.
+    """Read a YAML plan with the keys stores, methods, seeds, settings and tune.
 
     stores: a list of folders, relative to the working folder. methods: a list of names, or a mapping from a
     name to that method's own settings, where a list of values is a grid. seeds: a count, or a list. settings:
-    sections and keys for all cells. Raises UsageError, naming the file, for anything else.
+    sections and keys for all cells. tune: number of trials. Raises UsageError, naming the file, for anything
+    else.
     """
     tree = read_yaml(path)
     unknown = [key for key in tree if key not in _KEYS]
@@ -140,10 +178,12 @@ def read_request(path: Path) -> Request:
     settings = tree.get("settings") or {}
     if not isinstance(settings, Mapping):
         raise UsageError(f"{path}: settings must be sections with keys, as in a file for --config.")
+    trials = tree.get("tune", 0)
+    if type(trials) is not int or trials < 0:
+        raise UsageError(f"{path}: tune is {shown(trials)}; expected a number of trials.")
     methods = _methods(tree.get("methods", []), path)
-    return Request(
-        tuple(map(Path, stores)), methods, parse_seeds(tree.get("seeds", DEFAULT_SEEDS), str(path)), settings
-    )
+    seeds = parse_seeds(tree.get("seeds", DEFAULT_SEEDS), str(path))
+    return Request(tuple(map(Path, stores)), methods, seeds, settings, trials)
 
 
 def parse_seeds(given: object, origin: str) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 
 from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
+from mgap_cli.comparison.tuning import Tuning
 from mgap_cli.evaluation.seeds import Spread
 from mgap_cli.stats.intervals import Interval
 from mgap_cli.stats.multiple_testing import holm
@@ -90,12 +91,13 @@ class Ranks:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """The statistics of all finished cells by one metric."""
+    """The statistics of all finished cells by one metric. tunings: how their settings were chosen, if so."""
 
     metric: str
     reference: str
     rows: tuple[Row, ...]
     ranks: Ranks | None
+    tunings: tuple[Tuning, ...] = ()
 
     @property
     def in_percent(self) -> bool:

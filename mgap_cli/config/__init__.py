@@ -52,6 +52,7 @@ from mgap_cli.config.schema import (
     UnimodalLogits,
     WarmupConfig,
 )
+from mgap_cli.config.search_space import Between, OneOf, Search, SearchSpace, search_of, search_space
 
 __all__ = [
     "ENCODERS",
@@ -64,6 +65,7 @@ __all__ = [
     "AnalysisConfig",
     "AudioName",
     "AugmentConfig",
+    "Between",
     "Config",
     "DataConfig",
     "EvaluateConfig",
@@ -74,11 +76,14 @@ __all__ = [
     "GapScores",
     "LoggerName",
     "ModelConfig",
+    "OneOf",
     "OptimizerName",
     "PrecisionName",
     "RuntimeConfig",
     "ScheduleName",
     "ScoreSource",
+    "Search",
+    "SearchSpace",
     "Selection",
     "Shift",
     "StopGradient",
@@ -102,6 +107,8 @@ __all__ = [
     "read_yaml",
     "require_preset",
     "resolve",
+    "search_of",
+    "search_space",
     "seed",
     "share",
 ]

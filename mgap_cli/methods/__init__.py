@@ -48,4 +48,21 @@ def settings_type(section: str) -> type | None:
     return load_method(section).Settings if section in names() else None
 
 
+def space_of(name: str) -> configuration.SearchSpace:
+    """Return what tuning tries for a method's settings, by key: {"agm.alpha": ...}.
+
+    Raises UsageError for an unknown method, and for a space that names a setting which it does not have.
+    """
+    method = load_method(name)
+    known = configuration.Config().with_methods([method.name]).flat()
+    space = {f"{method.name}.{key}": search for key, search in method.space.items()}
+    for key in space:
+        if key not in known:
+            raise UsageError(
+                f"{name}: its search space has {key}, which is not a setting.",
+                "Correct `space` of the class.",
+            )
+    return space
+
+
 configuration.find_sections_with(settings_type, names)

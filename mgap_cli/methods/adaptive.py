@@ -31,7 +31,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.config import GapScale, ScoreSource, Shift, StopGradient, at_least_zero, count
+from mgap_cli.config import (
+    Between,
+    GapScale,
+    ScoreSource,
+    Shift,
+    StopGradient,
+    at_least_zero,
+    count,
+    search_space,
+)
 from mgap_cli.gap.mixture import IMBALANCED, Mixture, fit_mixture, require_gap_kind
 from mgap_cli.methods.base import BudgetEpoch, Method, Needs, RecipeStage, unimodal_cross_entropy
 
@@ -80,6 +89,7 @@ class Adaptive(Method):
 
     name = "adaptive"
     Settings = Settings
+    space = search_space(lambda_gap=Between(0.1, 10, log=True), lambda_shift=Between(0.1, 10, log=True))
     needs = Needs(trained_start=True)
     posterior: Tensor
     online_gap: Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero
+from mgap_cli.config import Between, at_least_zero, search_space
 from mgap_cli.methods.attribution import zero_input_contributions
 from mgap_cli.methods.base import cross_entropy
 from mgap_cli.methods.joint import Joint
@@ -53,6 +53,7 @@ class Agm(Joint):
 
     name = "agm"
     Settings = Settings
+    space = search_space(alpha=Between(0.1, 5))
     mean_scores: Tensor
     iterations: Tensor
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from mgap_cli.config import Config
+    from mgap_cli.config import Config, SearchSpace
     from mgap_cli.data.loading.loader import Batch
     from mgap_cli.gap.scores import Scores
     from mgap_cli.model.inference import Predictions
@@ -163,7 +163,8 @@ class Method(nn.Module):
     """Base class of every training method.
 
     name: as on the command line, and the name of its settings' section. Settings: a frozen dataclass with
-    the default values. heads: the heads that the method trains or probes, which reports show; the first
+    the default values. space: which values `mgap compare --tune` tries, by the setting's name; the defaults
+    lie inside. heads: the heads that the method trains or probes, which reports show; the first
     decides which epoch is best. probes: the unimodal heads measure without training their encoders.
 
     What a method has to remember goes into buffers or parameters: they are saved with the model.
@@ -171,6 +172,7 @@ class Method(nn.Module):
 
     name: ClassVar[str] = ""
     Settings: ClassVar[type] = NoSettings
+    space: ClassVar[SearchSpace] = {}
     needs: ClassVar[Needs] = Needs()
     probes: ClassVar[bool] = False
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero
+from mgap_cli.config import Between, at_least_zero, search_space
 from mgap_cli.methods.base import Needs, cross_entropy
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import probabilities
@@ -50,6 +50,7 @@ class Cml(Joint):
 
     name = "cml"
     Settings = Settings
+    space = search_space(weight=Between(0.1, 20, log=True))
     needs = Needs(features=True)
 
     def training_step(self, step: Step) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from mgap_cli.config import positive
+from mgap_cli.config import Between, positive, search_space
 from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 
@@ -39,6 +39,7 @@ class Detached(Method):
 
     name = "detached"
     Settings = Settings
+    space = search_space(alpha=Between(0.5, 10, log=True))
 
     def __init__(self, config: Config) -> None:
         """Raises UsageError for decomposed logits, which would send the unimodal losses to the fusion."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import BudgetEpoch, Method, cross_entropy, unimodal_cross_entropy
 
@@ -44,6 +44,7 @@ class Freeze(Method):
 
     name = "freeze"
     Settings = Settings
+    space = search_space(start=Between(0, 0.3), end=Between(0.4, 1))
     frozen: Tensor
 
     def __init__(self, config: Config) -> None:

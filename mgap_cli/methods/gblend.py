@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import Method, Needs, RecipeStage, cross_entropy
 from mgap_cli.methods.joint import Joint
@@ -60,6 +60,7 @@ class GBlend(Method):
 
     name = "gblend"
     Settings = Settings
+    space = search_space(copies=Between(0.1, 0.3))
     needs = Needs(earlier=True)
     weights: Tensor
 

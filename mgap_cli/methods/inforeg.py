@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, count
+from mgap_cli.config import Between, at_least_zero, count, search_space
 from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 from mgap_cli.model.network import probabilities
 
@@ -58,6 +58,7 @@ class InfoReg(Method):
 
     name = "inforeg"
     Settings = Settings
+    space = search_space(beta=Between(0.1, 3, log=True), growth=Between(0, 0.2))
     traces: Tensor
     trace: Tensor
     growth: Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero
+from mgap_cli.config import Between, at_least_zero, search_space
 from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class JointHeads(Method):
 
     name = "joint-heads"
     Settings = Settings
+    space = search_space(weight=Between(0.1, 10, log=True))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         weight: float = self.settings.weight

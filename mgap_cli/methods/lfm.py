@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, bounded
+from mgap_cli.config import Between, OneOf, at_least_zero, bounded, search_space
 from mgap_cli.methods.base import Method, cross_entropy, sum_of_gradients
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Lfm(Method):
 
     name = "lfm"
     Settings = Settings
+    space = search_space(agreement=Between(LEAST, MOST), schedule=OneOf("hypergradient", "constant"))
     agreement: Tensor
 
     @classmethod

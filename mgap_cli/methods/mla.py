@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mgap_cli.config import share
+from mgap_cli.config import Between, search_space, share
 from mgap_cli.methods.base import Method, Needs, cross_entropy
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Mla(Method):
 
     name = "mla"
     Settings = Settings
+    space = search_space(regularisation=Between(0.01, 1, log=True))
     needs = Needs(features=True)
     projection: Tensor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mgap_cli.config import positive
+from mgap_cli.config import Between, positive, search_space
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.fusions.cosine import Cosine
 
@@ -41,6 +41,7 @@ class MMCosine(Joint):
 
     name = "mmcosine"
     Settings = Settings
+    space = search_space(scale=Between(2, 50, log=True))
 
     @classmethod
     def model(cls, config: Config) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mgap_cli.config import positive
+from mgap_cli.config import Between, positive, search_space
 from mgap_cli.methods.base import Method, cross_entropy, sum_of_gradients
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class MMPareto(Method):
 
     name = "mmpareto"
     Settings = Settings
+    space = search_space(scale=Between(0.5, 4))
 
     def training_step(self, step: Step) -> None:
         outputs = step.forward()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.errors import UsageError
 from mgap_cli.methods.attribution import detached_contributions
 from mgap_cli.methods.base import BudgetEpoch, Needs
@@ -57,6 +57,7 @@ class Ogm(Joint):
 
     name = "ogm"
     Settings = Settings
+    space = search_space(alpha=Between(0.1, 2), end=Between(0.1, 1))
     needs = Needs(contributions=True, pair=True)
     noise: ClassVar[bool] = False
 

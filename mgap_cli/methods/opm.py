@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.methods.attribution import detached_contributions
 from mgap_cli.methods.base import Needs
 from mgap_cli.methods.joint import Joint
@@ -58,6 +58,7 @@ class Opm(Joint):
 
     name = "opm"
     Settings = Settings
+    space = search_space(drop=Between(0, 0.8), strength=Between(0, 1))
     needs = Needs(contributions=True, features=True, pair=True)
 
     def training_step(self, step: Step) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, bounded
+from mgap_cli.config import Between, OneOf, at_least_zero, bounded, search_space
 from mgap_cli.methods.base import Needs
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.encoders.base import Encoder
@@ -63,6 +63,7 @@ class Pmr(Joint):
 
     name = "pmr"
     Settings = Settings
+    space = search_space(alpha=Between(0.1, 5, log=True), coefficient=OneOf("clipped", "step"))
     needs = Needs(features=True, pair=True)
     present: Tensor
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
 from mgap_cli.stats.opinion_pool import log_probabilities, pool_weights
 
@@ -55,6 +55,7 @@ class Pooled(Method):
 
     name = "pooled"
     Settings = Settings
+    space = search_space(coupling=Between(0, 1))
 
     @classmethod
     def model(cls, config: Config) -> dict[str, Any]:

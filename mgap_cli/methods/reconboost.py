@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, count, positive
+from mgap_cli.config import Between, at_least_zero, count, positive, search_space
 from mgap_cli.methods.base import Method, cross_entropy
 from mgap_cli.model.network import probabilities
 
@@ -55,6 +55,7 @@ class ReconBoost(Method):
 
     name = "reconboost"
     Settings = Settings
+    space = search_space(w1=Between(1, 10), w2=Between(0, 3))
 
     @classmethod
     def model(cls, config: Config) -> dict[str, Any]:

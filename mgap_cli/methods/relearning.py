@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, count
+from mgap_cli.config import Between, at_least_zero, count, search_space
 from mgap_cli.methods.joint import Joint
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Relearning(Joint):
 
     name = "relearning"
     Settings = Settings
+    space = search_space(strength=Between(0.5, 10, log=True))
     shares: Tensor
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:

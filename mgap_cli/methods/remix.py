@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgap_cli.config import at_least_zero, bounded
+from mgap_cli.config import Between, at_least_zero, bounded, search_space
 from mgap_cli.methods.base import Method, Needs, cross_entropy
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Remix(Method):
 
     name = "remix"
     Settings = Settings
+    space = search_space(joint_weight=Between(0.1, 5, log=True), own_weight=Between(0.1, 5, log=True))
     needs = Needs(features=True)
     assigned: Tensor
 

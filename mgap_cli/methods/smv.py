@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgap_cli.config import bounded
+from mgap_cli.config import Between, bounded, search_space
 from mgap_cli.methods.attribution import evaluating, shapley_values
 from mgap_cli.methods.base import Needs
 from mgap_cli.methods.joint import Joint
@@ -53,6 +53,7 @@ class Smv(Joint):
 
     name = "smv"
     Settings = Settings
+    space = search_space(start=Between(0, 0.5))
     needs = Needs(features=True)
     repeats: Tensor
     contribution: Tensor

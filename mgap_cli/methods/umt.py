@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mgap_cli.config import at_least_zero, bounded
+from mgap_cli.config import Between, at_least_zero, bounded, search_space
 from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import (
     EVERYTHING,
@@ -53,6 +53,7 @@ class Umt(Method):
 
     name = "umt"
     Settings = Settings
+    space = search_space(weight=Between(0.1, 10, log=True), teachers=Between(0.2, 0.6))
     needs = Needs(features=True, earlier=True)
     probes = True
 

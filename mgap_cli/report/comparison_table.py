@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +12,10 @@ from typing import Literal
 from rich.console import RenderableType
 from rich.text import Text
 
+from mgap_cli.comparison.plan import TRIAL_SEED
 from mgap_cli.comparison.statistics import LEVEL, ComparisonTable, Ranks, Row
-from mgap_cli.report.layout import add_numbers, cropped, new_table, p_value, titled, verbatim
+from mgap_cli.comparison.tuning import Tuning
+from mgap_cli.report.layout import add_numbers, cropped, new_table, p_value, percent, titled, verbatim
 
 Format = Literal["markdown", "latex", "csv", "json"]
 _LATEX = str.maketrans(
@@ -44,7 +47,10 @@ class Grid:
 
 
 def grids(table: ComparisonTable) -> list[Grid]:
-    """Return two grids per store, of values and differences, and one of ranks from three stores on."""
+    """Return two grids per store, of values and differences, and one of ranks from three stores on.
+
+    Of tuned methods, also one grid per store of the chosen values.
+    """
     found = []
     for store in dict.fromkeys(row.store for row in table.rows):
         rows = [row for row in table.rows if row.store == store]
@@ -53,7 +59,11 @@ def grids(table: ComparisonTable) -> list[Grid]:
         found.append(_value_grid(title, rows, table))
         if any(row.against for row in rows):
             found.append(_difference_grid(f"{store}: difference to {table.reference}", rows, table))
-    return [*found, _rank_grid(table.ranks)] if table.ranks else found
+    if table.ranks:
+        found.append(_rank_grid(table.ranks))
+    for store in dict.fromkeys(tuning.store for tuning in table.tunings):
+        found.append(_tuning_grid(store, [t for t in table.tunings if t.store == store]))
+    return found
 
 
 def notes(table: ComparisonTable) -> list[str]:
@@ -76,6 +86,11 @@ def notes(table: ComparisonTable) -> list[str]:
         text.append(
             f"Friedman's test that all methods are equal: p {p_value(table.ranks.friedman_p)}. Average ranks "
             f"that differ by less than {table.ranks.critical:.2f} cannot be told apart (Nemenyi's test)."
+        )
+    if table.tunings:
+        text.append(
+            f"Trials: one seed each ({TRIAL_SEED}), which no cell has; the first has the values of the plan "
+            "(val first). The highest accuracy on validation chose."
         )
     return text
 
@@ -137,12 +152,18 @@ def latex(table: ComparisonTable) -> str:
 
 
 def csv_text(table: ComparisonTable) -> str:
-    """Return a row per store, method and seed: the values themselves, without rounding."""
+    """Return a row per store, method and seed: the values themselves, without rounding.
+
+    Of tuned methods also the number of trials and the chosen values, as JSON.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["store", "method", "seed", table.metric])
+    tuned = {(t.store, t.method): (len(t.trials), json.dumps(t.chosen.values)) for t in table.tunings}
+    writer.writerow(["store", "method", "seed", table.metric, *(("trials", "chosen") if tuned else ())])
     for row in table.rows:
-        writer.writerows([row.store, row.method, seed, repr(value)] for seed, value in row.values.items())
+        chosen = tuned.get((row.store, row.method), ())
+        for seed, value in row.values.items():
+            writer.writerow([row.store, row.method, seed, repr(value), *chosen])
     return out.getvalue().rstrip("\n")
 
 
@@ -203,6 +224,24 @@ def _rank_grid(ranks: Ranks) -> Grid:
     ordered = sorted(ranks.average.items(), key=lambda item: item[1])
     lines = tuple(Line((method, f"{rank:.2f}")) for method, rank in ordered)
     return Grid(f"Average rank over {ranks.stores} stores", ("method", "rank"), lines)
+
+
+def _tuning_grid(store: str, tunings: Sequence[Tuning]) -> Grid:
+    """Return one line per setting; the first of a method also has what holds for all of its settings."""
+    lines = []
+    for tuning in tunings:
+        shares = (tuning.trials[0].accuracy, tuning.chosen.accuracy)
+        first = (tuning.method, *map(percent, shares), str(tuning.failed))
+        for key, value in tuning.chosen.values.items():
+            lines.append(Line((*first, key.partition(".")[2], _short(value))))
+            first = ("", "", "", "")
+    trials = len(tunings[0].trials)
+    title = f"{store}: values chosen on validation by {trials} trial{'s' if trials > 1 else ''} per method"
+    return Grid(title, ("method", "val first", "val best", "failed", "setting", "value"), tuple(lines))
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float, table: ComparisonTable) -> str:

@@ -13,7 +13,9 @@ import numpy as np
 from mgap_cli.analysis.label_candidates import Candidates
 from mgap_cli.analysis.movement import SIDES, Movement
 from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.plan import TRIAL_SEED
 from mgap_cli.comparison.statistics import ComparisonTable
+from mgap_cli.comparison.tuning import Tuning
 from mgap_cli.data.summary import Summary
 from mgap_cli.evaluation.metrics import Comparison
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, spreads
@@ -97,7 +99,24 @@ def comparison_document(
         "conclusion": list(sentences),
         "rows": [asdict(row) for row in table.rows],
         "ranks": asdict(table.ranks) if table.ranks else None,
+        "tunings": [tuning_document(tuning) for tuning in table.tunings],
         "cells": [asdict(cell) for cell in cells],
+    }
+
+
+def tuning_document(tuning: Tuning) -> dict[str, Any]:
+    """Return how a method's settings on a store were chosen, with every trial in its order.
+
+    trials: their number. seed: of all of them. accuracy: on validation, from 0 to 1; 0 for a trial that
+    failed.
+    """
+    return {
+        "store": tuning.store,
+        "method": tuning.method,
+        "trials": len(tuning.trials),
+        "seed": TRIAL_SEED,
+        "chosen": asdict(tuning.chosen),
+        "outcomes": [asdict(trial) for trial in tuning.trials],
     }
 
 

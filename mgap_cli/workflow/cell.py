@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
-from mgap_cli.comparison.plan import Cell
+from mgap_cli.comparison.plan import Cell, Trial
 from mgap_cli.comparison.process_pool import Worker
 from mgap_cli.errors import MgapError
 from mgap_cli.output import Output
@@ -44,7 +44,8 @@ class CellJob:
 def run_cell(job: CellJob, worker: Worker) -> None:
     """Train and evaluate a cell in its run folder and write its record; skip the parts that are finished.
 
-    Raises MgapError if the training fails or is stopped by a signal.
+    A trial is evaluated on validation only, and keeps no checkpoint. Raises MgapError if the training fails
+    or is stopped by a signal.
     """
     from mgap_cli.config import from_dict
     from mgap_cli.data.store import open_store
@@ -68,15 +69,17 @@ def run_cell(job: CellJob, worker: Worker) -> None:
         model = open_trained(checkpoint, choose_scoring_device(worker.device, sink), job.store)
         judged: dict[str, Judgement] = {
             split: evaluate([model], split, config)[0]
-            for split in ("test", "val")
+            for split in (("val",) if isinstance(job.cell, Trial) else ("test", "val"))
             if (model.store.splits == split).any()
         }
-        test = judged["test"]
-        sentences = verdict([test], [], [], [], config.evaluate)
-        document = evaluation_document([test], [], verdict=sentences)
-        write_json(checkpoint.with_name("evaluate.json"), document)
+        test = judged.get("test")
+        if test:
+            sentences = verdict([test], [], [], [], config.evaluate)
+            document = evaluation_document([test], [], verdict=sentences)
+            write_json(checkpoint.with_name("evaluate.json"), document)
         epochs = read_metrics(run)
-        head = next(iter(test.evaluation.correct))
+        head = next(iter((test or judged["val"]).evaluation.correct))
+        correct = {**test.evaluation.correct, **_by_rule(test)} if test else {}
         CellResult(
             job.cell,
             "done",
@@ -85,11 +88,11 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             len(epochs),
             {split: {**figures_of(j.evaluation), **_rule_figures(j)} for split, j in judged.items()},
             head,
-            {
-                name: "".join("1" if right else "0" for right in found)
-                for name, found in {**test.evaluation.correct, **_by_rule(test)}.items()
-            },
+            {name: "".join("1" if right else "0" for right in found) for name, found in correct.items()},
         ).write(job.results)
+        if isinstance(job.cell, Trial):
+            for path in run.glob("*.pt"):  # of many trials, all of them would fill a disk
+                path.unlink()
 
 
 def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:

@@ -5,20 +5,30 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import CellResult, read_result
-from mgap_cli.comparison.plan import DEFAULT_SEEDS, Cell, Request, parse_methods, read_request
+from mgap_cli.comparison.plan import (
+    DEFAULT_SEEDS,
+    TRIAL_SEED,
+    Cell,
+    Request,
+    Trial,
+    parse_methods,
+    read_request,
+)
 from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
 from mgap_cli.comparison.slurm_jobs import AtWork, job_states, record_of
+from mgap_cli.comparison.tuning import tuning_space, with_values
 from mgap_cli.cores import usable_cores
 from mgap_cli.errors import ExitCode, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 from mgap_cli.output import Output
 from mgap_cli.runs.lock import is_locked, run_lock
 from mgap_cli.workflow.cell import CellJob, run_cell
+from mgap_cli.workflow.tuning import run_trials, with_chosen_values
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
@@ -36,18 +46,33 @@ _NOT_DECIDING = ("runtime", "analysis", "evaluate")  # settings that may change 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A planned comparison. stores: name to path. fingerprints: of stores. settings: by STORE/METHOD."""
+    """A planned comparison.
+
+    stores: name to path. fingerprints: of stores. settings: by STORE/METHOD, before any tuning. trials: of
+    each method and store. spaces: what they try, as plain values, by STORE/METHOD and setting.
+    """
 
     stores: Mapping[str, str]
     fingerprints: Mapping[str, str]
     methods: Mapping[str, str]  # label to the name on the command line
     seeds: tuple[int, ...]
     settings: Mapping[str, Mapping[str, Any]]
+    trials: int = 0
+    spaces: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
         return [
             Cell(store, method, seed)
             for seed in self.seeds
+            for store in self.stores
+            for method in self.methods
+        ]
+
+    def every_trial(self) -> list[Trial]:
+        """Return the trials: the first of each store and method, then the second, and so on."""
+        return [
+            Trial(store, method, TRIAL_SEED, number)
+            for number in range(self.trials)
             for store in self.stores
             for method in self.methods
         ]
@@ -78,19 +103,28 @@ class Comparison:
             if result is None or (result.state == "failed" and retry_failed)
         ]
 
-    def job(self, cell: Cell, results: Path) -> CellJob:
-        tree = dict(self.settings[f"{cell.store}/{cell.method}"])
-        tree["train"] = {**tree["train"], "seed": cell.seed}
+    def job(self, cell: Cell, results: Path, values: Mapping[str, Any] | None = None) -> CellJob:
+        """Return the job of a cell, or of a trial with its `values` by key."""
+        tree = with_values(
+            self.settings[f"{cell.store}/{cell.method}"], {**(values or {}), "train.seed": cell.seed}
+        )
         return CellJob(cell, Path(self.stores[cell.store]), self.methods[cell.method], tree, results)
 
 
-def requested(stores: Sequence[Path], methods: str | None, seeds: int | None, plan: Path | None) -> Request:
+def requested(
+    stores: Sequence[Path],
+    methods: str | None,
+    seeds: int | None,
+    plan: Path | None,
+    trials: int | None = None,
+) -> Request:
     """Return what the command line and the YAML file `plan` ask for; the command line comes first."""
     planned = read_request(plan) if plan else None
     chosen = parse_methods(methods) if methods else planned.methods if planned else ()
     counted = tuple(range(seeds)) if seeds else planned.seeds if planned else tuple(range(DEFAULT_SEEDS))
     settings = planned.settings if planned else {}
-    return Request(tuple(stores) or (planned.stores if planned else ()), chosen, counted, settings)
+    tried = trials if trials is not None else planned.trials if planned else 0
+    return Request(tuple(stores) or (planned.stores if planned else ()), chosen, counted, settings, tried)
 
 
 def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Comparison:
@@ -98,7 +132,7 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
 
     over: applies the command line's settings to a base. Raises UsageError for an unknown method or setting,
     and for settings with which a method cannot train on a store; UnfitError for a folder that is not a store
-    or has no test samples.
+    or has no test samples; both for what cannot be tuned.
     """
     from mgap_cli import config as configuration
     from mgap_cli.data.store import open_store
@@ -106,7 +140,7 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
     from mgap_cli.plugins import absolute_spec, is_plugin
 
     classes = {method.label: load_method(method.name) for method in request.methods}
-    fingerprints, settings = {}, {}
+    fingerprints, settings, spaces = {}, {}, {}
     for path, name in request.store_names().items():
         store = open_store(path)
         if not (store.splits == "test").any():
@@ -119,12 +153,15 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
             resolved = base.updated(own, f"method {method.label}").with_methods([chosen.name])
             chosen.recipe(resolved, [modality.name for modality in store.modalities])
             settings[f"{name}/{method.label}"] = resolved.to_dict()
+            if request.trials:
+                space = tuning_space(method.name, resolved, own, store)
+                spaces[f"{name}/{method.label}"] = {key: found.to_dict() for key, found in space.items()}
     stores = {name: str(path.resolve()) for path, name in request.store_names().items()}
     methods = {
         method.label: absolute_spec(method.name) if is_plugin(method.name) else method.name
         for method in request.methods
     }
-    return Comparison(stores, fingerprints, methods, request.seeds, settings)
+    return Comparison(stores, fingerprints, methods, request.seeds, settings, request.trials, spaces)
 
 
 def execute_comparison(
@@ -144,12 +181,15 @@ def execute_comparison(
     require_results_folder(results)
     with run_lock(results, sink):
         keep_plan(comparison, results)
+        at_work = cell_workers(comparison.device, comparison.threads, jobs, per_gpu)
+        if comparison.trials:
+            run_trials(comparison, results, lambda jobs: run_cells(jobs, at_work, sink), sink, retry_failed)
+            comparison = with_chosen_values(comparison, results)
         unfinished = comparison.unfinished(results, retry_failed)
         finished = len(comparison.cells()) - len(unfinished)
         waiting = without_those_at_work(unfinished, results, sink)
         if not waiting:
             return
-        at_work = cell_workers(comparison.device, comparison.threads, jobs, per_gpu)
         sink.log(
             f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, "
             f"CPU threads of each: {at_work[0].threads}"
@@ -158,9 +198,9 @@ def execute_comparison(
 
 
 def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) -> None:
-    """Run cells in processes of their own, as many at a time as there are workers; record those that fail.
+    """Run cells or trials in processes of their own, as many at a time as there are workers.
 
-    Raises StoppedBySignal where a signal stops this process.
+    The record of one that fails says why. Raises StoppedBySignal where a signal stops this process.
     """
     pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
     for ended in pool.run(jobs, sink):
@@ -211,11 +251,15 @@ def read_results(comparison: Comparison, results: Path) -> dict[Cell, CellResult
     return {cell: read_result(cell, results) for cell in comparison.cells()}
 
 
+def read_trials(comparison: Comparison, results: Path) -> dict[Cell, CellResult | None]:
+    """Return every trial of the plan with its result, None where there is none yet."""
+    return {trial: read_result(trial, results) for trial in comparison.every_trial()}
+
+
 def cells_at_work(comparison: Comparison, results: Path) -> dict[Cell, AtWork]:
-    """Return the cells that a process writes in now, and those in jobs of Slurm that have not ended."""
-    locked: dict[Cell, AtWork] = {
-        cell: "running" for cell in comparison.cells() if is_locked(cell.folder(results))
-    }
+    """Return the cells and trials that a process writes in now, and cells in jobs of Slurm that go on."""
+    every = (*comparison.every_trial(), *comparison.cells())
+    locked: dict[Cell, AtWork] = {cell: "running" for cell in every if is_locked(cell.folder(results))}
     return {**job_states(results).at_work, **locked}
 
 
@@ -241,6 +285,14 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
     """Write the plan; UsageError where the folder has cells that other settings decided."""
     if is_results_folder(results):
         before = open_comparison(results)
+        if before.trials != comparison.trials:
+            raise UsageError(
+                f"{results}: its methods are tuned by {before.trials} trials each; this command asks for "
+                f"{comparison.trials}.",
+                f"Choose another folder with -o, or give --tune {before.trials}."
+                if before.trials
+                else "Choose another folder with -o.",
+            )
         for key in before.settings.keys() & comparison.settings.keys():
             store = key.partition("/")[0]
             old, new = (deciding_settings(tree.settings[key]) for tree in (before, comparison))
@@ -248,6 +300,11 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
             if before.fingerprints[store] != comparison.fingerprints[store]:
                 raise UsageError(
                     f"{results}: its cells of {store} were trained on another store.",
+                    "Choose another folder with -o.",
+                )
+            if before.spaces.get(key) != comparison.spaces.get(key):
+                raise UsageError(
+                    f"{results}: the trials of {key} searched other values than they would now.",
                     "Choose another folder with -o.",
                 )
             if differing:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
-from mgap_cli.comparison.plan import DEFAULT_METRIC, Cell
+from mgap_cli.comparison.plan import DEFAULT_METRIC, Cell, Trial
 from mgap_cli.config import RULES
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
-from mgap_cli.workflow.comparison import Comparison, cells_at_work, deciding_settings, read_results
+from mgap_cli.workflow.comparison import (
+    Comparison,
+    cells_at_work,
+    deciding_settings,
+    read_results,
+    read_trials,
+)
+from mgap_cli.workflow.tuning import tunings, with_chosen_values
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,14 +33,15 @@ View = tuple[Any, ...]  # a JSON document, and what is shown instead
 
 
 def dry_run_view(comparison: Comparison, results: Path) -> View:
-    """Return the cells with their epochs, and the hours that they may take, by the cells that are done."""
-    found = read_results(comparison, results)
+    """Return the trials and cells with their epochs, and the hours that they may take, by those done."""
+    found = {**read_trials(comparison, results), **read_results(comparison, results)}
     epochs = comparison.epochs()
     lines = [
-        f"{cell}: {epochs[cell.store]} epochs{', done' if result and result.state == 'done' else ''}"
+        f"{cell}: {epochs[cell.store]} epochs{', done' if _is_over(cell, result) else ''}"
         for cell, result in found.items()
     ]
-    left = [cell for cell, result in found.items() if not (result and result.state == "done")]
+    left = [cell for cell, result in found.items() if not _is_over(cell, result)]
+    trials = sum(isinstance(cell, Trial) for cell in left)
     hours = _estimated_hours(found, left)
     total = sum(epochs[cell.store] for cell in left)
     estimate = (
@@ -42,29 +51,32 @@ def dry_run_view(comparison: Comparison, results: Path) -> View:
     )
     document = {
         "schema": "mgap.compare-dry-run/1",
-        "cells": [{"store": c.store, "method": c.method, "seed": c.seed} for c in found],
+        "cells": [_named(cell) for cell in found],
         "left": len(left),
+        "trials_left": trials,
         "epochs_left": total,
         "hours_left": hours,
     }
     return document, "\n".join(
-        [*lines, f"{len(left)} of {len(found)} cells to run, {total} epochs: {estimate}."]
+        [
+            *lines,
+            f"{len(left)} of {len(found)} cells to run{f' ({trials} of them trials)' if trials else ''}, "
+            f"{total} epochs: {estimate}.",
+        ]
     )
 
 
 def status_view(comparison: Comparison, results: Path) -> View:
-    """Return the state of every cell."""
+    """Return the state of every trial and cell."""
     from mgap_cli.report.tables.cells import state_of, status_tables
 
-    found = read_results(comparison, results)
+    found = {**read_trials(comparison, results), **read_results(comparison, results)}
     at_work = cells_at_work(comparison, results)
     document = {
         "schema": "mgap.compare-status/1",
         "cells": [
             {
-                "store": cell.store,
-                "method": cell.method,
-                "seed": cell.seed,
+                **_named(cell),
                 "state": state_of(cell, result, at_work),
                 "seconds": result.seconds if result else None,
                 "error": result.error if result else "",
@@ -146,7 +158,10 @@ def write_page(
 
     every = read_results(comparison, results)
     done = _finished(every)
-    settings = {name: deciding_settings(tree) for name, tree in comparison.settings.items()}
+    settings = {
+        name: deciding_settings(tree)
+        for name, tree in with_chosen_values(comparison, results).settings.items()
+    }
     path = path or results / "index.html"
     table = _statistics(comparison, results, done, metric, reference)
     gaps = compare_methods(done, GAP_METRIC, table.reference, PLAIN)
@@ -181,6 +196,16 @@ def _published_tables(comparison: Comparison, done: Sequence[CellResult]) -> lis
     return shown
 
 
+def _named(cell: Cell) -> dict[str, Any]:
+    number = cell.number if isinstance(cell, Trial) else None
+    return {"store": cell.store, "method": cell.method, "seed": cell.seed, "trial": number}
+
+
+def _is_over(cell: Cell, result: CellResult | None) -> bool:
+    """Say whether there is nothing left to run: a trial that failed counts as it is."""
+    return result is not None and (result.state == "done" or isinstance(cell, Trial))
+
+
 def _finished(every: Mapping[Cell, CellResult | None]) -> list[CellResult]:
     return [result for result in every.values() if result and result.state == "done"]
 
@@ -206,7 +231,8 @@ def _statistics(
             f"--reference {reference}: this comparison has no such method.",
             f"Choose one of: {', '.join(comparison.methods)}.",
         )
-    return compare_methods(done, metric, reference or FAIR_BASELINE, PLAIN)
+    table = compare_methods(done, metric, reference or FAIR_BASELINE, PLAIN)
+    return replace(table, tunings=tunings(comparison, results))
 
 
 def _estimated_hours(found: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:

@@ -34,6 +34,7 @@ from mgap_cli.workflow.comparison import (
     run_cells,
     without_those_at_work,
 )
+from mgap_cli.workflow.tuning import require_finished_trials, with_chosen_values
 
 
 def submit_comparison(
@@ -58,6 +59,8 @@ def submit_comparison(
     require_results_folder(results)
     with run_lock(results, sink):
         keep_plan(comparison, results)
+        require_finished_trials(comparison, results)
+        comparison = with_chosen_values(comparison, results)
         waiting = without_those_at_work(comparison.unfinished(results, retry_failed), results, sink)
         jobs: list[str] = []
         if waiting:

@@ -39,7 +39,7 @@ PUBLIC = {
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
         "--plan --seeds --reference --metric --rule --table --status --jobs --per-gpu --retry-failed "
-        "--output --dry-run --slurm --parallel --time-limit --partition --account --sbatch"
+        "--output --dry-run --slurm --parallel --time-limit --tune --partition --account --sbatch"
     ),
     "list": "--json",
     "docs": "--json",

@@ -32,8 +32,8 @@ def status_tables(
     table.add_column("store")
     table.add_column("method")
     add_numbers(table, *get_args(State), "hours")
-    for store, method in dict.fromkeys((cell.store, cell.method) for cell in results):
-        cells = [cell for cell in results if (cell.store, cell.method) == (store, method)]
+    for store, method in dict.fromkeys((cell.store, cell.counted_as) for cell in results):
+        cells = [cell for cell in results if (cell.store, cell.counted_as) == (store, method)]
         states = Counter(state_of(cell, results[cell], at_work) for cell in cells)
         hours = sum(result.seconds for cell in cells if (result := results[cell])) / 3600
         counts = (str(states[state]) for state in get_args(State))
