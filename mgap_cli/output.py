@@ -49,6 +49,11 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 cell`, `2 cells`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say(text: str, stream: TextIO | None = None) -> None:
     """Print `text` as one line on stderr (or `stream`), whatever characters it has."""
     line = printable(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mgap_cli.comparison.statistics import LEVEL, ComparisonTable, Row, seeds_needed, smaller_is_better
-from mgap_cli.output import listed
+from mgap_cli.output import counted, listed
 
 
 def conclusion(table: ComparisonTable) -> list[str]:
@@ -49,7 +49,7 @@ def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) 
         if names:
             parts.append(f"{listed(names)} {'is' if len(names) == 1 else 'are'} {word}")
     rest = tested - len(real)
-    others = f"; {rest} other{'s' if rest > 1 else ''} cannot be told apart from it" if rest else ""
+    others = f"; {counted(rest, 'other')} cannot be told apart from it" if rest else ""
     return f"{store}: compared with {table.reference}, {' and '.join(parts)}{others}."
 
 
@@ -59,11 +59,9 @@ def _too_few_seeds(table: ComparisonTable) -> str:
     needed = seeds_needed(table.tests)
     if not seeds or max(seeds) >= needed:
         return ""
-    few = f"{max(seeds)} seed{'s' if max(seeds) > 1 else ''}"
-    tests = f"{table.tests} test{'s' if table.tests > 1 else ''}"
     return (
-        f"{few} cannot show a difference between methods at level {LEVEL:g} after correction for {tests}, "
-        f"however large it is; {needed} seeds can."
+        f"{counted(max(seeds), 'seed')} cannot show a difference between methods at level {LEVEL:g} "
+        f"after correction for {counted(table.tests, 'test')}, however large it is; {needed} seeds can."
     )
 
 

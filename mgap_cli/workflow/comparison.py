@@ -25,7 +25,7 @@ from mgap_cli.comparison.tuning import tuning_space, with_values
 from mgap_cli.cores import usable_cores
 from mgap_cli.errors import ExitCode, UnfitError, UsageError
 from mgap_cli.files import MALFORMED, damaged, read_json, write_json
-from mgap_cli.output import Output
+from mgap_cli.output import Output, counted
 from mgap_cli.runs.lock import is_locked, run_lock
 from mgap_cli.workflow.cell import CellJob, run_cell
 from mgap_cli.workflow.tuning import run_trials, with_chosen_values
@@ -191,8 +191,8 @@ def execute_comparison(
         if not waiting:
             return
         sink.log(
-            f"compare: {len(waiting)} cells to run, {finished} already there; {len(at_work)} at a time, "
-            f"CPU threads of each: {at_work[0].threads}"
+            f"compare: {counted(len(waiting), 'cell')} to run, {finished} already there; {len(at_work)} at a "
+            f"time, CPU threads of each: {at_work[0].threads}"
         )
         run_cells(waiting, at_work, sink)
 
@@ -221,7 +221,7 @@ def without_those_at_work(jobs: Sequence[CellJob], results: Path, sink: Output) 
     states = job_states(results)
     left = [job for job in jobs if job.cell not in states.at_work and not is_locked(job.cell.folder(results))]
     if len(left) < len(jobs):
-        sink.log(f"compare: {len(jobs) - len(left)} cells are queued or running already")
+        sink.log(f"compare: already queued or running: {counted(len(jobs) - len(left), 'cell')}")
         if not states.asked:
             sink.warn(
                 f"squeue does not answer, so every cell in {record_of(results)} counts as queued. If those "

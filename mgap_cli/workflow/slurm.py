@@ -23,7 +23,7 @@ from mgap_cli.comparison.process_pool import StoppedBySignal
 from mgap_cli.comparison.slurm_jobs import folder_of, job_states, write_jobs
 from mgap_cli.comparison.slurm_request import WARNING_SECONDS, SlurmRequest
 from mgap_cli.errors import ExitCode, MgapError, UsageError, reason_of
-from mgap_cli.output import Output, say
+from mgap_cli.output import Output, counted, say
 from mgap_cli.runs.lock import is_locked, run_lock
 from mgap_cli.workflow.cell import CellJob
 from mgap_cli.workflow.comparison import (
@@ -87,7 +87,7 @@ def submit_comparison(
         ],
     }
     shown = shlex.quote(str(results))
-    first = f"job {array}: {_counted(len(waiting))}" if array else "no cell is left to submit"
+    first = f"job {array}: {counted(len(waiting), 'cell')}" if array else "no cell is left to submit"
     lines = [
         first,
         f"follow them: mgap compare {shown} --status",
@@ -158,7 +158,3 @@ def _submitit() -> Any:
             f"--slurm: submitit is not installed ({error}).", "Run: pip install 'mgap[slurm]'"
         ) from error
     return submitit
-
-
-def _counted(cells: int) -> str:
-    return f"{cells} cell{'s' if cells > 1 else ''}"

@@ -148,7 +148,7 @@ def test_submitting_again_submits_nothing_twice(cluster, store, tmp_path):
     assert states(results, cluster) == ["running", "queued", "running", "missing"]
     again = cluster.mgap(*line(store, results, "--json"))
     assert again.code == 0, again.err
-    assert "3 cells are queued or running already" in again.err
+    assert "already queued or running: 3 cells" in again.err
     assert again.json()["job"] == "102" and len(again.json()["cells"]) == 1
     assert not any(option.startswith("--array") for option in cluster.script(102))
     cluster.say("101_0|RUNNING", "101_1|PENDING", "101_2|RUNNING", "102|PENDING")
@@ -175,7 +175,7 @@ def test_local_processes_leave_the_cells_of_jobs_alone(cluster, store, tmp_path)
     local = [word for word in line(store, results) if word != "--slurm"]
     done = cluster.mgap(*local)
     assert done.code == 0, done.err
-    assert "3 cells are queued or running already" in done.err and "1 cells to run" in done.err
+    assert "already queued or running: 3 cells" in done.err and "1 cell to run" in done.err
     assert states(results, cluster) == ["queued", "queued", "running", "done"]
 
 
