@@ -16,6 +16,7 @@ from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import BudgetEpoch
 from mgap_cli.model.inference import Predictions
 from mgap_cli.model.network import MultimodalNetwork
+from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.training.trained_model import open_trained
 
 ROWS, CLASSES = 300, 3
@@ -129,6 +130,18 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
     accuracy = float((found.probabilities["fused"].argmax(1) == found.labels).mean())
     assert accuracy == pytest.approx(entry["val"]["fused"])
     assert mgap("evaluate", tmp_path / "train.pt", *sets("evaluate.bootstrap=50")).code == 0
+
+
+def test_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
+    """It differs in the decision, and in the epoch that the decision chooses; here the last one is kept."""
+    same = sets(*TINY, "train.epochs=2", "train.select=last")
+    found = {}
+    for method in ("pooled", "joint-heads"):
+        assert mgap("train", store, "--method", method, "-o", tmp_path / method, *same).code == 0
+        found[method] = load_checkpoint(tmp_path / method / "train.pt").model
+    weights = "network.fusion.weights"
+    assert found["pooled"].keys() - found["joint-heads"].keys() == {weights}
+    assert all(torch.equal(v, found["pooled"][k]) for k, v in found["joint-heads"].items())
 
 
 @pytest.mark.parametrize(("key", "value"), [("model__fusion", "film"), ("model__unimodal", "shared")])
