@@ -99,15 +99,15 @@ class Output:
     json: bool = False
     quiet: bool = False
 
-    def result(self, document: dict[str, Any], *shown: RenderableType | Path) -> None:
-        """Print the command's result: the document with `--json`, otherwise `shown`.
+    def result(self, document: dict[str, Any], *items: RenderableType | Path) -> None:
+        """Print the command's result: the document with `--json`, otherwise `items`.
 
         A string is printed as it is, a path on one line, and anything else with rich's layout.
         """
         if self.json:
             text = json.dumps(document, indent=2, allow_nan=False)
             print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON does not escape
-        for item in () if self.json else shown:
+        for item in () if self.json else items:
             if isinstance(item, Path):
                 print(printable(str(item)))
             elif isinstance(item, str):

@@ -124,17 +124,17 @@ class Movement:
         """Return (K, N) whether each sample is imbalanced at each checkpoint under the first mixture."""
         return np.asarray(self.held >= IMBALANCED)
 
-    def since_first(self, k: int, rows: BoolArray | None = None, *, own: bool = False) -> Transition:
+    def since_first(self, k: int, rows: BoolArray | None = None, *, refitted: bool = False) -> Transition:
         """Return the moves from the first checkpoint to checkpoint `k`, of all samples or (N,) `rows`."""
-        sides = np.stack([fit.imbalanced for fit in self.fits]) if own else self.imbalanced
+        sides = np.stack([fit.imbalanced for fit in self.fits]) if refitted else self.imbalanced
         chosen = slice(None) if rows is None else rows
         return transition(sides[0][chosen], sides[k][chosen], self.config)
 
     def by_class(self) -> list[tuple[str, Transition]]:
         """Return the moves of each class that has samples, the most recovered first."""
         labels, classes = self.scores.labels, self.scores.classes
-        found = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
-        moves = [(name, self.since_first(-1, rows)) for name, rows in found]
+        groups = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
+        moves = [(name, self.since_first(-1, rows)) for name, rows in groups]
         return sorted(moves, key=lambda move: (move[1].change, -move[1].n))
 
     def by_lead(self) -> list[tuple[str, Transition]]:
@@ -183,7 +183,7 @@ class Movement:
                 {
                     "checkpoint": self.names[k],
                     "held": self.since_first(k).to_dict(),
-                    "own": self.since_first(k, own=True).to_dict(),
+                    "own": self.since_first(k, refitted=True).to_dict(),
                 }
                 for k in later
             ],
@@ -225,5 +225,5 @@ def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, conf
                 "Give checkpoints that were trained on one store.",
             )
     fits = tuple(analyse(table, config.gap) for table in scores)
-    held = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
-    return Movement(tuple(names), split, fits, held, config)
+    posteriors = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
+    return Movement(tuple(names), split, fits, posteriors, config)

@@ -137,8 +137,8 @@ def sweep(
             corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
             for batch in _loader(model, split).ordered()
         )
-        found = predict(model.network, corrupted)
-        measured.append(_measured(condition, found, model, config, decision))
+        predictions = predict(model.network, corrupted)
+        measured.append(_measured(condition, predictions, model, config, decision))
         tick()
     return measured
 
@@ -199,8 +199,8 @@ def occlude(frames: Tensor, share: float, clips: list[int], seed: int) -> Tensor
     side = min(size, max(1, round(size * share**0.5)))
     covered = frames.clone()
     for row, clip in enumerate(clips):
-        place = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
-        top, left = place.long().tolist()
+        corner = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
+        top, left = corner.long().tolist()
         covered[row, :, :, top : top + side, left : left + side] = 0
     return covered
 
@@ -216,18 +216,18 @@ def _power(magnitude: Tensor, n_fft: int) -> Tensor:
 
 def _measured(
     condition: Condition,
-    found: Predictions,
+    predictions: Predictions,
     model: TrainedModel,
     config: EvaluateConfig,
     decision: DecisionRule | None,
 ) -> Measured:
-    probabilities = {head: found.probabilities[head] for head in model.heads}
+    probabilities = {head: predictions.probabilities[head] for head in model.heads}
     if decision is not None:
         gone = condition.modality if condition.fill else ""
         present = {head: p for head, p in probabilities.items() if head != gone}
         decided = decision.combine(log_probabilities(present or probabilities))
         probabilities = {DECISION: decided, **probabilities}
-    correct = {head: p.argmax(axis=1) == found.labels for head, p in probabilities.items()}
+    correct = {head: p.argmax(axis=1) == predictions.labels for head, p in probabilities.items()}
     return Measured(
         condition,
         {head: float(np.mean(hits)) for head, hits in correct.items()},

@@ -112,12 +112,12 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     return list(groups.values()), warnings
 
 
-def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) -> dict[str, Any]:
-    sections = deciding_sections(e.stage, e.method, own)
+def _telling_apart(all_of_kind: Sequence[Config], group_config: Config, e: Evaluation) -> dict[str, Any]:
+    sections = deciding_sections(e.stage, e.method, group_config)
     differing = dict.fromkeys(
         key for other in all_of_kind for key in differing_keys(all_of_kind[0], other, sections)
     )
-    values = own.with_methods(name for config in all_of_kind for name in config.methods).flat()
+    values = group_config.with_methods(name for config in all_of_kind for name in config.methods).flat()
     return {key: values[key] for key in differing if key != _SEED}
 
 
@@ -147,7 +147,7 @@ def figures_of(e: Evaluation) -> Mapping[str, float]:
 
 def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -> list[SeedComparison]:
     """Compare each group with the first one over their common seeds, if there are any."""
-    found = []
+    comparisons = []
     base, *others = groups
     for group in others:
         pairs = _pairs(base, group, evaluations)
@@ -158,9 +158,11 @@ def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) ->
             evaluations[j].heads[head].accuracy - evaluations[i].heads[head].accuracy for i, j, _ in pairs
         )
         seeds = tuple(evaluations[i].seed for i, _, _ in pairs)
-        found.append(SeedComparison(base.name, group.name, head, seeds, differences, sign_flip(differences)))
-    corrected = holm([c.p_value for c in found])
-    return [replace(c, adjusted=p) for c, p in zip(found, corrected, strict=True)]
+        comparisons.append(
+            SeedComparison(base.name, group.name, head, seeds, differences, sign_flip(differences))
+        )
+    corrected = holm([c.p_value for c in comparisons])
+    return [replace(c, adjusted=p) for c, p in zip(comparisons, corrected, strict=True)]
 
 
 def compare_checkpoints(
@@ -179,9 +181,9 @@ def compare_checkpoints(
             for j in range(1, len(evaluations))
             if (head := _common(evaluations[0], evaluations[j]))
         ]
-    found = [compare(evaluations[i], evaluations[j], config, head) for i, j, head in pairs]
-    corrected = holm([c.test.p_value for c in found])
-    return [replace(c, adjusted=p) for c, p in zip(found, corrected, strict=True)]
+    comparisons = [compare(evaluations[i], evaluations[j], config, head) for i, j, head in pairs]
+    corrected = holm([c.test.p_value for c in comparisons])
+    return [replace(c, adjusted=p) for c, p in zip(comparisons, corrected, strict=True)]
 
 
 def several_seeds(groups: Sequence[RunGroup]) -> bool:

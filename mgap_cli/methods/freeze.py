@@ -64,12 +64,15 @@ class Freeze(Method):
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Choose the encoder to freeze in this epoch."""
-        place = context.budget_epoch
-        if not self.settings.start <= place.index / place.budget < self.settings.end:
+        epoch = context.budget_epoch
+        if not self.settings.start <= epoch.index / epoch.budget < self.settings.end:
             self.frozen.fill_(-1)
             return []
-        found = context.predictions("val")
-        right = [float((found.probabilities[m].argmax(1) == found.labels).mean()) for m in self.modalities]
+        predictions = context.predictions("val")
+        right = [
+            float((predictions.probabilities[m].argmax(1) == predictions.labels).mean())
+            for m in self.modalities
+        ]
         strongest = right.index(max(right))
         self.frozen.fill_(strongest)
         figures = ", ".join(f"{m} {value:.1%}" for m, value in zip(self.modalities, right, strict=True))

@@ -37,15 +37,15 @@ def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, 
 
 
 def gap_document(
-    source: object, split: str, fits: Mapping[str, GapFit], shown: Sequence[str], top: int | None = None
+    source: object, split: str, fits: Mapping[str, GapFit], detailed: Sequence[str], top: int | None = None
 ) -> dict[str, Any]:
-    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `shown`.
+    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `detailed`.
 
     top: no more than so many samples of each, the most imbalanced first.
     """
     samples = [
         dict(zip(gap_columns(fits[name]), row, strict=True))
-        for name in shown
+        for name in detailed
         for row in gap_rows(fits[name], top)
     ]
     return {**gap_summary(source, split, fits), "samples": samples}
@@ -174,20 +174,20 @@ def gap_csv(fit: GapFit) -> str:
     return _csv(gap_columns(fit), gap_rows(fit))
 
 
-def movement_csv(found: Movement) -> str:
+def movement_csv(movement: Movement) -> str:
     """Return one row per sample: its gap at each checkpoint, its posterior by the first mixture and its own.
 
     Columns end in the number of the checkpoint, from 1; `sides` are those by the first's mixture.
     """
-    scores, numbers = found.scores, range(1, len(found.fits) + 1)
+    scores, numbers = movement.scores, range(1, len(movement.fits) + 1)
     kinds = ("gap", "posterior", "own_posterior")
-    header = ["id", "label", *(f"{kind}_{k}" for k in numbers for kind in kinds)]
+    header = ["id", "label", *(f"{name}_{k}" for k in numbers for name in kinds)]
     values = [
         column
-        for k, fit in enumerate(found.fits)
-        for column in (fit.scores.gap.tolist(), found.held[k].tolist(), fit.posterior.tolist())
+        for k, fit in enumerate(movement.fits)
+        for column in (fit.scores.gap.tolist(), movement.held[k].tolist(), fit.posterior.tolist())
     ]
-    sides = ("-".join(SIDES[side] for side in column) for column in found.imbalanced.T.tolist())
+    sides = ("-".join(SIDES[side] for side in column) for column in movement.imbalanced.T.tolist())
     labels = (scores.classes[label] for label in scores.labels.tolist())
     return _csv([*header, "sides"], zip(scores.ids, labels, *values, sides, strict=True))
 

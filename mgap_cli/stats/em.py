@@ -118,13 +118,13 @@ def fit_sample(
     starts. A single start from k-means is more than that below it in 25 of the 99.
     """
     coarse = _binned(sample.x, sample.counts, max(COARSE_WIDTH * sd_floor, FINEST))
-    found = _starts(coarse, components, sd_floor, random_starts, seed)
+    fits = _starts(coarse, components, sd_floor, random_starts, seed)
     for cycles in (SHORT, MAX_CYCLES):
-        found, likelihood = refine(coarse.x, _repeated(coarse.counts, found), found, sd_floor, cycles=cycles)
-        found = found.at(_best_distinct(likelihood))
-    found, likelihood = refine(sample.x, _repeated(sample.counts, found), found, sd_floor)
+        fits, likelihood = refine(coarse.x, _repeated(coarse.counts, fits), fits, sd_floor, cycles=cycles)
+        fits = fits.at(_best_distinct(likelihood))
+    fits, likelihood = refine(sample.x, _repeated(sample.counts, fits), fits, sd_floor)
     best = int(np.argmax(likelihood))
-    return found.at(np.array([best])), float(likelihood[best])
+    return fits.at(np.array([best])), float(likelihood[best])
 
 
 def fit(
@@ -149,7 +149,7 @@ def fit(
     rows = np.arange(len(counts))
     chosen = Components(
         *(
-            np.stack([getattr(found, name) for found, _ in started])[best, rows]
+            np.stack([getattr(fitted, name) for fitted, _ in started])[best, rows]
             for name in ("weights", "means", "sds")
         )
     )
@@ -306,8 +306,8 @@ def _random(
     sample: Points, components: int, sd_floor: float, starts: int, generator: np.random.Generator
 ) -> Components:
     """Return (S, K) components at random quantiles, of equal weights, with log-uniform deviations."""
-    place, size = generator.random((2, starts, components))
-    means = np.interp(place, _ranks(sample.counts[None])[0], sample.x)
+    quantile, size = generator.random((2, starts, components))
+    means = np.interp(quantile, _ranks(sample.counts[None])[0], sample.x)
     whole = _cut(sample.x, sample.counts[None], 1, (), sd_floor).sds[0, 0]
     sds = sd_floor * (whole / sd_floor) ** size
     return Components(np.full((starts, components), 1 / components), means, sds)
@@ -330,10 +330,10 @@ def _binned(values: FloatArray, counts: FloatArray, width: float) -> Points:
     """Return the mean and the count of each bin of `width` that holds some of the weighted values."""
     index = np.floor(values / width).astype(np.int64)
     index -= index.min()
-    held = np.bincount(index, counts).astype(np.float64)
+    occupied = np.bincount(index, counts).astype(np.float64)
     sums = np.bincount(index, counts * values).astype(np.float64)
-    some = held > 0
-    return Points(sums[some] / held[some], held[some])
+    some = occupied > 0
+    return Points(sums[some] / occupied[some], occupied[some])
 
 
 def _ranks(counts: FloatArray) -> FloatArray:

@@ -7,8 +7,10 @@ import os
 import torch
 
 from mgap_cli import processes
+from mgap_cli.config import RuntimeConfig
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
+from mgap_cli.training.threads import choose_threads, use_threads
 
 
 def choose_device(wanted: str, sink: Output) -> torch.device:
@@ -40,13 +42,13 @@ def _own(device: torch.device, wanted: str) -> torch.device:
         raise UsageError(f"--device {wanted} is one device, and there are {count}.", "Use cuda, cpu or auto.")
     if device.type != "cuda":
         return device
-    own, there = processes.local_rank(), torch.cuda.device_count()
-    if own >= there:
+    rank, there = processes.local_rank(), torch.cuda.device_count()
+    if rank >= there:
         raise UsageError(
-            f"{count}, and no GPU for number {own} on its machine, which has {there}.",
+            f"{count}, and no GPU for number {rank} on its machine, which has {there}.",
             f"Give torchrun --nproc-per-node {there}, or mgap --device cpu.",
         )
-    return torch.device("cuda", own)
+    return torch.device("cuda", rank)
 
 
 def choose_float32(wanted: str, precision: str, device: torch.device, sink: Output) -> str:
@@ -74,9 +76,15 @@ def choose_float32(wanted: str, precision: str, device: torch.device, sink: Outp
     return chosen
 
 
-def choose_scoring_device(wanted: str, sink: Output) -> torch.device:
-    """Return the device as `choose_device` does, and make a GPU score in exact float32."""
-    device = choose_device(wanted, sink)
+def choose_scoring_device(runtime: RuntimeConfig, sink: Output) -> torch.device:
+    """Return the device as `choose_device` does, and make a GPU score in exact float32.
+
+    With a number for `runtime.threads`, a CPU scores with so many threads. With `auto`, which is about
+    training, the number does not change: it is PyTorch's own, or what training in this process chose.
+    """
+    if runtime.threads != "auto":
+        use_threads(choose_threads(runtime.threads).number)
+    device = choose_device(runtime.device, sink)
     if device.type == "cuda":
         _multiply_in("ieee")  # PyTorch's own default is TF32 for convolutions
     return device

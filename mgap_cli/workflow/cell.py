@@ -66,7 +66,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
     with ExitStack() as stack:
         _lock(run, sink, stack)
         checkpoint = train(job.method, open_store(job.store), config, run, sink)
-        model = open_trained(checkpoint, choose_scoring_device(worker.device, sink), job.store)
+        model = open_trained(checkpoint, choose_scoring_device(config.runtime, sink), job.store)
         judged: dict[str, Judgement] = {
             split: evaluate([model], split, config)[0]
             for split in (("val",) if isinstance(job.cell, Trial) else ("test", "val"))
@@ -88,7 +88,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             len(epochs),
             {split: {**figures_of(j.evaluation), **_rule_figures(j)} for split, j in judged.items()},
             head,
-            {name: "".join("1" if right else "0" for right in found) for name, found in correct.items()},
+            {name: "".join("1" if right else "0" for right in rights) for name, rights in correct.items()},
         ).write(job.results)
         if isinstance(job.cell, Trial):
             for path in run.glob("*.pt"):  # of many trials, all of them would fill a disk
@@ -97,12 +97,12 @@ def run_cell(job: CellJob, worker: Worker) -> None:
 
 def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
     """Return for each decision rule whether it is right, (N,), by its name in a cell's record."""
-    found = judgement.rules.decisions() if judgement.rules else {}
-    return {f"{RULE_PREFIX}{name}": correct for name, correct in found.items()}
+    decisions = judgement.rules.decisions() if judgement.rules else {}
+    return {f"{RULE_PREFIX}{name}": correct for name, correct in decisions.items()}
 
 
 def _rule_figures(judgement: Judgement) -> dict[str, float]:
-    return {f"{name}.accuracy": float(found.mean()) for name, found in _by_rule(judgement).items()}
+    return {f"{name}.accuracy": float(correct.mean()) for name, correct in _by_rule(judgement).items()}
 
 
 def _lock(run: Path, sink: Output, stack: ExitStack) -> None:

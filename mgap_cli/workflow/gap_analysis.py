@@ -35,14 +35,14 @@ def analyse_checkpoint(
     kept = [gap_path(checkpoint, suffix, folder=request.output) for suffix in (".csv", ".json", ".png")]
     outputs = [path for path in kept if path.suffix != ".csv" or not request.csv]
     ensure_outputs_allowed([*outputs, *request.outputs(human_png)], [*request.inputs, *unimodal.values()])
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     with writing(request.output or checkpoint.parent, config.runtime.device, sink):
         fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output)
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
-        found, shown = views({split: fits[split]}, config, request, human_png, sink, split)
+        sections, view_tables = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
-    document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
+    document = {**gap_document(checkpoint, split, fits, [split]), **sections, **measured}
     document["gap_scores"] = config.gap.scores
     causes: list[RenderableType] = []
     if request.held_out:
@@ -50,7 +50,7 @@ def analyse_checkpoint(
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
     last = conclusion(fits, split)
-    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown, *causes, last)
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *view_tables, *causes, last)
 
 
 def analyse_and_keep(
@@ -125,10 +125,10 @@ def analyse_scores(
             write_gap_figure(fits[name], where, png, sink)
     if request.csv:
         write_text_once(request.csv, gap_csv(next(iter(fits.values()))))
-    found, shown = views(fits, config, request, human_png, sink)
+    sections, view_tables = views(fits, config, request, human_png, sink)
     measured, tables = score_measures(fits, config) if request.measures else ({}, [])
-    document = {**gap_document(path, "", fits, list(fits), request.top), **found, **measured}
-    sink.result(document, *overview(fits), *tables, *shown, conclusion(fits))
+    document = {**gap_document(path, "", fits, list(fits), request.top), **sections, **measured}
+    sink.result(document, *overview(fits), *tables, *view_tables, conclusion(fits))
 
 
 def _figure_name(scores: Path, pair: str) -> str:

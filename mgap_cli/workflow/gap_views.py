@@ -87,15 +87,15 @@ def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[Rende
     from mgap_cli.report.tables import gap as tables
     from mgap_cli.report.tables import gap_analysis as gap_tables
 
-    shown: list[RenderableType] = []
+    printed: list[RenderableType] = []
     for name in [split] if split else fits:
         where, fit = name if len(fits) > 1 else split or "", fits[name]
-        shown.append(gap_tables.verdict_table(fit, where))
-        shown.append(tables.component_table(fit, where))
-        shown.append(tables.diagnostics_table(fit, where))
+        printed.append(gap_tables.verdict_table(fit, where))
+        printed.append(tables.component_table(fit, where))
+        printed.append(tables.diagnostics_table(fit, where))
     side_by_side = tables.split_table if split else tables.pair_table
-    shown.append(side_by_side(list(fits.items())))
-    return shown
+    printed.append(side_by_side(list(fits.items())))
+    return printed
 
 
 def conclusion(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
@@ -152,38 +152,38 @@ def views(
 
     condition, truth = " and ".join(request.where), config.analysis.truth
     document: dict[str, Any] = {"where": list(request.where), "by": {}}
-    shown: list[RenderableType] = []
+    printed: list[RenderableType] = []
     first = next(iter(fits.values()))
     chosen = where(first, request.where)
     for name, fit in fits.items():
         title = name if len(fits) > 1 else split or ""
         columns = dict.fromkeys([*usual_columns(fit), *request.by])
-        found = [breakdown(fit, column, chosen, config.analysis) for column in columns]
-        document["by"][name] = [b.to_dict() for b in found]
-        shown += [gap_tables.breakdown_table(b, fit, title, condition) for b in found]
+        breakdowns = [breakdown(fit, column, chosen, config.analysis) for column in columns]
+        document["by"][name] = [b.to_dict() for b in breakdowns]
+        printed += [gap_tables.breakdown_table(b, fit, title, condition) for b in breakdowns]
         if truth:
             known = identify(fit, truth, chosen, config.analysis)
             if known:
                 document.setdefault("identification", {})[name] = known.to_dict()
-                shown.append(gap_tables.identification_table(known, title, condition))
+                printed.append(gap_tables.identification_table(known, title, condition))
             else:
                 sink.warn(f"column {truth} has one value for all these samples: nothing to identify.")
-        shown.append(tables.lead_table(fit, config.analysis.confidence, title))
+        printed.append(tables.lead_table(fit, config.analysis.confidence, title))
         if request.top:
-            shown.append(tables.posterior_table(fit, request.top, title, chosen))
+            printed.append(tables.posterior_table(fit, request.top, title, chosen))
         if request.plot and sys.stdout.isatty():
             from mgap_cli.report.figures.terminal import GapPlot
 
-            shown.append(GapPlot(fit, title))
+            printed.append(GapPlot(fit, title))
     if request.human:
         compared, table = _compared(first, chosen, config, request, human_png, sink)
         document["human"] = compared
-        shown.append(table)
+        printed.append(table)
     if request.export:
         document["exported"] = _export(list(fits.values()), chosen, request, request.export, sink)
     if request.relabel:
         document["relabel"] = _relabel(list(fits.values()), chosen, config, request.relabel, sink)
-    return document, shown
+    return document, printed
 
 
 def _relabel(
@@ -195,10 +195,10 @@ def _relabel(
     from mgap_cli.report.documents import relabel_csv
 
     confidence = config.analysis.relabel_confidence
-    found = label_candidates([fit.scores for fit in fits], chosen, confidence)
-    write_text_once(path, relabel_csv(found))
-    sink.log(f"wrote {path}: {len(found.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
-    return {"path": str(path), "confidence": confidence, "samples": len(found.ids)}
+    candidates = label_candidates([fit.scores for fit in fits], chosen, confidence)
+    write_text_once(path, relabel_csv(candidates))
+    sink.log(f"wrote {path}: {len(candidates.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
+    return {"path": str(path), "confidence": confidence, "samples": len(candidates.ids)}
 
 
 def _compared(
@@ -212,15 +212,15 @@ def _compared(
         raise UsageError("--human compares the gap with that of human votes, and needs two modalities.")
 
     assert request.human
-    found = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
-    if found.unmatched:
-        sink.warn(f"{len(found.unmatched)} samples have no votes for voice and face and are left out.")
+    comparison = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
+    if comparison.unmatched:
+        sink.warn(f"{len(comparison.unmatched)} samples have no votes for voice and face and are left out.")
     if request.plot:
         from mgap_cli.report.figures.gap import write_png
         from mgap_cli.report.figures.listeners import human_figure
 
-        write_png(human_figure(found, fit), png, sink)
-    return found.to_dict(), human_table(found, condition=" and ".join(request.where))
+        write_png(human_figure(comparison, fit), png, sink)
+    return comparison.to_dict(), human_table(comparison, condition=" and ".join(request.where))
 
 
 def _export(

@@ -33,7 +33,7 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
             f"{run}: {what}: there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
         )
     try:
-        shown, drawn = history_tables(entries), None
+        tables, drawn = history_tables(entries), None
         if plot:
             from mgap_cli.report.figures.history import history_figure
 
@@ -44,7 +44,7 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
         from mgap_cli.report.figures.gap import write_png
 
         write_png(drawn, png, sink)
-    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *shown)
+    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *tables)
 
 
 def movement(
@@ -77,7 +77,7 @@ def movement(
     folder = output or checkpoints[-1].parent
     table, document, png = csv or folder / "movement.csv", folder / "movement.json", folder / "movement.png"
     ensure_outputs_allowed([table, document, *([png] if plot else [])], inputs)
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     models = [open_trained(path, device, store, config.runtime.eval_batch_size) for path in checkpoints]
     first = models[0]
     for model in models[1:]:
@@ -88,20 +88,20 @@ def movement(
                 "Give checkpoints that were trained on one store.",
             )
     with writing(folder, config.runtime.device, sink):
-        found = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
-        for name, fit in zip(found.names, found.fits, strict=True):
+        moved = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
+        for name, fit in zip(moved.names, moved.fits, strict=True):
             for warning in fit.warnings:
                 sink.warn(f"{name}: {warning}")
         digests = {str(model.path): model.digest for model in models}
-        summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
-        write_text_once(table, movement_csv(found))
+        summary = {"schema": "mgap.movement/1", "sha256": digests, **moved.to_dict()}
+        write_text_once(table, movement_csv(moved))
         write_json_once(document, summary)
         if plot:
             from mgap_cli.report.figures.gap import write_png
             from mgap_cli.report.figures.movement import movement_figure
 
-            write_png(movement_figure(found), png, sink)
-    sink.result(summary, *movement_tables(found, top))
+            write_png(movement_figure(moved), png, sink)
+    sink.result(summary, *movement_tables(moved, top))
 
 
 def names_of(checkpoints: list[Path]) -> list[str]:

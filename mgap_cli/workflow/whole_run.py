@@ -56,29 +56,30 @@ def train_and_evaluate(
 
     plan = plan_warmup(store, config, folder)
     warm = execute(plan, sink, force)
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     model = open_trained(warm, device, store.path)
     fits = analyse_and_keep(model, "train", config, sink, plot=True)
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, plan.config, folder), sink, force)
     models = [model, open_trained(adapted, device, store.path)]
     if baseline:
-        own = config.updated({"train.epochs": budget("adapt", config)}, "mgap run")
-        sink.log(f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline skips it")
-        fair = train(FAIR_BASELINE, store, own, folder / BASELINE_FOLDER, sink, force)
+        epochs = budget("adapt", config)
+        baseline_config = config.updated({"train.epochs": epochs}, "mgap run")
+        sink.log(f"baseline: {FAIR_BASELINE} for the same {epochs} epochs; --no-baseline skips it")
+        fair = train(FAIR_BASELINE, store, baseline_config, folder / BASELINE_FOLDER, sink, force)
         models.insert(0, open_trained(fair, device, store.path))
-    found, shown = judge(models, EvaluationRequest(), config, sink)
+    evaluation, tables = judge(models, EvaluationRequest(), config, sink)
     page, _ = write_page(folder, store.path)
     following = _next_command(store, config)
     document = {
         "schema": "mgap.run/2",
         "run": str(folder),
         "gap": gap_summary(warm, "train", fits),
-        "evaluation": found,
+        "evaluation": evaluation,
         "report": str(page),
         "next": following,
     }
     ending = f"Report: {page}\nNext, over several seeds:\n  {following}"
-    return document, [*overview(fits, "train"), *shown, ending]
+    return document, [*overview(fits, "train"), *tables, ending]
 
 
 def _next_command(store: Store, config: Config) -> str:

@@ -169,25 +169,25 @@ class _Build:
         pull = f"Fetch the media: cd {where} && git lfs pull"
         if pointers == total:
             raise UnfitError(f"{where}: all {total} clips are Git LFS pointers, not media.", pull)
-        told = ""
+        listed = ""
         if not is_store(self.out):
             self._write_skipped(self.out / "skipped.csv")
-            told = f" They are listed in {self.out / 'skipped.csv'}."
+            listed = f" They are listed in {self.out / 'skipped.csv'}."
         share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
         hint = "Repair them, or continue without them: --allow-skips" if skipped < total else ""
-        raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)
+        raise UnfitError(f"{self.dataset.name}: {share}.{listed}", pull if 2 * pointers > skipped else hint)
 
     def _resume_or_start(self, obstacles: dict[int, str]) -> None:
         plan = {"schema": SCHEMA, "clips": self.digest, "protocol": recorded_protocol(self.config)}
         plan_file, journal = self.staging / "plan.json", self.staging / "journal.jsonl"
         if self.staging.exists():
-            found = _read_json(plan_file)
-            if found == plan and self.frames.is_whole() and self.audio.is_whole():
+            earlier_plan = _read_json(plan_file)
+            if earlier_plan == plan and self.frames.is_whole() and self.audio.is_whole():
                 self._replay(journal)
                 done = len(self.seconds) + len(self.skips)
                 self.sink.log(f"{self.out}: continues an unfinished store with {done} finished clips.")
                 return
-            if found not in (None, plan):
+            if earlier_plan not in (None, plan):
                 self.sink.log(
                     f"{self.out}: starts again, as the unfinished store has other clips or settings."
                 )
@@ -475,12 +475,12 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _signature(clip: Clip) -> list[list[int]]:
     """Return size and modification time of the clip's files: they change when a file is repaired."""
-    found = []
+    sizes_and_times = []
     for path in clip.files:
         with contextlib.suppress(OSError):
             status = path.stat()
-            found.append([status.st_size, status.st_mtime_ns])
-    return found
+            sizes_and_times.append([status.st_size, status.st_mtime_ns])
+    return sizes_and_times
 
 
 def _checksum(frames: bytes, audio: bytes) -> int:

@@ -70,11 +70,11 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     """Return the listed clips that are on disk, in the lists' order; a clip's group is its video id."""
     folder = existing_folder("kinetics-sounds", root)
     listed = [row for split, name in LISTS.items() for row in _read(folder / name, split)]
-    found = _index(folder)
+    index = _index(folder)
     clips, missing = [], Counter[str]()
     for number, split, label in listed:
         places = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
-        video = next((found[place] for place in places if place in found), None)
+        video = next((index[key] for key in places if key in index), None)
         if video is None:
             missing[label] += 1
         else:
@@ -117,17 +117,17 @@ def _youtube_id(name: str) -> str:
 
 def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
     """Return {(split or "", class or "", id): file} of every video in a known folder, by both its ids."""
-    found: dict[tuple[str, str, str], Path] = {}
+    index: dict[tuple[str, str, str], Path] = {}
     for split in ("", "train", "val", "test"):
         base = folder / split
         for label in ("", *CLASSES):
             # Kinetics' own folders have spaces where the list has underscores.
             for name in {label, label.replace("_", " ")}:
-                place = base / name
-                if not place.is_dir():
+                folder_of_class = base / name
+                if not folder_of_class.is_dir():
                     continue
-                for path in sorted(place.iterdir()):
+                for path in sorted(folder_of_class.iterdir()):
                     if path.suffix.lower() in _SUFFIXES:
                         for key in {path.stem, _youtube_id(path.stem)}:
-                            found.setdefault((split, label, key), path)
-    return found
+                            index.setdefault((split, label, key), path)
+    return index

@@ -150,7 +150,7 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     if ranked:
         add_numbers(table, f"top-{ranked.k}\n%")
     add_numbers(table, "mean conf.\n%", "ECE\n%")
-    shown = _with_interval if few else lambda share, interval: percent(share)
+    in_percent = _with_interval if few else lambda share, interval: percent(share)
     for number, e, head in rows:
         m = e.heads[head]
         name = cropped(head if alone else e.name, middle=True)
@@ -159,10 +159,10 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
             name,
             percent(m.accuracy),
             *([] if few else [percent_range(m.accuracy_interval)]),
-            shown(m.balanced_accuracy, m.balanced_accuracy_interval),
-            *([shown(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
+            in_percent(m.balanced_accuracy, m.balanced_accuracy_interval),
+            *([in_percent(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
             percent(m.reliability.mean_confidence),
-            shown(m.reliability.ece, m.ece_interval),
+            in_percent(m.reliability.ece, m.ece_interval),
         )
     bins = len(rows[0][1].heads[rows[0][2]].reliability.counts)
     notes = [
@@ -187,12 +187,15 @@ def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -
     for number, group in enumerate(groups, start=1):
         if number > 1:
             table.add_row()
-        found = spreads(group, evaluations)
+        spread_of = spreads(group, evaluations)
         names = [f"{head}.accuracy" for head in heads]
         main = main_head(evaluations[next(iter(group.members.values()))].heads)
         names += [f"{main}.balanced_accuracy", f"{main}.macro_f1", f"{main}.ece"]
-        cells = [_spread(found.get(name)) for name in names]
-        cells += [_spread(found.get("gap.mean_absolute"), 1, 3), _spread(found.get("gap.balanced_share"))]
+        cells = [_spread(spread_of.get(name)) for name in names]
+        cells += [
+            _spread(spread_of.get("gap.mean_absolute"), 1, 3),
+            _spread(spread_of.get("gap.balanced_share")),
+        ]
         name = str(number) if long else printable(group.name)
         table.add_row(verbatim(name), str(len(group.members)), *cells)
     lone = [g.name for g in groups if len(g.members) == 1]
@@ -294,7 +297,7 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
     """Accuracy by class: every head of one checkpoint, or the main head of several, side by side."""
     first = judged[0].evaluation
     side_by_side = contenders(judged, groups)
-    title = f"ccuracy by class, %{_on([first])}"
+    by = f"by class, %{_on([first])}"
 
     def shares(e: Evaluation, head: str) -> dict[str, float | None]:
         return dict(zip(e.classes, e.heads[head].per_class, strict=True))
@@ -304,23 +307,25 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
         table.add_column("class")
         add_numbers(table, "n", *_headings(first.heads))
         for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
-            found = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
-            table.add_row(cropped(value), str(n), *_cells(found))
+            recalls = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
+            table.add_row(cropped(value), str(n), *_cells(recalls))
         note = f"{printable(first.name)}. Interval: Wilson's, {confidence_level(first.confidence)}."
-        return titled(f"A{title}", table, note)
+        return titled(f"Accuracy {by}", table, note)
     columns = [
         (str(i), [shares(m.evaluation, c.head) for m in c.members]) for i, c in enumerate(side_by_side, 1)
     ]
     body = _blocks("class", first.classes, first.class_counts, columns)
-    return titled(f"{_head_of(side_by_side)} a{title}", body, *_legend(side_by_side))
+    return titled(f"{_head_of(side_by_side)} accuracy {by}", body, *_legend(side_by_side))
 
 
-def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int) -> RenderableType:
+def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], column: int) -> RenderableType:
     """Accuracy by the values of a column: every head of one checkpoint, or the main one of several."""
-    first = judged[0].by[place]
-    title = f"ccuracy by {printable(first.column)}, %{_on([judged[0].evaluation])}"
-    notes = ["Bins of about equal n, in order." if first.binned else "The least accurate first."]
-    if len(judged) == 1:
+    first = judged[0].by[column]
+    by = f"by {printable(first.column)}, %{_on([judged[0].evaluation])}"
+    alone = len(judged) == 1
+    order = "The least accurate first." if alone else "By the first: the least accurate first."
+    notes = ["Bins of about equal n, in order." if first.binned else order]
+    if alone:
         table = new_table()
         table.add_column(verbatim(printable(first.column)))
         add_numbers(table, "n", *_headings(first.groups[0].accuracy))
@@ -328,24 +333,23 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
             if group is None:
                 table.add_row(f"... {len(first.groups) - LISTED} between")
                 continue
-            found = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
-            table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(found))
+            accuracies = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
+            table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(accuracies))
         notes.append(f"Interval: Wilson's, {confidence_level(judged[0].evaluation.confidence)}.")
-        return titled(f"A{title}", table, " ".join(notes))
+        return titled(f"Accuracy {by}", table, " ".join(notes))
     side_by_side = contenders(judged, groups)
     listed = _shortlist(first.groups, first.binned)
     columns = [
         (
             str(i),
-            [{g.value: g.accuracy[c.head] for g in member.by[place].groups} for member in c.members],
+            [{g.value: g.accuracy[c.head] for g in member.by[column].groups} for member in c.members],
         )
         for i, c in enumerate(side_by_side, start=1)
     ]
     values = [f"... {len(first.groups) - LISTED} between" if g is None else g.value for g in listed]
     counts = ["" if g is None else g.n for g in listed]
     body = _blocks(first.column, values, counts, columns)
-    notes[0] = notes[0].replace("The least", "By the first: the least")
-    return titled(f"{_head_of(side_by_side)} a{title}", body, *notes, *_legend(side_by_side))
+    return titled(f"{_head_of(side_by_side)} accuracy {by}", body, *notes, *_legend(side_by_side))
 
 
 def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:
@@ -413,17 +417,17 @@ def _with_intervals(heads: Collection[str]) -> Collection[str]:
 
 def _headings(heads: Collection[str]) -> list[str]:
     """Return the headings of `_cells`."""
-    shown = _with_intervals(heads)
-    return [name for head in heads for name in ((head, "interval") if head in shown else (head,))]
+    with_intervals = _with_intervals(heads)
+    return [name for head in heads for name in ((head, "interval") if head in with_intervals else (head,))]
 
 
-def _cells(found: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
+def _cells(by_head: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
     """Return the cells of each head's share and of the intervals that fit; "-" for what does not exist."""
-    shown = _with_intervals(found)
+    with_intervals = _with_intervals(by_head)
     cells = []
-    for head, (share, interval) in found.items():
+    for head, (share, interval) in by_head.items():
         cells.append(percent(share))
-        if head in shown:
+        if head in with_intervals:
             cells.append(percent_range(interval) if interval else "-")
     return cells
 
@@ -456,12 +460,12 @@ def _blocks(
     """Return tables with one row per value, as many columns as fit: (heading, shares by value per member)."""
     blocks = []
     for start in range(0, len(columns), BLOCK):
-        shown = columns[start : start + BLOCK]
+        block = columns[start : start + BLOCK]
         table = new_table()
         table.add_column(verbatim(printable(heading)))
-        add_numbers(table, "n", *(name for name, _ in shown))
+        add_numbers(table, "n", *(name for name, _ in block))
         for value, n in zip(values, counts, strict=True):
-            table.add_row(cropped(value), str(n), *(_mean(value, members) for _, members in shown))
+            table.add_row(cropped(value), str(n), *(_mean(value, members) for _, members in block))
         blocks.append(table)
     return Group(*blocks)
 
