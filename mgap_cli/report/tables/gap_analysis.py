@@ -1,4 +1,4 @@
-"""What `analyze-gap` concludes: are there two populations, who the imbalanced are, what people say."""
+"""The conclusions of `analyze-gap`: the verdict, imbalanced samples, and the comparison with listeners."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_HEADS = 4  # modalities whose accuracies are columns beside others
 
 
 def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
-    """Is it really bimodal? The tests, what each says, and the sentence that follows from them."""
+    """Is the distribution bimodal? The table has the tests and the result of each; the verdict follows."""
     tests = fit.bimodality
     assert tests is not None, "examine the fit first"
     title = _verdict(fit, split)
@@ -69,9 +69,9 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
 
 
 def conclusion_table(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
-    """The verdict, what it rests on and what to beware of, to be the last lines on the screen.
+    """Return the verdict, its reasons and its cautions, which are the last lines on the screen.
 
-    Of `split`, with the other splits beside it; without it of every pair of modalities.
+    It is for `split`, with the other splits beside it; without `split`, for every pair of modalities.
     """
     names = [split] if split else list(fits)
     table = new_table()
@@ -169,14 +169,14 @@ def identification_table(
     truly, called, hits = identification.imbalanced, identification.called, identification.found
     share = truly / identification.n
     notes = [
-        f"In truth {truly} are imbalanced ({share:.1%}): the average precision of chance. "
+        f"Truly imbalanced: {truly} ({share:.1%}, the average precision of chance). "
         f"Below each value: {level} bootstrap interval.",
-        f"Posterior >= 1/2: {called} samples, of which {hits} are imbalanced in truth "
+        f"Posterior >= 1/2: {called} samples, of which {hits} are truly imbalanced "
         f"(precision {hits / max(called, 1):.1%}, recall {hits / truly:.1%}).",
     ]
     if identification.named:
         right, named = identification.right, identification.named
-        notes.append(f"The intact modality leads in {right} of {named} that are ({right / named:.1%}).")
+        notes.append(f"The intact modality leads in {right} of {named} of these ({right / named:.1%}).")
     parts = [
         "Identification",
         printable(split),
@@ -188,7 +188,7 @@ def identification_table(
 
 
 def human_table(comparison: HumanComparison, split: str = "", condition: str = "") -> RenderableType:
-    """The model's gap beside people's: correlations, and whether both find the same clips imbalanced."""
+    """Compare the model's gap with listeners': correlations, and clips that are imbalanced for both."""
     first, second = map(printable, comparison.modalities)
     level = f"{confidence_level(comparison.confidence)}\ninterval"
     table = new_table()
@@ -226,5 +226,5 @@ def human_table(comparison: HumanComparison, split: str = "", condition: str = "
     if comparison.unmatched:
         some = ", ".join(shortened(printable(name), 24) for name in comparison.unmatched[:EXAMPLES])
         notes.append(f"Without votes for voice and face: {len(comparison.unmatched)}, such as {some}.")
-    parts = ["People and the model", printable(split), printable(condition), f"n = {comparison.n}"]
+    parts = ["Listeners and the model", printable(split), printable(condition), f"n = {comparison.n}"]
     return titled(", ".join(filter(None, parts)), table, *notes)

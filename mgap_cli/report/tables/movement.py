@@ -1,4 +1,4 @@
-"""What `analyze-gap` shows of time: the mixture over the epochs, and the samples that moved."""
+"""The tables of `analyze-gap` over time: the mixture over the epochs, and the samples that moved."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> 
 
 
 def movement_tables(movement: Movement, top: int) -> list[RenderableType]:
-    """All that is known of the moves, the last checkpoint against the first where there are groups."""
+    """Return all tables of the moves; tables by group compare the last checkpoint with the first."""
     tables = [transition_table(movement, k) for k in range(1, len(movement.fits))]
     if len(movement.fits) > 2:
         tables.append(path_table(movement))
@@ -132,7 +132,7 @@ def movement_tables(movement: Movement, top: int) -> list[RenderableType]:
 
 
 def transition_table(movement: Movement, k: int) -> RenderableType:
-    """From which side to which samples went between the first checkpoint and checkpoint `k`."""
+    """Return the numbers of samples by their sides at the first checkpoint and at checkpoint `k`."""
     fixed, refitted = movement.since_first(k), movement.since_first(k, refitted=True)
     level = f"{confidence_level(fixed.confidence)}\ninterval"
     table = new_table()
@@ -180,7 +180,7 @@ def score_table(movement: Movement) -> RenderableType:
             ]
         table.add_row(f"{before}\n-> {after}", str(count), *cells)
     ends = f"{printable(movement.names[0])} to {printable(movement.names[-1])}, mixture of the first."
-    note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
+    note = "A gap closes because the lagging modality rises, or because the leading one falls."
     return titled(
         f"How the gaps changed, {printable(movement.split)}, n = {len(movement.scores)}", table, ends, note
     )
@@ -233,7 +233,7 @@ def group_table(what: str, groups: Sequence[tuple[str, Transition]], movement: M
 
 
 def mover_table(movement: Movement, before: str, after: str, title: str, top: int) -> RenderableType:
-    """The samples that went one way, those that moved furthest, or are furthest off, first."""
+    """Return the samples of one move, sorted by how far they moved or by their present gap."""
     rows = movement.movers(before, after)
     gaps, scores = movement.gaps, movement.scores
     table = new_table()
