@@ -119,7 +119,7 @@ def test_groups_state_what_few_seeds_cannot_show():
     groups, _ = seeds.grouped(evaluations, [j.config for j in SEEDS])
     text = printed(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95), 200)
     assert text.count(" 0.125\n") == 4  # the smallest p of four seeds
-    assert "that takes 6 seeds" in text and "Holm: corrected for 4 comparisons" in text
+    assert "that needs 6 seeds" in text and "Holm: corrected for 4 comparisons" in text
     spread = seeds.spreads(groups[0], evaluations)["fused.accuracy"]
     table = printed(tables.group_table(groups, evaluations), 120)
     assert f"{100 * spread.mean:.1f}" in table and f"±{100 * spread.sd:.1f}" in table

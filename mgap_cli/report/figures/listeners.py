@@ -19,7 +19,7 @@ JITTER = 0.015  # a dozen votes have few values, so dots are moved at random to 
 
 
 def human_figure(comparison: HumanComparison, fit: GapFit, split: str = "") -> Figure:
-    """Draw each clip at (human gap, model gap); its mark shows for whom it is imbalanced."""
+    """Draw each clip at (human gap, model gap); its mark shows who finds it imbalanced."""
     from matplotlib.figure import Figure
 
     first, second = comparison.modalities
