@@ -62,9 +62,9 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
     module_name = f"mgap_plugin_{plugin.sha256[:16]}"
     module = sys.modules.get(module_name)
     if module is None:
-        found = importlib.util.spec_from_file_location(module_name, plugin.path)
-        assert found is not None and found.loader is not None
-        module = importlib.util.module_from_spec(found)
+        location = importlib.util.spec_from_file_location(module_name, plugin.path)
+        assert location is not None and location.loader is not None
+        module = importlib.util.module_from_spec(location)
         sys.modules[module_name] = module
         try:
             found.loader.exec_module(module)

@@ -138,11 +138,11 @@ def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: Analysis
         return Interval(float(low), float(high))
 
     own = next(iter(drawn.values()))
-    found: list[Detector] = []
+    detectors: list[Detector] = []
     for name, (areas, precisions) in ((name, values.T) for name, values in drawn.items()):
         ahead = areas - own[:, 0]
-        rival = bool(found)
-        found.append(
+        rival = bool(detectors)
+        detectors.append(
             Detector(
                 name,
                 float(areas[0]),
@@ -153,7 +153,7 @@ def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: Analysis
                 interval(ahead) if rival else None,
             )
         )
-    return found
+    return detectors
 
 
 def _areas(rank: Any, truth: BoolArray, times: FloatArray) -> tuple[float, float]:

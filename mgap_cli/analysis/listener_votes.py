@@ -43,7 +43,7 @@ def read_votes(path: Path) -> Votes:
             f"{path}: no column {', '.join(map(repr, lacking))}.",
             "--human needs CREMA-D's processedResults/tabulatedVotes.csv.",
         )
-    found: tuple[dict[str, tuple[int, int]], ...] = ({}, {}, {})
+    votes: tuple[dict[str, tuple[int, int]], ...] = ({}, {}, {})
     for line, row in rows:
         clip, first = row["fileName"], header[0]
         emotion = clip.split("_")[2][:1] if clip.count("_") >= 3 else ""
@@ -54,7 +54,7 @@ def read_votes(path: Path) -> Votes:
         counts = {letter: int(row[letter]) for letter in EMOTIONS}
         if condition not in range(len(CONDITIONS)) or emotion not in counts:
             raise UnfitError(f"{path}: line {line} is not a row of votes ({row[first]}, {clip!r}).")
-        if clip in found[condition]:
+        if clip in votes[condition]:
             raise UnfitError(f"{path}: line {line}: {clip!r} has two rows for {CONDITIONS[condition]}.")
-        found[condition][clip] = counts[emotion], sum(counts.values())
-    return Votes(*found)
+        votes[condition][clip] = counts[emotion], sum(counts.values())
+    return Votes(*votes)

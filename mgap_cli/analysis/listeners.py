@@ -174,7 +174,7 @@ def _kappa(cells: list[int], config: AnalysisConfig) -> tuple[float | None, Inte
     if not np.isfinite(value):
         return None, None
     draws = np.random.default_rng(config.seed).multinomial(n, np.array(cells) / n, size=config.resamples)
-    found = kappa(draws.astype(np.float64))
+    resampled = kappa(draws.astype(np.float64))
     tail = 50 * (1 - config.confidence)
-    low, high = np.percentile(found[np.isfinite(found)], [tail, 100 - tail], method="weibull")
+    low, high = np.percentile(resampled[np.isfinite(resampled)], [tail, 100 - tail], method="weibull")
     return value, Interval(float(low), float(high))

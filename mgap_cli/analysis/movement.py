@@ -133,8 +133,8 @@ class Movement:
     def by_class(self) -> list[tuple[str, Transition]]:
         """Return the moves of each class that has samples, the most recovered first."""
         labels, classes = self.scores.labels, self.scores.classes
-        found = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
-        moves = [(name, self.since_first(-1, rows)) for name, rows in found]
+        groups = [(name, labels == c) for c, name in enumerate(classes) if (labels == c).any()]
+        moves = [(name, self.since_first(-1, rows)) for name, rows in groups]
         return sorted(moves, key=lambda move: (move[1].change, -move[1].n))
 
     def by_lead(self) -> list[tuple[str, Transition]]:

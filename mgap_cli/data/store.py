@@ -95,11 +95,11 @@ class Store:
 
     def indices(self, split: str) -> np.ndarray:
         """Return the positions (n,) int64 of a split's samples, ascending; UnfitError if there are none."""
-        found: np.ndarray = np.flatnonzero(self.splits == split).astype(np.int64)
-        if not found.size:
+        positions: np.ndarray = np.flatnonzero(self.splits == split).astype(np.int64)
+        if not positions.size:
             present = [s for s in SPLITS if (self.splits == s).any()]
             raise UnfitError(f"{self.path}: no samples in split {split!r}.", f"It has: {', '.join(present)}.")
-        return found
+        return positions
 
 
 def is_store(path: Path) -> bool:
@@ -272,10 +272,10 @@ def changed_files(store: Store) -> list[str]:
     UnfitError if a file cannot be read.
     """
     try:
-        found = content_hashes({name: store.path / name for name in content_files(store.meta)})
+        hashes = content_hashes({name: store.path / name for name in content_files(store.meta)})
     except OSError as error:
         raise damaged(store.path, _detail(error)) from error
-    return [name for name in content_files(store.meta) if found[name] != store.meta["contents"][name]]
+    return [name for name in content_files(store.meta) if hashes[name] != store.meta["contents"][name]]
 
 
 def verify(store: Store) -> bool:
@@ -318,11 +318,11 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"{path.name} has .npy format {version}, expected (1, 0)")
-        found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+        stored_shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
         offset, size = file.tell(), os.fstat(file.fileno()).st_size
     wanted = np.dtype(dtype)
-    if (found, fortran, kind) != (shape, False, wanted):
-        raise ValueError(f"{path.name} is {kind} {str(found)[:80]}, expected {wanted} {shape}")
+    if (stored_shape, fortran, kind) != (shape, False, wanted):
+        raise ValueError(f"{path.name} is {kind} {str(stored_shape)[:80]}, expected {wanted} {shape}")
     expected = offset + math.prod(shape) * wanted.itemsize
     if size != expected:
         raise ValueError(f"{path.name} has {size} bytes, expected {expected}")

@@ -151,11 +151,11 @@ def _in_several(counted: dict[str, Counts]) -> dict[str, Counts]:
 
 
 def _durations(columns: Mapping[str, list[str]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    by_split: dict[str, list[float]] = {}
     for split, text in zip(columns["split"], columns["duration"], strict=True):
         if text:
             seconds = float(text)
             if not math.isfinite(seconds):
                 raise ValueError(f"clips.csv has the duration {text!r}")
-            found.setdefault(split, []).append(seconds)
-    return {split: sorted(values) for split, values in found.items()}
+            by_split.setdefault(split, []).append(seconds)
+    return {split: sorted(values) for split, values in by_split.items()}

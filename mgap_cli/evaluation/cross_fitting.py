@@ -17,10 +17,10 @@ def cross_fitted(rule: type[DecisionRule], heads: Heads, labels: IntArray) -> Fl
     """
     if not rule.learns or len(labels) < 2:
         return rule().combine(heads)
-    found = np.empty_like(next(iter(heads.values())))
+    combined = np.empty_like(next(iter(heads.values())))
     fold = folds_of(labels)
     for k in np.unique(fold):
         own, others = fold == k, fold != k
         fitted = rule.fit({head: log_p[others] for head, log_p in heads.items()}, labels[others])
-        found[own] = fitted.combine({head: log_p[own] for head, log_p in heads.items()})
-    return found
+        combined[own] = fitted.combine({head: log_p[own] for head, log_p in heads.items()})
+    return combined

@@ -52,7 +52,7 @@ class Judgement:
         return {
             **self.evaluation.to_dict(),
             "checkpoint": str(self.path),
-            "by": [found.to_dict() for found in self.by],
+            "by": [breakdown.to_dict() for breakdown in self.by],
             "robustness": [measured.to_dict() for measured in self.robustness],
             "decision_rules": self.rules.to_dict() if self.rules else None,
             "decision": self.decision.to_dict() if self.decision else None,
@@ -80,22 +80,22 @@ def evaluate(
     for model in models:
         first = first or (model.path, model.store)
         _check_same_data(*first, model)
-        found = model.predict(split)
+        predictions = model.predict(split)
         tick()
         whole = model.scores_every_modality
-        scores = scores_of(found, model.store.ids, model.store.classes, model.store.columns)
+        scores = scores_of(predictions, model.store.ids, model.store.classes, model.store.columns)
         if whole and mixture is None:
             mixture, _ = fit_mixture(scores.gap, model.config.gap)
-        samples, validation = scored(model, found), validation_of(model, split, found)
+        samples, validation = scored(model, predictions), validation_of(model, split, predictions)
         tick()
-        probabilities = {head: found.probabilities[head] for head in model.heads}
+        probabilities = {head: predictions.probabilities[head] for head in model.heads}
         decision = None
         if config.evaluate.rule != DEFAULT:
             decision = fitted_decision(config.evaluate.rule, validation, model.path)
             probabilities = {DECISION: decide(decision, samples, split == "val"), **probabilities}
         evaluation = summarise(
             scores.ids,
-            found.labels,
+            predictions.labels,
             model.store.classes,
             probabilities,
             scores if whole else None,
@@ -113,7 +113,7 @@ def evaluate(
             for column in dict.fromkeys(by)
         ]
         rule = decision.rule if decision else None
-        measured = sweep(model, split, found, config.evaluate, tick, rule) if robustness else []
+        measured = sweep(model, split, predictions, config.evaluate, tick, rule) if robustness else []
         rules = rule_table(samples, validation, split, config.evaluate)
         chosen = " (selected on test)" if model.checkpoint.selected.get("on") == "test" else ""
         evaluation = replace(evaluation, name=f"{model.path}{chosen}")
@@ -132,7 +132,7 @@ def scored(model: TrainedModel, found: Predictions) -> Scored:
 def validation_of(model: TrainedModel, split: str, found: Predictions) -> Scored | None:
     """Return the predictions on the validation split, or None; if `split` is that split, return `found`."""
     if split == "val":
-        return scored(model, found)
+        return scored(model, predictions)
     return scored(model, model.predict("val")) if (model.store.splits == "val").any() else None
 
 

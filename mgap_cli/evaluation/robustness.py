@@ -137,8 +137,8 @@ def sweep(
             corrupt(batch, condition, config.seed, stored.n_fft, stored.hop, means)
             for batch in _loader(model, split).ordered()
         )
-        found = predict(model.network, corrupted)
-        measured.append(_measured(condition, found, model, config, decision))
+        predictions = predict(model.network, corrupted)
+        measured.append(_measured(condition, predictions, model, config, decision))
         tick()
     return measured
 
@@ -216,18 +216,18 @@ def _power(magnitude: Tensor, n_fft: int) -> Tensor:
 
 def _measured(
     condition: Condition,
-    found: Predictions,
+    predictions: Predictions,
     model: TrainedModel,
     config: EvaluateConfig,
     decision: DecisionRule | None,
 ) -> Measured:
-    probabilities = {head: found.probabilities[head] for head in model.heads}
+    probabilities = {head: predictions.probabilities[head] for head in model.heads}
     if decision is not None:
         gone = condition.modality if condition.fill else ""
         present = {head: p for head, p in probabilities.items() if head != gone}
         decided = decision.combine(log_probabilities(present or probabilities))
         probabilities = {DECISION: decided, **probabilities}
-    correct = {head: p.argmax(axis=1) == found.labels for head, p in probabilities.items()}
+    correct = {head: p.argmax(axis=1) == predictions.labels for head, p in probabilities.items()}
     return Measured(
         condition,
         {head: float(np.mean(hits)) for head, hits in correct.items()},

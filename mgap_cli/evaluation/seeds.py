@@ -158,9 +158,11 @@ def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) ->
             evaluations[j].heads[head].accuracy - evaluations[i].heads[head].accuracy for i, j, _ in pairs
         )
         seeds = tuple(evaluations[i].seed for i, _, _ in pairs)
-        found.append(SeedComparison(base.name, group.name, head, seeds, differences, sign_flip(differences)))
-    corrected = holm([c.p_value for c in found])
-    return [replace(c, adjusted=p) for c, p in zip(found, corrected, strict=True)]
+        comparisons.append(
+            SeedComparison(base.name, group.name, head, seeds, differences, sign_flip(differences))
+        )
+    corrected = holm([c.p_value for c in comparisons])
+    return [replace(c, adjusted=p) for c, p in zip(comparisons, corrected, strict=True)]
 
 
 def compare_checkpoints(
@@ -179,9 +181,9 @@ def compare_checkpoints(
             for j in range(1, len(evaluations))
             if (head := _common(evaluations[0], evaluations[j]))
         ]
-    found = [compare(evaluations[i], evaluations[j], config, head) for i, j, head in pairs]
-    corrected = holm([c.test.p_value for c in found])
-    return [replace(c, adjusted=p) for c, p in zip(found, corrected, strict=True)]
+    comparisons = [compare(evaluations[i], evaluations[j], config, head) for i, j, head in pairs]
+    corrected = holm([c.test.p_value for c in comparisons])
+    return [replace(c, adjusted=p) for c, p in zip(comparisons, corrected, strict=True)]
 
 
 def several_seeds(groups: Sequence[RunGroup]) -> bool:

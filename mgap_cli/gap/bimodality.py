@@ -301,7 +301,7 @@ def resampled(
     def intervals(estimates: FloatArray, draws: FloatArray, low: float) -> tuple[Range, ...]:
         return tuple(interval(e, draws[:, k], low) for k, e in enumerate(estimates.tolist()))
 
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "weights": intervals(mixture.weights, refitted.weights, 0.0),
         "means": intervals(mixture.means, refitted.means, -1.0),
         "sds": intervals(mixture.sds, refitted.sds, 0.0),
@@ -312,10 +312,10 @@ def resampled(
         lead = float(positive[fit.imbalanced].mean())
         if lead in (0.0, 1.0):  # every resample gives the same result, even with few samples
             wilson = wilson_interval(float(led[0]), float(all_imbalanced[0]), config.confidence)
-            found |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
+            figures |= {"lead": lead, "lead_interval": (wilson.low, wilson.high)}
         else:
-            found |= {"lead": lead, "lead_interval": interval(lead, led[some] / all_imbalanced[some], 0.0)}
-    return found
+            figures |= {"lead": lead, "lead_interval": interval(lead, led[some] / all_imbalanced[some], 0.0)}
+    return figures
 
 
 def _posterior(mixtures: binned.Components, x: FloatArray, absolute: bool) -> FloatArray:

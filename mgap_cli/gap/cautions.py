@@ -24,10 +24,10 @@ def cautions(fit: GapFit, values: FloatArray | None, confidence: float) -> tuple
     values: (N,) the values that the mixture is over, if the dip test found more than one peak in them.
     confidence: the level of the intervals.
     """
-    found = [_nothing_learnt(fit, confidence), _far_from_zero(fit)]
+    sentences = [_nothing_learnt(fit, confidence), _far_from_zero(fit)]
     if values is not None:
-        found.append(_one_component_with_both_peaks(fit, values))
-    return tuple(sentence for sentence in found if sentence)
+        sentences.append(_one_component_with_both_peaks(fit, values))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def memorised(fit: GapFit, other: GapFit, split: str, held_out: str, config: AnalysisConfig) -> str:
@@ -120,12 +120,12 @@ def two_peaks(values: FloatArray, low: float) -> tuple[float, float] | None:
 def _best_so_far(excess: FloatArray) -> FloatArray:
     """Return the largest sum of an interval of rows that ends at or before each row, (M, L)."""
     ending, best = np.full(excess.shape[1], -np.inf), np.full(excess.shape[1], -np.inf)
-    found = np.empty_like(excess)
+    largest = np.empty_like(excess)
     for i, row in enumerate(excess):
         ending = np.maximum(ending, 0) + row
         best = np.maximum(best, ending)
-        found[i] = best
-    return found
+        largest[i] = best
+    return largest
 
 
 def _best_interval(excess: FloatArray) -> tuple[int, int]:

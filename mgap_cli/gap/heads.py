@@ -58,19 +58,19 @@ def heads_of(
         exact = match["name"] == owner
         if owner is not None and not (exact and match["kind"] == "logits" and match[0] not in whole):
             forms[owner].setdefault((match["kind"], exact), []).append(match[0])
-    found: list[Head] = []
+    heads: list[Head] = []
     for name, columns in forms.items():
         head = _head(name, columns, whole)
         if head:
-            found.append(head)
+            heads.append(head)
         elif name != FUSED:
             raise UnfitError(
                 f"no column p_{name}, p_{name}_<class> or logits_{name}_<class>.", columns_hint(header)
             )
-    if len({head.classes for head in found if head.classes}) > 1:
+    if len({head.classes for head in heads if head.classes}) > 1:
         raise UnfitError("the columns of two heads name different classes, or the same in another order.")
-    require_two([head.name for head in found if head.name != FUSED])
-    return found
+    require_two([head.name for head in heads if head.name != FUSED])
+    return heads
 
 
 def _head(name: str, columns: dict[tuple[str, bool], list[str]], whole: Collection[str]) -> Head | None:
@@ -96,12 +96,12 @@ def _names(header: Sequence[str], whole: Collection[str]) -> list[str]:
                 "Name the modalities, such as --modalities audio,visual.",
             )
         names.append(name)
-    found = list(dict.fromkeys(names))
-    if len([name for name in found if name != FUSED]) < 2:
+    distinct = list(dict.fromkeys(names))
+    if len([name for name in distinct if name != FUSED]) < 2:
         raise UnfitError(
             "a gap needs two modalities, with columns such as p_audio and p_visual.", columns_hint(header)
         )
-    return found
+    return distinct
 
 
 def require_columns(header: Sequence[str], *names: str) -> None:

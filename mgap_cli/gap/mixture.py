@@ -334,9 +334,9 @@ def _fitted(sample: em.Points, components: int, config: GapConfig) -> Mixture:
 
     Only EM uses points; posteriors, likelihoods, BIC and ICL are computed from every value.
     """
-    found, _ = em.fit_sample(
+    fitted, _ = em.fit_sample(
         sample, components, config.sd_floor, random_starts=config.n_init, seed=config.seed
     )
-    order = np.argsort(found.means[0])
-    weights, means, sds = found.weights[0, order], found.means[0, order], found.sds[0, order]
+    order = np.argsort(fitted.means[0])
+    weights, means, sds = fitted.weights[0, order], fitted.means[0, order], fitted.sds[0, order]
     return Mixture(config.kind, weights, means, sds, int(balanced_component(means, sds)))

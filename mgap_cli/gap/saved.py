@@ -51,8 +51,8 @@ def _bimodality(document: Mapping[str, Any]) -> Bimodality:
     intervals = document["intervals"]
 
     def test(name: str) -> Test | None:
-        found = document["tests"].get(name)  # documents of earlier versions lack a test
-        return Test(found["statistic"], found["p_value"]) if found else None
+        record = document["tests"].get(name)  # documents of earlier versions lack a test
+        return Test(record["statistic"], record["p_value"]) if record else None
 
     def pair(values: Sequence[float] | None) -> tuple[float, float] | None:
         return (values[0], values[1]) if values else None

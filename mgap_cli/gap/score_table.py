@@ -72,7 +72,7 @@ def table_of(
         raise UnfitError(
             f"The heads have different numbers of classes: {', '.join(map(str, sorted(widths)))}.", _SHAPES
         )
-    found, index = _indexed(given, classes, widths.pop() if widths else None)
+    class_names, index = _indexed(given, classes, widths.pop() if widths else None)
     p: dict[str, FloatArray] = {}
     predicted: dict[str, IntArray] = {}
     certainty: dict[str, FloatArray] = {}
@@ -86,7 +86,7 @@ def table_of(
             certainty[name] = certainty_of(full)
     p_fused = p.pop(FUSED, None)
     require_two(p)
-    return Scores(names, found, index, p, predicted, columns or {}, p_fused, certainty)
+    return Scores(names, class_names, index, p, predicted, columns or {}, p_fused, certainty)
 
 
 def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[str]) -> FloatArray:
@@ -148,19 +148,19 @@ def _indexed(
         names = tuple(map(str, classes if classes is not None else range(size)))
         return names, labels.astype(np.int64)
     present, inverse = np.unique(labels, return_inverse=True)
-    found = [str(name) for name in present.tolist()]
-    check_names("label", found)
+    label_names = [str(name) for name in present.tolist()]
+    check_names("label", label_names)
     if classes is None:
         if width is not None:
             raise UnfitError(
-                f"Labels such as {found[0]!r} do not say which of {width} classes they are.",
+                f"Labels such as {label_names[0]!r} do not say which of {width} classes they are.",
                 "Give class indices as labels, or the names of the classes in order as `classes`.",
             )
-        names = tuple(order_of(found))
+        names = tuple(order_of(label_names))
     else:
         names = tuple(map(str, classes))
     position = {name: i for i, name in enumerate(names)}
-    unknown = [name for name in found if name not in position]
+    unknown = [name for name in label_names if name not in position]
     if unknown:
         raise UnfitError(f"Label {unknown[0]!r} is not one of the classes: {', '.join(names[:10])}.")
     return names, np.array([position[name] for name in found], dtype=np.int64)[inverse]

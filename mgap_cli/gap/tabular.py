@@ -229,8 +229,8 @@ def _indexed(texts: Any, position: _Numbering, classes: Sequence[str], at: Calla
             raise UnfitError(
                 f"{line}: label {name!r} is not one of the scores' classes: {', '.join(classes[:10])}."
             )
-    found: IntArray = np.array([position[name] for name in names], dtype=np.int64)[places]
-    return found
+    index: IntArray = np.array([position[name] for name in names], dtype=np.int64)[places]
+    return index
 
 
 def _numbers(batch: Any, head: Head, at: Callable[[int], str]) -> FloatArray:

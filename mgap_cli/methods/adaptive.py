@@ -139,8 +139,8 @@ class Adaptive(Method):
             {"role": mixture.role(k, self.modalities), "weight": weight, "mean": mean, "sd": sd}
             for k, (weight, mean, sd) in enumerate(kept.tolist())
         ]
-        found = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
-        return {"mixture": {"fitted_epoch": fitted_epoch, "n": samples, **found}}
+        record = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
+        return {"mixture": {"fitted_epoch": fitted_epoch, "n": samples, **record}}
 
     def _remember(self, mixture: Mixture, epoch: int, posterior: np.ndarray) -> None:
         rows = torch.from_numpy(np.stack([mixture.weights, mixture.means, mixture.sds], axis=1))

@@ -67,8 +67,11 @@ class Freeze(Method):
         if not self.settings.start <= place.index / place.budget < self.settings.end:
             self.frozen.fill_(-1)
             return []
-        found = context.predictions("val")
-        right = [float((found.probabilities[m].argmax(1) == found.labels).mean()) for m in self.modalities]
+        predictions = context.predictions("val")
+        right = [
+            float((predictions.probabilities[m].argmax(1) == predictions.labels).mean())
+            for m in self.modalities
+        ]
         strongest = right.index(max(right))
         self.frozen.fill_(strongest)
         figures = ", ".join(f"{m} {value:.1%}" for m, value in zip(self.modalities, right, strict=True))

@@ -76,11 +76,11 @@ class Pooled(Method):
         joint_alone = torch.zeros_like(weights)
         joint_alone[0] = 1
         weights.copy_(joint_alone)
-        found = context.predictions("val")
+        predictions = context.predictions("val")
         experts = (JOINT, *self.modalities)
         heads = (self.heads[0], *self.modalities)
-        opinions = {e: found.probabilities[h] for e, h in zip(experts, heads, strict=True)}
-        self.fitted = pool_weights(log_probabilities(opinions), found.labels)
+        opinions = {e: predictions.probabilities[h] for e, h in zip(experts, heads, strict=True)}
+        self.fitted = pool_weights(log_probabilities(opinions), predictions.labels)
         weights.copy_(torch.tensor([self.fitted[e] for e in experts]).to(weights))
         return ["pool: " + ", ".join(f"{expert} {beta:.2f}" for expert, beta in self.fitted.items())]
 

@@ -68,9 +68,9 @@ class Remix(Method):
         epoch = context.budget_epoch
         if epoch.index / epoch.budget < self.settings.start:
             return []
-        found = context.predictions()
-        certainty = np.stack([_certainty(found.probabilities[m]) for m in context.network.encoders])
-        self.assigned[torch.from_numpy(found.index)] = torch.from_numpy(certainty.argmin(axis=0)).to(
+        predictions = context.predictions()
+        certainty = np.stack([_certainty(predictions.probabilities[m]) for m in context.network.encoders])
+        self.assigned[torch.from_numpy(predictions.index)] = torch.from_numpy(certainty.argmin(axis=0)).to(
             self.assigned
         )
         return [", ".join(f"{n} samples for {m}" for m, n in self._counts().items())]

@@ -68,14 +68,14 @@ class Smv(Joint):
         epoch = context.budget_epoch
         if epoch.index / epoch.budget < self.settings.start:
             return []
-        found = context.predictions()
-        values = self._values(context.network, found)
+        predictions = context.predictions()
+        values = self._values(context.network, predictions)
         copies = (2 * (1 - values)).round().clamp_min(0).long()
         self.repeats.zero_()
-        self.repeats[torch.from_numpy(found.index)] = copies
+        self.repeats[torch.from_numpy(predictions.index)] = copies
         self.contribution.copy_(values.mean(dim=0))
         more = ", ".join(
-            f"{n} of {m}" for m, n in zip(found.features, copies.sum(dim=0).tolist(), strict=True)
+            f"{n} of {m}" for m, n in zip(predictions.features, copies.sum(dim=0).tolist(), strict=True)
         )
         return [f"{len(values)} samples repeat: {more}"]
 
@@ -99,11 +99,11 @@ class Smv(Joint):
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
         return {"contribution": dict(zip(self.heads[1:], self.contribution.tolist(), strict=True))}
 
-    def _values(self, network: MultimodalNetwork, found: Predictions) -> Tensor:
+    def _values(self, network: MultimodalNetwork, predictions: Predictions) -> Tensor:
         """Return phi_m of each sample, (N, M), in float64 on the network's device."""
         like = next(network.parameters())
-        labels = torch.from_numpy(found.labels).to(like.device)
-        features = {m: torch.from_numpy(f).to(like) for m, f in found.features.items()}
+        labels = torch.from_numpy(predictions.labels).to(like.device)
+        features = {m: torch.from_numpy(f).to(like) for m, f in predictions.features.items()}
         value = {frozenset[str](): torch.zeros(len(labels), dtype=torch.float64, device=like.device)}
         for count in range(1, len(features) + 1):
             for kept in combinations(features, count):

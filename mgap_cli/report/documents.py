@@ -155,20 +155,20 @@ def gap_csv(fit: GapFit) -> str:
     return _csv(gap_columns(fit), gap_rows(fit))
 
 
-def movement_csv(found: Movement) -> str:
+def movement_csv(movement: Movement) -> str:
     """Return one row per sample: its gap at each checkpoint, its posterior by the first mixture and its own.
 
     Columns end in the number of the checkpoint, from 1; `sides` are those by the first's mixture.
     """
-    scores, numbers = found.scores, range(1, len(found.fits) + 1)
+    scores, numbers = movement.scores, range(1, len(movement.fits) + 1)
     kinds = ("gap", "posterior", "own_posterior")
     header = ["id", "label", *(f"{kind}_{k}" for k in numbers for kind in kinds)]
     values = [
         column
-        for k, fit in enumerate(found.fits)
-        for column in (fit.scores.gap.tolist(), found.held[k].tolist(), fit.posterior.tolist())
+        for k, fit in enumerate(movement.fits)
+        for column in (fit.scores.gap.tolist(), movement.held[k].tolist(), fit.posterior.tolist())
     ]
-    sides = ("-".join(SIDES[side] for side in column) for column in found.imbalanced.T.tolist())
+    sides = ("-".join(SIDES[side] for side in column) for column in movement.imbalanced.T.tolist())
     labels = (scores.classes[label] for label in scores.labels.tolist())
     return _csv([*header, "sides"], zip(scores.ids, labels, *values, sides, strict=True))
 

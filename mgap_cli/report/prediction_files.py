@@ -43,7 +43,7 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def write_predictions(found: Predicted, path: Path) -> None:
+def write_predictions(predicted: Predicted, path: Path) -> None:
     """Write one row per sample, in the format that the suffix of `path` says.
 
     Columns: id, split, label, then p_<head>_<class> and predicted_<head> of each head, then
@@ -54,27 +54,27 @@ def write_predictions(found: Predicted, path: Path) -> None:
     require_suffix(path)
     write = {".csv": _write_csv, ".npz": _write_npz, ".parquet": _write_parquet}[path.suffix.lower()]
     with atomic_write(path) as file:
-        write(found, file)
+        write(predicted, file)
 
 
-def _columns(found: Predicted) -> dict[str, list[Any]]:
-    names = np.array(found.classes, dtype=object)
+def _columns(predicted: Predicted) -> dict[str, list[Any]]:
+    names = np.array(predicted.classes, dtype=object)
     columns: dict[str, list[Any]] = {
-        "id": list(found.ids),
-        "split": [found.split] * len(found.ids),
-        "label": names[found.labels].tolist(),
+        "id": list(predicted.ids),
+        "split": [predicted.split] * len(predicted.ids),
+        "label": names[predicted.labels].tolist(),
     }
-    for head, p in found.heads.items():
-        columns |= {f"p_{head}_{c}": p[:, i].tolist() for i, c in enumerate(found.classes)}
+    for head, p in predicted.heads.items():
+        columns |= {f"p_{head}_{c}": p[:, i].tolist() for i, c in enumerate(predicted.classes)}
         columns[f"predicted_{head}"] = names[p.argmax(axis=1)].tolist()
-    columns |= {f"decision_p_{c}": found.decision[:, i].tolist() for i, c in enumerate(found.classes)}
-    columns["decision"] = names[found.decision.argmax(axis=1)].tolist()
-    columns["rule"] = [found.rule] * len(found.ids)
+    columns |= {f"decision_p_{c}": predicted.decision[:, i].tolist() for i, c in enumerate(predicted.classes)}
+    columns["decision"] = names[predicted.decision.argmax(axis=1)].tolist()
+    columns["rule"] = [predicted.rule] * len(predicted.ids)
     return columns
 
 
-def _write_csv(found: Predicted, file: IO[bytes]) -> None:
-    columns = _columns(found)
+def _write_csv(predicted: Predicted, file: IO[bytes]) -> None:
+    columns = _columns(predicted)
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -82,22 +82,22 @@ def _write_csv(found: Predicted, file: IO[bytes]) -> None:
     text.detach()  # flushes, and leaves the file open
 
 
-def _write_npz(found: Predicted, file: IO[bytes]) -> None:
-    n = len(found.ids)
+def _write_npz(predicted: Predicted, file: IO[bytes]) -> None:
+    n = len(predicted.ids)
     arrays: dict[str, Any] = {
-        "id": np.array(found.ids, dtype=np.str_),
-        "split": np.full(n, found.split),
-        "label": found.labels,
-        "classes": np.array(found.classes, dtype=np.str_),
+        "id": np.array(predicted.ids, dtype=np.str_),
+        "split": np.full(n, predicted.split),
+        "label": predicted.labels,
+        "classes": np.array(predicted.classes, dtype=np.str_),
     }
-    for head, p in found.heads.items():
+    for head, p in predicted.heads.items():
         arrays |= {f"p_{head}": p, f"predicted_{head}": p.argmax(axis=1)}
-    arrays |= {"decision_p": found.decision, "decision": found.decision.argmax(axis=1)}
-    np.savez_compressed(file, **arrays, rule=np.full(n, found.rule))
+    arrays |= {"decision_p": predicted.decision, "decision": predicted.decision.argmax(axis=1)}
+    np.savez_compressed(file, **arrays, rule=np.full(n, predicted.rule))
 
 
-def _write_parquet(found: Predicted, file: IO[bytes]) -> None:
+def _write_parquet(predicted: Predicted, file: IO[bytes]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table(_columns(found)), file)
+    parquet.write_table(pyarrow.table(_columns(predicted)), file)

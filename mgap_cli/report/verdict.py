@@ -54,26 +54,27 @@ def verdict(
 
 
 def _accuracy(last: Evaluation, first: Evaluation | None, comparisons: Sequence[Comparison]) -> str:
-    found = next(
+    comparison = next(
         (c for c in comparisons if first and (c.a, c.b) == (first.name, last.name)),
         None,
     )
-    head = found.head if found else main_head(last.heads)
+    head = comparison.head if comparison else main_head(last.heads)
     own = last.heads[head]
     start = f"Accuracy on {last.split} (n = {last.n}), {_head(head)}: {own.accuracy:.1%} for {last.name}"
-    if first is None or found is None:
+    if first is None or comparison is None:
         low, high = own.accuracy_interval.to_list()
         return f"{start} ({confidence_level(last.confidence)} interval {low:.1%} to {high:.1%})."
-    p = found.adjusted if found.adjusted is not None else found.test.p_value
+    p = comparison.adjusted if comparison.adjusted is not None else comparison.test.p_value
     corrected = ", after Holm's correction" if len(comparisons) > 1 else ""
     difference = (
-        f"{_points(found.difference)} points ({confidence_level(found.confidence)} interval "
-        f"{_points(found.interval.low)} to {_points(found.interval.high)}; "
+        f"{_points(comparison.difference)} points ({confidence_level(comparison.confidence)} interval "
+        f"{_points(comparison.interval.low)} to {_points(comparison.interval.high)}; "
         f"McNemar p {p_value(p)}{corrected})"
     )
+    conclusion = _conclusion((last.name, first.name), comparison.difference, p, comparison.confidence)
     return (
         f"{start}, {first.heads[head].accuracy:.1%} for {first.name} ({first.method}); "
-        f"{_conclusion((last.name, first.name), found.difference, p, found.confidence)}: {difference}."
+        f"{conclusion}: {difference}."
     )
 
 
@@ -187,16 +188,16 @@ def _over_seeds(
         f"Accuracy on {example.split} (n = {example.n}), {_head(head)}, {len(members)} "
         f"seed{'s' if len(members) > 1 else ''}: {spread} for {group.name}"
     )
-    found = next((c for c in by_seed if (c.a, c.b) == (first.name, group.name)), None)
-    if found is None:
+    comparison = next((c for c in by_seed if (c.a, c.b) == (first.name, group.name)), None)
+    if comparison is None:
         return [printable(f"{start}.")]
-    p = found.adjusted if found.adjusted is not None else found.p_value
+    p = comparison.adjusted if comparison.adjusted is not None else comparison.p_value
     corrected = ", after Holm's correction" if len(by_seed) > 1 else ""
     difference = (
-        f"{_points(found.spread.mean)} points over {len(found.seeds)} common "
-        f"seed{'s' if len(found.seeds) > 1 else ''} (permutation p {p_value(p)}{corrected})"
+        f"{_points(comparison.spread.mean)} points over {len(comparison.seeds)} common "
+        f"seed{'s' if len(comparison.seeds) > 1 else ''} (permutation p {p_value(p)}{corrected})"
     )
-    conclusion = _conclusion((group.name, first.name), found.spread.mean, p, example.confidence)
+    conclusion = _conclusion((group.name, first.name), comparison.spread.mean, p, example.confidence)
     sentences = [f"{start}; compared with {first.name}, {conclusion}: {difference}."]
     starts = [judged[i] for i in first.members.values()]
     epochs = [budget(j.evaluation.stage, j.config) for j in (members[0], starts[0])]

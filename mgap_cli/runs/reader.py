@@ -101,13 +101,13 @@ class RunFolder:
         sha256: path to digest, as documents record them. Checkpoints of other folders are skipped.
         """
         here = self.path.resolve()
-        found = []
+        names = []
         for given, digest in sha256.items():
             own = Path(given).resolve().parent == here or Path(given).parent.name == here.name
             path = self.path / Path(given).name
             if own and path.is_file() and self._digest(path) != digest:
-                found.append(path.name)
-        return found
+                names.append(path.name)
+        return names
 
     def open_store(self) -> Store:
         """Open the data that the run was trained on; UnfitError where they cannot be found."""

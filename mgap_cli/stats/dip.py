@@ -30,7 +30,7 @@ def dip(values: FloatArray) -> float:
     n = int(counts.sum())
     after = np.cumsum(counts) / n  # F(x)
     before = after - counts / n  # F just below x
-    low, high, found = 0, len(x) - 1, 1 / n
+    low, high, largest = 0, len(x) - 1, 1 / n
     while low < high:
         part = slice(low, high + 1)
         minorant = low + _lower_hull(x[part], before[part])
@@ -41,7 +41,7 @@ def dip(values: FloatArray) -> float:
         at_minorant = minorant[np.argmax(apart[minorant - low])]
         at_majorant = majorant[np.argmax(apart[majorant - low])]
         width = max(apart[at_minorant - low], apart[at_majorant - low])
-        if width <= found:
+        if width <= largest:
             break
         if apart[at_minorant - low] >= apart[at_majorant - low]:
             new_low = at_minorant
@@ -53,11 +53,11 @@ def dip(values: FloatArray) -> float:
         left, right = np.arange(low, new_low + 1), np.arange(new_high, high + 1)
         beyond_left = np.where(left < new_low, after[left], before[left]) - convex[left - low]
         beyond_right = concave[right - low] - np.where(right > new_high, before[right], after[right])
-        found = max(found, beyond_left.max(), beyond_right.max())
+        largest = max(largest, beyond_left.max(), beyond_right.max())
         if (new_low, new_high) == (low, high):
             break
         low, high = int(new_low), int(new_high)
-    return float(found / 2)
+    return float(largest / 2)
 
 
 def dip_p_value(statistic: float, n: int, resamples: int, seed: int) -> float:

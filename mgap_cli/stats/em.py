@@ -118,13 +118,13 @@ def fit_sample(
     starts. A single start from k-means is more than that below it in 25 of the 99.
     """
     coarse = _binned(sample.x, sample.counts, max(COARSE_WIDTH * sd_floor, FINEST))
-    found = _starts(coarse, components, sd_floor, random_starts, seed)
+    fits = _starts(coarse, components, sd_floor, random_starts, seed)
     for cycles in (SHORT, MAX_CYCLES):
-        found, likelihood = refine(coarse.x, _repeated(coarse.counts, found), found, sd_floor, cycles=cycles)
-        found = found.at(_best_distinct(likelihood))
-    found, likelihood = refine(sample.x, _repeated(sample.counts, found), found, sd_floor)
+        fits, likelihood = refine(coarse.x, _repeated(coarse.counts, fits), fits, sd_floor, cycles=cycles)
+        fits = fits.at(_best_distinct(likelihood))
+    fits, likelihood = refine(sample.x, _repeated(sample.counts, fits), fits, sd_floor)
     best = int(np.argmax(likelihood))
-    return found.at(np.array([best])), float(likelihood[best])
+    return fits.at(np.array([best])), float(likelihood[best])
 
 
 def fit(
@@ -149,7 +149,7 @@ def fit(
     rows = np.arange(len(counts))
     chosen = Components(
         *(
-            np.stack([getattr(found, name) for found, _ in started])[best, rows]
+            np.stack([getattr(fitted, name) for fitted, _ in started])[best, rows]
             for name in ("weights", "means", "sds")
         )
     )

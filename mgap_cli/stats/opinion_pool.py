@@ -32,7 +32,7 @@ def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str,
         loss = -float(log_p[rows, labels].sum()) + float(away @ away) / 2
         return loss, expected - of_label.sum(axis=1) + away / PRIOR_SD
 
-    found = minimize(
+    solution = minimize(
         objective,
         start,
         jac=True,
@@ -40,7 +40,7 @@ def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str,
         bounds=[(0, None)] * len(heads),
         options={"ftol": 1e-12, "gtol": 1e-8},
     )
-    return dict(zip(heads, found.x.tolist(), strict=True))
+    return dict(zip(heads, solution.x.tolist(), strict=True))
 
 
 def log_softmax(z: FloatArray) -> FloatArray:

@@ -25,10 +25,10 @@ def grid_step(gap: FloatArray) -> float | None:
     probes = distinct[np.unique(np.linspace(0, len(distinct) - 1, _PROBES).astype(np.int64))]
     steps = np.arange(1, FINEST + 1)
     possible = steps[_off_grid(probes, steps[:, None]).max(axis=1) <= TOLERANCE]
-    found = next((float(m) for m in possible if _off_grid(distinct, m).max() <= TOLERANCE), None)
-    if found is None or 2 * len(np.unique(np.round(distinct * found))) >= len(gap):
+    step = next((float(m) for m in possible if _off_grid(distinct, m).max() <= TOLERANCE), None)
+    if step is None or 2 * len(np.unique(np.round(distinct * step))) >= len(gap):
         return None
-    return 1 / found
+    return 1 / step
 
 
 def spread_over_step(gap: FloatArray, step: float) -> FloatArray:

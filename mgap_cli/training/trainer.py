@@ -287,14 +287,14 @@ class Trainer:
 
     def _validate(self, split: str) -> dict[str, float]:
         """Return accuracy by head, and the fused (or only) head's mean cross-entropy as `loss`."""
-        found = self._predict(self.store.indices(split), self.task.network)
+        predictions = self._predict(self.store.indices(split), self.task.network)
         heads = self.task.method.heads
-        loss = found.mean_loss(heads[0])
+        loss = predictions.mean_loss(heads[0])
         if not math.isfinite(loss):
             raise self.guard.diverged("it diverged: predictions are not finite", self._place(self.step))
         figures = {"loss": loss}
         for head in heads:
-            figures[head] = float((found.probabilities[head].argmax(1) == found.labels).mean())
+            figures[head] = float((predictions.probabilities[head].argmax(1) == predictions.labels).mean())
         return figures
 
     def _is_best(self, entry: dict[str, Any]) -> bool:

@@ -86,8 +86,8 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             {split: {**figures_of(j.evaluation), **_rule_figures(j)} for split, j in judged.items()},
             head,
             {
-                name: "".join("1" if right else "0" for right in found)
-                for name, found in {**test.evaluation.correct, **_by_rule(test)}.items()
+                name: "".join("1" if right else "0" for right in correct)
+                for name, correct in {**test.evaluation.correct, **_by_rule(test)}.items()
             },
         ).write(job.results)
 
@@ -99,7 +99,7 @@ def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
 
 
 def _rule_figures(judgement: Judgement) -> dict[str, float]:
-    return {f"{name}.accuracy": float(found.mean()) for name, found in _by_rule(judgement).items()}
+    return {f"{name}.accuracy": float(correct.mean()) for name, correct in _by_rule(judgement).items()}
 
 
 def _lock(run: Path, sink: Output, stack: ExitStack) -> None:

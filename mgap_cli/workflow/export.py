@@ -32,15 +32,15 @@ def export_predictions(
     ensure_output_allowed(output, [checkpoint])
     device = choose_scoring_device(config.runtime.device, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
-    found = model.predict(split)
-    decision = fitted_decision(config.evaluate.rule, validation_of(model, split, found), checkpoint)
+    predictions = model.predict(split)
+    decision = fitted_decision(config.evaluate.rule, validation_of(model, split, predictions), checkpoint)
     predicted = Predicted(
-        [model.store.ids[i] for i in found.index],
+        [model.store.ids[i] for i in predictions.index],
         split,
         model.store.classes,
-        found.labels,
-        {head: found.probabilities[head] for head in model.heads},
-        decide(decision, scored(model, found), split == "val"),
+        predictions.labels,
+        {head: predictions.probabilities[head] for head in model.heads},
+        decide(decision, scored(model, predictions), split == "val"),
         decision.name,
     )
     if is_main():
@@ -50,7 +50,7 @@ def export_predictions(
         output,
         checkpoint=str(checkpoint),
         split=split,
-        n=len(found.labels),
+        n=len(predictions.labels),
         heads=list(predicted.heads),
         decision=decision.to_dict(),
     )

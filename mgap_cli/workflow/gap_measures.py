@@ -31,10 +31,10 @@ def model_measures(
     from mgap_cli.analysis.measures.every import measures_of_model
     from mgap_cli.report.tables.measures import measures_table
 
-    found = measures_of_model(model, split, config, unimodal)
+    measures = measures_of_model(model, split, config, unimodal)
     first, second = model.network.encoders
-    document = {"measures": {split: [m.to_dict((first, second)) for m in found]}}
-    return document, [measures_table(found, (first, second), config.analysis.confidence, split)]
+    document = {"measures": {split: [m.to_dict((first, second)) for m in measures]}}
+    return document, [measures_table(measures, (first, second), config.analysis.confidence, split)]
 
 
 def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str, Any], list[RenderableType]]:
@@ -45,9 +45,9 @@ def score_measures(fits: Mapping[str, GapFit], config: Config) -> tuple[dict[str
     document: dict[str, Any] = {}
     tables = []
     for name, fit in fits.items():
-        found = measures_of_scores(fit.scores, config)
+        measures = measures_of_scores(fit.scores, config)
         first, second = fit.scores.modalities
-        document[name] = [m.to_dict((first, second)) for m in found]
+        document[name] = [m.to_dict((first, second)) for m in measures]
         where = name if len(fits) > 1 else ""
-        tables.append(measures_table(found, (first, second), config.analysis.confidence, where))
+        tables.append(measures_table(measures, (first, second), config.analysis.confidence, where))
     return {"measures": document}, tables

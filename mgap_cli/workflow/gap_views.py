@@ -158,9 +158,9 @@ def views(
     for name, fit in fits.items():
         title = name if len(fits) > 1 else split or ""
         columns = dict.fromkeys([*usual_columns(fit), *request.by])
-        found = [breakdown(fit, column, chosen, config.analysis) for column in columns]
-        document["by"][name] = [b.to_dict() for b in found]
-        shown += [gap_tables.breakdown_table(b, fit, title, condition) for b in found]
+        breakdowns = [breakdown(fit, column, chosen, config.analysis) for column in columns]
+        document["by"][name] = [b.to_dict() for b in breakdowns]
+        shown += [gap_tables.breakdown_table(b, fit, title, condition) for b in breakdowns]
         if truth:
             known = identify(fit, truth, chosen, config.analysis)
             if known:
@@ -195,10 +195,10 @@ def _relabel(
     from mgap_cli.report.documents import relabel_csv
 
     confidence = config.analysis.relabel_confidence
-    found = label_candidates([fit.scores for fit in fits], chosen, confidence)
-    write_text_once(path, relabel_csv(found))
-    sink.log(f"wrote {path}: {len(found.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
-    return {"path": str(path), "confidence": confidence, "samples": len(found.ids)}
+    candidates = label_candidates([fit.scores for fit in fits], chosen, confidence)
+    write_text_once(path, relabel_csv(candidates))
+    sink.log(f"wrote {path}: {len(candidates.ids)} of {int(chosen.sum())} samples may be labelled wrongly")
+    return {"path": str(path), "confidence": confidence, "samples": len(candidates.ids)}
 
 
 def _compared(
@@ -219,8 +219,8 @@ def _compared(
         from mgap_cli.report.figures.gap import write_png
         from mgap_cli.report.figures.listeners import human_figure
 
-        write_png(human_figure(found, fit), png, sink)
-    return found.to_dict(), human_table(found, condition=" and ".join(request.where))
+        write_png(human_figure(comparison, fit), png, sink)
+    return comparison.to_dict(), human_table(comparison, condition=" and ".join(request.where))
 
 
 def _export(

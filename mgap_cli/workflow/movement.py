@@ -88,20 +88,20 @@ def movement(
                 "Give checkpoints that were trained on one store.",
             )
     with writing(folder, config.runtime.device, sink):
-        found = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
-        for name, fit in zip(found.names, found.fits, strict=True):
+        moved = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
+        for name, fit in zip(moved.names, moved.fits, strict=True):
             for warning in fit.warnings:
                 sink.warn(f"{name}: {warning}")
         digests = {str(model.path): model.digest for model in models}
-        summary = {"schema": "mgap.movement/1", "sha256": digests, **found.to_dict()}
-        write_text_once(table, movement_csv(found))
+        summary = {"schema": "mgap.movement/1", "sha256": digests, **moved.to_dict()}
+        write_text_once(table, movement_csv(moved))
         write_json_once(document, summary)
         if plot:
             from mgap_cli.report.figures.gap import write_png
             from mgap_cli.report.figures.movement import movement_figure
 
-            write_png(movement_figure(found), png, sink)
-    sink.result(summary, *movement_tables(found, top))
+            write_png(movement_figure(moved), png, sink)
+    sink.result(summary, *movement_tables(moved, top))
 
 
 def names_of(checkpoints: list[Path]) -> list[str]:

@@ -66,14 +66,14 @@ def train_and_evaluate(
         sink.log(f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline skips it")
         fair = train(FAIR_BASELINE, store, own, folder / BASELINE_FOLDER, sink, force)
         models.insert(0, open_trained(fair, device, store.path))
-    found, shown = judge(models, EvaluationRequest(), config, sink)
+    evaluation, shown = judge(models, EvaluationRequest(), config, sink)
     page, _ = write_page(folder, store.path)
     following = _next_command(store, config)
     document = {
         "schema": "mgap.run/2",
         "run": str(folder),
         "gap": gap_summary(warm, "train", fits),
-        "evaluation": found,
+        "evaluation": evaluation,
         "report": str(page),
         "next": following,
     }

@@ -50,35 +50,35 @@ def measures_of_model(
     clean = model.predict(split)
     heads = [clean.probabilities[m] for m in modalities]
     p = [true_class_probability(h, clean.labels) for h in heads]
-    found = [discrepancy_ratio(p[0], p[1], bootstrap.confidence)]
+    measures = [discrepancy_ratio(p[0], p[1], bootstrap.confidence)]
     seen = features(model.network, loader().ordered())
     if seen.shares and model.config.model.unimodal == "heads":
         p = [true_class_probability(seen.shares[m], seen.labels) for m in modalities]
-        found.append(
+        measures.append(
             discrepancy_ratio(p[0], p[1], bootstrap.confidence, "discrepancy_ratio_fusion", "fusion")
         )
     for fill, right in coalitions(model, loader, clean, config.analysis.seed).items():
-        found += shapley(right, fill, bootstrap)
-    found += _certainties([certainty_of(h) for h in heads], bootstrap)
+        measures += shapley(right, fill, bootstrap)
+    measures += _certainties([certainty_of(h) for h in heads], bootstrap)
 
     size = model.config.train.batch_size
     permutation = _permutation(len(indices), config.analysis.seed)
     batches = loader(indices[permutation], size).ordered()
     of_batches = gradients(model.network, islice(batches, config.analysis.gradient_batches))
-    found += gradient_measures(of_batches, bootstrap.confidence)
+    measures += gradient_measures(of_batches, bootstrap.confidence)
 
     train = (
         seen if split == "train" else features(model.network, loader(model.store.indices("train")).ordered())
     )
-    return found + probe_measures(probe_hits(train, seen), references, bootstrap)
+    return measures + probe_measures(probe_hits(train, seen), references, bootstrap)
 
 
 def measures_of_scores(scores: Scores, config: Config) -> list[Measure]:
     """Return the measures that need only scores; certainty needs the probabilities of all classes."""
     first, second = scores.p.values()
-    found = [discrepancy_ratio(first, second, config.analysis.confidence)]
+    measures = [discrepancy_ratio(first, second, config.analysis.confidence)]
     both = [scores.certainty[m] for m in scores.modalities if m in scores.certainty]
-    return found + (_certainties(both, _bootstrap(config)) if len(both) == 2 else [])
+    return measures + (_certainties(both, _bootstrap(config)) if len(both) == 2 else [])
 
 
 def _certainties(heads: Sequence[FloatArray], bootstrap: EvaluateConfig) -> list[Measure]:
@@ -91,17 +91,17 @@ def _certainties(heads: Sequence[FloatArray], bootstrap: EvaluateConfig) -> list
 
 def unimodal_paths(words: Sequence[str]) -> dict[str, Path]:
     """Read MODALITY=CHECKPOINT words; UsageError for anything else."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for word in words:
         name, mark, path = word.partition("=")
         if not mark or not path or not name:
             raise UsageError(f"--unimodal {word}: expected MODALITY=CHECKPOINT, such as audio=a/train.pt.")
-        if name in found:
+        if name in paths:
             raise UsageError(f"--unimodal: {name} is given twice.")
-        found[name] = Path(path)
-        if not found[name].is_file():
+        paths[name] = Path(path)
+        if not paths[name].is_file():
             raise UnfitError(f"--unimodal {word}: no such file.")
-    return found
+    return paths
 
 
 def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -> BoolArray:
@@ -112,8 +112,8 @@ def _unimodal_hits(model: TrainedModel, modality: str, path: Path, split: str) -
             f"{' and '.join(other.heads)}, not on {modality} alone.",
             f"Train one: mgap train {model.store.path} --method unimodal --set unimodal.modality={modality}",
         )
-    found = other.predict(split)
-    return np.asarray(found.probabilities[modality].argmax(axis=1) == found.labels)
+    predictions = other.predict(split)
+    return np.asarray(predictions.probabilities[modality].argmax(axis=1) == predictions.labels)
 
 
 def _bootstrap(config: Config) -> EvaluateConfig:

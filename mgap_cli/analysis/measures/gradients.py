@@ -73,10 +73,14 @@ def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients
     return Gradients(np.clip(table[..., 0], -1, 1), table[..., 1], table[..., 2])
 
 
-def gradient_measures(found: Gradients, confidence: float) -> list[Measure]:
+def gradient_measures(gradients: Gradients, confidence: float) -> list[Measure]:
     """Return cosine, norm and norm ratio over the batches in which they exist."""
-    positive = (found.fused_norm > 0).all(axis=1) & (found.own_norm > 0).all(axis=1)
-    cosine, fused, own = found.cosine[positive], found.fused_norm[positive], found.own_norm[positive]
+    positive = (gradients.fused_norm > 0).all(axis=1) & (gradients.own_norm > 0).all(axis=1)
+    cosine, fused, own = (
+        gradients.cosine[positive],
+        gradients.fused_norm[positive],
+        gradients.own_norm[positive],
+    )
     n = len(cosine)
     a, b = (cosine[:, m].mean() if n else None for m in (0, 1))
     along = Measure(

@@ -107,7 +107,7 @@ def probe_measures(
     first, second = hits
     n = len(hits[first])
     a, b, value, interval = difference_of_means(hits[first].astype(float), hits[second].astype(float), config)
-    found = [
+    measures = [
         Measure(
             "probe_accuracy",
             "probe accuracy",
@@ -123,10 +123,10 @@ def probe_measures(
     ]
     gaps = {m: right.astype(float) - hits[m].astype(float) for m, right in unimodal.items()}
     if not gaps:
-        return found
+        return measures
     means = {m: float(gap.mean()) for m, gap in gaps.items()}
     difference = gaps[first] - gaps[second] if len(gaps) == 2 else None
-    found.append(
+    measures.append(
         Measure(
             "probe_gap",
             "probe gap",
@@ -141,4 +141,4 @@ def probe_measures(
             percent=True,
         )
     )
-    return found
+    return measures

@@ -109,7 +109,7 @@ def coalitions(
     samples, so it is computed for one.
     """
     means, stored = training_means(model), model.store.data_config
-    found = {}
+    by_fill = {}
     for fill in FILLS:
         no_first, no_second = (missing(m, fill) for m in model.network.encoders)
 
@@ -124,11 +124,11 @@ def coalitions(
 
             return predict(model.network, batches())
 
-        def right(found: Predictions) -> BoolArray:
-            return np.asarray(found.probabilities["fused"].argmax(axis=1) == found.labels)
+        def right(predictions: Predictions) -> BoolArray:
+            return np.asarray(predictions.probabilities["fused"].argmax(axis=1) == predictions.labels)
 
         constant = int(fused(no_first, no_second, limit=1).probabilities["fused"][0].argmax())
-        found[fill] = Coalitions(
+        by_fill[fill] = Coalitions(
             right(clean), right(fused(no_second)), right(fused(no_first)), clean.labels == constant
         )
-    return found
+    return by_fill

@@ -181,8 +181,8 @@ class _Build:
         plan = {"schema": SCHEMA, "clips": self.digest, "protocol": recorded_protocol(self.config)}
         plan_file, journal = self.staging / "plan.json", self.staging / "journal.jsonl"
         if self.staging.exists():
-            found = _read_json(plan_file)
-            if found == plan and self.frames.is_whole() and self.audio.is_whole():
+            earlier_plan = _read_json(plan_file)
+            if earlier_plan == plan and self.frames.is_whole() and self.audio.is_whole():
                 self._replay(journal)
                 done = len(self.seconds) + len(self.skips)
                 self.sink.log(f"{self.out}: continues an unfinished store with {done} finished clips.")
@@ -475,12 +475,12 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _signature(clip: Clip) -> list[list[int]]:
     """Return size and modification time of the clip's files: they change when a file is repaired."""
-    found = []
+    sizes_and_times = []
     for path in clip.files:
         with contextlib.suppress(OSError):
             status = path.stat()
-            found.append([status.st_size, status.st_mtime_ns])
-    return found
+            sizes_and_times.append([status.st_size, status.st_mtime_ns])
+    return sizes_and_times
 
 
 def _checksum(frames: bytes, audio: bytes) -> int:

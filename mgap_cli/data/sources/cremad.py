@@ -86,13 +86,13 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 def _files(folder: Path, places: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
     """Return {clip: file}; an earlier place wins."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for place, suffixes in places.items():
         if (folder / place).is_dir():
             for path in sorted((folder / place).iterdir()):
                 if path.suffix.lower() in suffixes:
-                    found.setdefault(path.stem, path)
-    return found
+                    paths.setdefault(path.stem, path)
+    return paths
 
 
 def _listed(files: tuple[Path, ...]) -> dict[str, str]:

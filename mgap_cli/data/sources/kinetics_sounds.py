@@ -70,11 +70,11 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     """Return the listed clips that are on disk, in the lists' order; a clip's group is its video id."""
     folder = existing_folder("kinetics-sounds", root)
     listed = [row for split, name in LISTS.items() for row in _read(folder / name, split)]
-    found = _index(folder)
+    index = _index(folder)
     clips, missing = [], Counter[str]()
     for number, split, label in listed:
         places = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
-        video = next((found[place] for place in places if place in found), None)
+        video = next((index[place] for place in places if place in index), None)
         if video is None:
             missing[label] += 1
         else:
@@ -129,5 +129,5 @@ def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
                 for path in sorted(place.iterdir()):
                     if path.suffix.lower() in _SUFFIXES:
                         for key in {path.stem, _youtube_id(path.stem)}:
-                            found.setdefault((split, label, key), path)
-    return found
+                            index.setdefault((split, label, key), path)
+    return index

@@ -159,7 +159,7 @@ def _shared_groups(clips: list[Clip]) -> list[str]:
     for clip in clips:
         if clip.group:
             splits[clip.group].add(clip.split)
-    shared = sorted(group for group, found in splits.items() if len(found) > 1)
+    shared = sorted(group for group, group_splits in splits.items() if len(group_splits) > 1)
     if not shared:
         return []
     shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")

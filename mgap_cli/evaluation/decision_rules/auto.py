@@ -30,10 +30,10 @@ class Auto(DecisionRule):
     def fit(cls, heads: Heads, labels: IntArray) -> Auto:
         """Return this rule with the accuracy of every built-in rule; labels: (N,)."""
         rules = listed_rules()
-        found = {
+        accuracies = {
             rule.name: accuracy(labels, cross_fitted(rule, heads, labels).argmax(axis=1)) for rule in rules
         }
-        return cls({rule.name: rule.fit(heads, labels) for rule in rules}, found)
+        return cls({rule.name: rule.fit(heads, labels) for rule in rules}, accuracies)
 
     @property
     def chosen(self) -> DecisionRule:

@@ -24,8 +24,8 @@ class Best(DecisionRule):
     @classmethod
     def fit(cls, heads: Heads, labels: IntArray) -> Best:
         """Return the rule with the heads ranked by accuracy on validation."""
-        found = {head: accuracy(labels, log_p.argmax(axis=1)) for head, log_p in heads.items()}
-        return cls(tuple(sorted(found, key=lambda head: -found[head])))
+        accuracies = {head: accuracy(labels, log_p.argmax(axis=1)) for head, log_p in heads.items()}
+        return cls(tuple(sorted(accuracies, key=lambda head: -accuracies[head])))
 
     def combine(self, heads: Heads) -> FloatArray:
         """Return the probabilities (N, C) of the best head that is present."""

@@ -56,8 +56,8 @@ class Stacked(DecisionRule):
 
         first = np.column_stack([np.zeros(classes), start]).ravel()
         options = {"maxiter": STEPS, "ftol": 1e-10}
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
-        both = found.reshape(classes, -1)
+        solution = minimize(objective, first, jac=True, method="L-BFGS-B", options=options).x
+        both = solution.reshape(classes, -1)
         weights = np.split(both[:, 1:], len(heads), axis=1)
         return cls(dict(zip(heads, weights, strict=True)), both[:, 0])
 

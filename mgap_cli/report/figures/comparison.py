@@ -82,12 +82,12 @@ def rank_figure(ranks: Ranks) -> Figure:
 
 def groups_of_equals(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
     """Return the largest runs (first, last) of ascending ranks that differ by less than `critical`."""
-    found: list[tuple[int, int]] = []
+    groups: list[tuple[int, int]] = []
     for first in range(len(ranks)):
         last = max(i for i in range(first, len(ranks)) if i == first or ranks[i] - ranks[first] < critical)
-        if last > first and (not found or last > found[-1][1]):
-            found.append((first, last))
-    return found
+        if last > first and (not groups or last > groups[-1][1]):
+            groups.append((first, last))
+    return groups
 
 
 def _scatter_figure(

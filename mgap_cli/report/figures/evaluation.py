@@ -11,7 +11,7 @@ import numpy as np
 
 from mgap_cli.evaluation.robustness import AUDIO_NOISE, CLEAN, FRAME_NOISE, OCCLUSION
 from mgap_cli.report.figures.gap import DPI
-from mgap_cli.report.layout import printable, shortened
+from mgap_cli.report.layout import confidence_level, printable, shortened
 from mgap_cli.report.palette import GREY, INK, METHOD_STYLES, SHARES, Style, head_styles
 
 if TYPE_CHECKING:
@@ -130,15 +130,15 @@ def reliability_figure(e: Evaluation) -> Figure:
 
 
 def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, colour: str, first: bool) -> None:
-    found = m.reliability
-    bins = len(found.counts)
+    reliability = m.reliability
+    bins = len(reliability.counts)
     edges = np.linspace(0, 1, bins + 1)
     left, width = edges[:-1], 1 / bins
     accuracy, confidence = (
         np.array([np.nan if v is None else v for v in values])
-        for values in (found.accuracy, found.confidence)
+        for values in (reliability.accuracy, reliability.confidence)
     )
-    counts = np.array(found.counts)
+    counts = np.array(reliability.counts)
     for name, shown, alpha in (
         ("accuracy", counts >= SPARSE, 0.65),
         (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.25),
@@ -166,13 +166,13 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, colour: str,
     upper.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1.5, label="calibrated")
     low, high = m.ece_interval.to_list()
     upper.set_title(
-        f"{head}: ECE {found.ece:.1%} ({100 * low:.1f}–{100 * high:.1f})", fontsize=14, loc="left"
+        f"{head}: ECE {reliability.ece:.1%} ({100 * low:.1f}–{100 * high:.1f})", fontsize=14, loc="left"
     )
-    lower.bar(left, counts / found.n, width, align="edge", color=GREY, edgecolor="white")
+    lower.bar(left, counts / reliability.n, width, align="edge", color=GREY, edgecolor="white")
     lower.axvline(m.accuracy, color=colour, linewidth=2.5)
-    lower.axvline(found.mean_confidence, color=INK, linewidth=1.5, linestyle="--")
+    lower.axvline(reliability.mean_confidence, color=INK, linewidth=1.5, linestyle="--")
     lower.set_xlabel("confidence", fontsize=14)
-    lower.set_ylim(0, 1.1 * counts.max() / found.n)
+    lower.set_ylim(0, 1.1 * counts.max() / reliability.n)
     upper.set_ylim(0, 1)
     for axes in (upper, lower):
         axes.set_xlim(0, 1)
@@ -217,7 +217,7 @@ def robustness_figure(side_by_side: Sequence[Contender]) -> Figure:
         axes.set_ylabel("accuracy", fontsize=14)
     head = "" if alone else f"{'/'.join(dict.fromkeys(line.head for line in lines))} head, "
     left_out = len(side_by_side) - len(METHOD_STYLES)
-    band = f"{100 * evaluation.confidence:g} % interval (Wilson)" if len(lines) <= BANDS else ""
+    band = f"{confidence_level(evaluation.confidence)} interval (Wilson)" if len(lines) <= BANDS else ""
     if any(len(line.contender.members) > 1 for line in lines):
         band = "± 1 standard deviation over seeds"
     figure.suptitle(

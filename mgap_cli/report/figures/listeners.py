@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 JITTER = 0.015  # a dozen votes take few values: moved at random, dots do not hide one another
 
 
-def human_figure(found: HumanComparison, fit: GapFit, split: str = "") -> Figure:
+def human_figure(comparison: HumanComparison, fit: GapFit, split: str = "") -> Figure:
     """Draw each clip at (human gap, model gap), marked by who calls it imbalanced."""
     from matplotlib.figure import Figure
 
-    first, second = found.modalities
-    model = fit.scores.gap[found.index]
-    human, by_model = found.imbalanced, fit.imbalanced[found.index]
-    moved = found.gap + np.random.default_rng(0).uniform(-JITTER, JITTER, found.n)
+    first, second = comparison.modalities
+    model = fit.scores.gap[comparison.index]
+    human, by_model = comparison.imbalanced, fit.imbalanced[comparison.index]
+    moved = comparison.gap + np.random.default_rng(0).uniform(-JITTER, JITTER, comparison.n)
     figure = Figure(figsize=(8, 7.4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color=GREY, linewidth=1)
     axes.axvline(0, color=GREY, linewidth=1)
-    size = float(np.clip(6000 / found.n, 5, 40))
+    size = float(np.clip(6000 / comparison.n, 5, 40))
     for name, mask, colour, marker in (
         ("neither", ~human & ~by_model, GREY, "o"),
         ("people only", human & ~by_model, PEOPLE, "s"),
@@ -48,9 +48,9 @@ def human_figure(found: HumanComparison, fit: GapFit, split: str = "") -> Figure
     axes.tick_params(labelsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     where = f"{split} split, " if split else ""
-    r = "" if found.pearson.value is None else f", r = {found.pearson.value:+.2f}"
+    r = "" if comparison.pearson.value is None else f", r = {comparison.pearson.value:+.2f}"
     axes.set_title(
-        f"Gaps of people and model: {where}n = {found.n}{r}", fontsize=16, loc="left", parse_math=False
+        f"Gaps of people and model: {where}n = {comparison.n}{r}", fontsize=16, loc="left", parse_math=False
     )
     legend = figure.legend(
         loc="outside lower center",

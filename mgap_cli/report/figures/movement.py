@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from mgap_cli.analysis.movement import Movement
 
 
-def movement_figure(found: Movement) -> Figure:
+def movement_figure(movement: Movement) -> Figure:
     """Draw samples at (gap before, gap after), marked by side; the borders are the first's mixture."""
     from matplotlib.figure import Figure
 
-    mixture = found.fits[0].mixture
+    mixture = movement.fits[0].mixture
     absolute = mixture.kind == "absolute"
-    before, after = (np.clip(mixture.value(gap), -1, 1) for gap in (found.gaps[0], found.gaps[-1]))
-    was, now = found.imbalanced[0], found.imbalanced[-1]
+    before, after = (np.clip(mixture.value(gap), -1, 1) for gap in (movement.gaps[0], movement.gaps[-1]))
+    was, now = movement.imbalanced[0], movement.imbalanced[-1]
     low = 0.0 if absolute else -1.0
     figure = Figure(figsize=(8.4, 8.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -51,14 +51,14 @@ def movement_figure(found: Movement) -> Figure:
     axes.set_xlim(low - edge, 1 + edge)
     axes.set_ylim(low - edge, 1 + edge)
     axes.set_aspect("equal")
-    first, last = printable(found.names[0]), printable(found.names[-1])
+    first, last = printable(movement.names[0]), printable(movement.names[-1])
     gap = "|gap|" if absolute else "gap"
     axes.set_xlabel(f"{gap} at {first}", fontsize=14, parse_math=False)
     axes.set_ylabel(f"{gap} at {last}", fontsize=14, parse_math=False)
     axes.tick_params(labelsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(
-        f"Moves from {first} to {last}\n{printable(found.split)} split, n = {len(before)}",
+        f"Moves from {first} to {last}\n{printable(movement.split)} split, n = {len(before)}",
         fontsize=16, loc="left", parse_math=False,
     )  # fmt: skip
     legend = figure.legend(

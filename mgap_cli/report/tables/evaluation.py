@@ -187,12 +187,15 @@ def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -
     for number, group in enumerate(groups, start=1):
         if number > 1:
             table.add_row()
-        found = spreads(group, evaluations)
+        spread_of = spreads(group, evaluations)
         names = [f"{head}.accuracy" for head in heads]
         main = main_head(evaluations[next(iter(group.members.values()))].heads)
         names += [f"{main}.balanced_accuracy", f"{main}.macro_f1", f"{main}.ece"]
-        cells = [_spread(found.get(name)) for name in names]
-        cells += [_spread(found.get("gap.mean_absolute"), 1, 3), _spread(found.get("gap.balanced_share"))]
+        cells = [_spread(spread_of.get(name)) for name in names]
+        cells += [
+            _spread(spread_of.get("gap.mean_absolute"), 1, 3),
+            _spread(spread_of.get("gap.balanced_share")),
+        ]
         name = str(number) if long else printable(group.name)
         table.add_row(verbatim(name), str(len(group.members)), *cells)
     lone = [g.name for g in groups if len(g.members) == 1]
@@ -304,8 +307,8 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
         table.add_column("class")
         add_numbers(table, "n", *_headings(first.heads))
         for i, (value, n) in enumerate(zip(first.classes, first.class_counts, strict=True)):
-            found = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
-            table.add_row(cropped(value), str(n), *_cells(found))
+            recalls = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
+            table.add_row(cropped(value), str(n), *_cells(recalls))
         note = f"{printable(first.name)}. Interval: Wilson's, {confidence_level(first.confidence)}."
         return titled(f"A{title}", table, note)
     columns = [
@@ -328,8 +331,8 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
             if group is None:
                 table.add_row(f"... {len(first.groups) - LISTED} between")
                 continue
-            found = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
-            table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(found))
+            accuracies = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
+            table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(accuracies))
         notes.append(f"Interval: Wilson's, {confidence_level(judged[0].evaluation.confidence)}.")
         return titled(f"A{title}", table, " ".join(notes))
     side_by_side = contenders(judged, groups)
@@ -417,11 +420,11 @@ def _headings(heads: Collection[str]) -> list[str]:
     return [name for head in heads for name in ((head, "interval") if head in shown else (head,))]
 
 
-def _cells(found: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
+def _cells(by_head: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
     """Return the cells of each head's share and of the intervals that fit; "-" for what does not exist."""
-    shown = _with_intervals(found)
+    shown = _with_intervals(by_head)
     cells = []
-    for head, (share, interval) in found.items():
+    for head, (share, interval) in by_head.items():
         cells.append(percent(share))
         if head in shown:
             cells.append(percent_range(interval) if interval else "-")

@@ -13,6 +13,7 @@ from mgap_cli.analysis.listeners import HumanComparison
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.report.layout import (
     add_numbers,
+    confidence_level,
     cropped,
     new_table,
     percent,
@@ -29,21 +30,21 @@ MOST_HEADS = 4  # modalities whose accuracies are columns beside others
 
 def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
     """Is it really bimodal? The tests, what each says, and the sentence that follows from them."""
-    found = fit.bimodality
-    assert found is not None, "examine the fit first"
+    tests = fit.bimodality
+    assert tests is not None, "examine the fit first"
     title = _verdict(fit, split)
-    level = 1 - found.confidence
+    level = 1 - tests.confidence
     rows = (
-        ("likelihood ratio 2 : 1", found.ratio, 1, "more than one Gaussian", "one Gaussian suffices"),
+        ("likelihood ratio 2 : 1", tests.ratio, 1, "more than one Gaussian", "one Gaussian suffices"),
         (
             "2 : one log-concave",
-            found.log_concave,
+            tests.log_concave,
             1,
             "not one population of light tails",
             "one skewed population suffices",
         ),
-        ("Hartigan's dip", found.dip, 4, "more than one peak", "one peak suffices"),
-        ("Kolmogorov-Smirnov fit", found.fit, 4, "the mixture is approximate", "the mixture fits"),
+        ("Hartigan's dip", tests.dip, 4, "more than one peak", "one peak suffices"),
+        ("Kolmogorov-Smirnov fit", tests.fit, 4, "the mixture is approximate", "the mixture fits"),
     )
     if not any(test for _, test, *_ in rows):
         return titled(title)
@@ -53,16 +54,16 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
     table.add_column("result")
     for name, test, digits, small, large in rows:
         if test:
-            bound = "<=" if test.p_value <= 1 / (1 + found.resamples) else ""
+            bound = "<=" if test.p_value <= 1 / (1 + tests.resamples) else ""
             says = small if test.p_value < level else large
             table.add_row(name, f"{test.statistic:.{digits}f}", f"{bound}{test.p_value:.3f}", says)
-    notes = [f"p: bootstrap, {found.resamples} resamples; level {level:.3g}."]
-    if found.lead is not None and found.lead_interval is not None:
+    notes = [f"p: bootstrap, {tests.resamples} resamples; level {level:.3g}."]
+    if tests.lead is not None and tests.lead_interval is not None:
         first = printable(fit.scores.modalities[0])
-        low, high = found.lead_interval
+        low, high = tests.lead_interval
         notes.append(
-            f"{first} leads in {found.lead:.1%} of the imbalanced "
-            f"({100 * found.confidence:g} % interval {percent(low)}-{percent(high)})."
+            f"{first} leads in {tests.lead:.1%} of the imbalanced "
+            f"({confidence_level(tests.confidence)} interval {percent(low)}-{percent(high)})."
         )
     return titled(title, table, *notes)
 
@@ -108,15 +109,17 @@ def _verdict(fit: GapFit, split: str) -> str:
     return f"Verdict{where}, n = {len(fit.scores)}: {printable(fit.bimodality.sentence)}"
 
 
-def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: str = "") -> RenderableType:
+def breakdown_table(
+    breakdown: Breakdown, fit: GapFit, split: str = "", condition: str = ""
+) -> RenderableType:
     """The share of imbalanced in each group of a column."""
-    n = sum(group.n for group in found.groups)
+    n = sum(group.n for group in breakdown.groups)
     names = [printable(name) for name in fit.scores.modalities]
     table = new_table()
-    table.add_column(verbatim(printable(found.column)))
-    add_numbers(table, "n", "imbalanced\n%", f"{100 * found.confidence:g} %\ninterval")
+    table.add_column(verbatim(printable(breakdown.column)))
+    add_numbers(table, "n", "imbalanced\n%", f"{confidence_level(breakdown.confidence)}\ninterval")
     add_numbers(table, "mean\n|gap|", *(f"mean p\n{name}" for name in names), f"{names[0]}\nleads %")
-    groups = found.groups
+    groups = breakdown.groups
     end = len(groups) if len(groups) <= LISTED else LISTED // 2
     for i, group in enumerate(groups):
         if end <= i < len(groups) - end:
@@ -132,20 +135,29 @@ def breakdown_table(found: Breakdown, fit: GapFit, split: str = "", condition: s
             *(f"{p:.3f}" for p in group.p),
             percent(group.leads),
         )
-    parts = [f"Imbalanced by {printable(found.column)}", printable(split), printable(condition), f"n = {n}"]
+    parts = [
+        f"Imbalanced by {printable(breakdown.column)}",
+        printable(split),
+        printable(condition),
+        f"n = {n}",
+    ]
     note = (
-        "Interval: Wilson's." if not found.binned else "Interval: Wilson's. Bins of about equal n, in order."
+        "Interval: Wilson's."
+        if not breakdown.binned
+        else "Interval: Wilson's. Bins of about equal n, in order."
     )
     return titled(", ".join(filter(None, parts)), table, note)
 
 
-def identification_table(found: Identification, split: str = "", condition: str = "") -> RenderableType:
+def identification_table(
+    identification: Identification, split: str = "", condition: str = ""
+) -> RenderableType:
     """How well the posterior, |gap| and the fused loss find the samples that are known to be imbalanced."""
-    level = f"{100 * found.confidence:g} %"
+    level = confidence_level(identification.confidence)
     table = new_table()
     table.add_column("detector")
     add_numbers(table, "ROC-AUC", "average\nprecision", "ROC-AUC minus\nposterior's")
-    for d in found.detectors:
+    for d in identification.detectors:
         cells = [
             f"{d.roc_auc:.3f}\n{d.roc_auc_interval.low:.3f}, {d.roc_auc_interval.high:.3f}",
             f"{d.average_precision:.3f}\n"
@@ -154,34 +166,35 @@ def identification_table(found: Identification, split: str = "", condition: str 
         if d.ahead is not None and d.ahead_interval is not None:
             cells.append(f"{d.ahead:+.3f}\n{d.ahead_interval.low:+.3f}, {d.ahead_interval.high:+.3f}")
         table.add_row(d.name, *cells)
-    share = found.imbalanced / found.n
+    truly, called, hits = identification.imbalanced, identification.called, identification.found
+    share = truly / identification.n
     notes = [
-        f"In truth {found.imbalanced} are imbalanced ({share:.1%}): the average precision of chance. "
+        f"In truth {truly} are imbalanced ({share:.1%}): the average precision of chance. "
         f"Below each value: {level} bootstrap interval.",
-        f"Posterior >= 1/2: {found.called} samples, of which {found.found} are imbalanced in truth "
-        f"(precision {found.found / max(found.called, 1):.1%}, recall {found.found / found.imbalanced:.1%}).",
+        f"Posterior >= 1/2: {called} samples, of which {hits} are imbalanced in truth "
+        f"(precision {hits / max(called, 1):.1%}, recall {hits / truly:.1%}).",
     ]
-    if found.named:
-        part = found.right / found.named
-        notes.append(f"The intact modality leads in {found.right} of {found.named} that are ({part:.1%}).")
+    if identification.named:
+        right, named = identification.right, identification.named
+        notes.append(f"The intact modality leads in {right} of {named} that are ({right / named:.1%}).")
     parts = [
         "Identification",
         printable(split),
-        f"truth: {printable(found.column)}",
+        f"truth: {printable(identification.column)}",
         printable(condition),
-        f"n = {found.n}",
+        f"n = {identification.n}",
     ]
     return titled(", ".join(filter(None, parts)), table, *notes)
 
 
-def human_table(found: HumanComparison, split: str = "", condition: str = "") -> RenderableType:
+def human_table(comparison: HumanComparison, split: str = "", condition: str = "") -> RenderableType:
     """The model's gap beside people's: correlations, and whether both find the same clips imbalanced."""
-    first, second = map(printable, found.modalities)
-    level = f"{100 * found.confidence:g} %\ninterval"
+    first, second = map(printable, comparison.modalities)
+    level = f"{confidence_level(comparison.confidence)}\ninterval"
     table = new_table()
     table.add_column("")
     add_numbers(table, "value", level)
-    for c in (found.pearson, found.spearman):
+    for c in (comparison.pearson, comparison.spearman):
         cells = (
             ("-", "-")
             if c.value is None or c.interval is None
@@ -190,25 +203,28 @@ def human_table(found: HumanComparison, split: str = "", condition: str = "") ->
         table.add_row(f"{c.name.capitalize()} correlation of the gaps", *cells)
     kappa = (
         ("-", "-")
-        if found.kappa is None or found.kappa_interval is None
-        else (f"{found.kappa:+.3f}", f"{found.kappa_interval.low:+.3f}, {found.kappa_interval.high:+.3f}")
+        if comparison.kappa is None or comparison.kappa_interval is None
+        else (
+            f"{comparison.kappa:+.3f}",
+            f"{comparison.kappa_interval.low:+.3f}, {comparison.kappa_interval.high:+.3f}",
+        )
     )
     table.add_row("Cohen's kappa of the imbalanced sets", *kappa)
-    table.add_row("clips on which both agree, %", percent(found.agreement), "")
+    table.add_row("clips on which both agree, %", percent(comparison.agreement), "")
     for name, count in (
-        ("imbalanced for both, clips", found.both),
-        ("for people only", found.only_human),
-        ("for the model only", found.only_model),
-        ("for neither", found.neither),
+        ("imbalanced for both, clips", comparison.both),
+        ("for people only", comparison.only_human),
+        ("for the model only", comparison.only_model),
+        ("for neither", comparison.neither),
     ):
         table.add_row(name, str(count), "")
-    voice, face, both = found.accuracy
+    voice, face, both = comparison.accuracy
     notes = [
         f"Human gap: votes for the intended emotion by voice minus by face; model: p {first} - p {second}.",
         f"Votes for it: voice {voice:.1%}, face {face:.1%}, both {both:.1%}.",
     ]
-    if found.unmatched:
-        some = ", ".join(shortened(printable(name), 24) for name in found.unmatched[:EXAMPLES])
-        notes.append(f"Without votes for voice and face: {len(found.unmatched)}, such as {some}.")
-    parts = ["People and the model", printable(split), printable(condition), f"n = {found.n}"]
+    if comparison.unmatched:
+        some = ", ".join(shortened(printable(name), 24) for name in comparison.unmatched[:EXAMPLES])
+        notes.append(f"Without votes for voice and face: {len(comparison.unmatched)}, such as {some}.")
+    parts = ["People and the model", printable(split), printable(condition), f"n = {comparison.n}"]
     return titled(", ".join(filter(None, parts)), table, *notes)

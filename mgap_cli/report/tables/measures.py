@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 
 from mgap_cli.analysis.measures.measure import Measure
-from mgap_cli.report.layout import add_numbers, new_table, printable, titled
+from mgap_cli.report.layout import add_numbers, confidence_level, new_table, printable, titled
 
 
 def measures_table(
-    found: Sequence[Measure], modalities: tuple[str, str], confidence: float, split: str = ""
+    measures: Sequence[Measure], modalities: tuple[str, str], confidence: float, split: str = ""
 ) -> RenderableType:
     """Each measure's figure for both modalities, how they compare, and who leads by it."""
     first, second = map(printable, modalities)
     table = new_table()
     table.add_column("measure")
-    add_numbers(table, first, second, "- or /", f"{100 * confidence:g} %\ninterval")
+    add_numbers(table, first, second, "- or /", f"{confidence_level(confidence)}\ninterval")
     table.add_column("leads", no_wrap=True)
     add_numbers(table, "n", "src")
-    sources = list(dict.fromkeys(m.source for m in found))
-    for m in found:
+    sources = list(dict.fromkeys(m.source for m in measures))
+    for m in measures:
         scale, digits = (100, 1) if m.percent else (1, 3)
         sign = "+" if m.statistic == "difference" else "/"
 

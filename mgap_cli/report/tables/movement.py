@@ -13,6 +13,7 @@ from mgap_cli.analysis.movement import Movement, Transition
 from mgap_cli.gap.scores import FUSED
 from mgap_cli.report.layout import (
     add_numbers,
+    confidence_level,
     cropped,
     new_table,
     p_value,
@@ -88,19 +89,19 @@ def history_tables(entries: Entries) -> list[RenderableType]:
 
 def component_roles(mixtures: Entries) -> list[Role]:
     """Return the roles that components of any of these mixtures have, in the order of the fullest's means."""
-    found = [role for m in sorted(mixtures, key=lambda m: -len(m["components"])) for role in by_role(m)]
-    return list(dict.fromkeys(found))
+    roles = [role for m in sorted(mixtures, key=lambda m: -len(m["components"])) for role in by_role(m)]
+    return list(dict.fromkeys(roles))
 
 
 def by_role(mixture: Mapping[str, Any]) -> dict[Role, dict[str, Any]]:
     """Return components by role, and number among those of the same role: what to follow over epochs."""
     counted: Counter[str] = Counter()
-    found: dict[Role, dict[str, Any]] = {}
+    components: dict[Role, dict[str, Any]] = {}
     for component in mixture["components"]:
         role = str(component["role"])
-        found[role, counted[role]] = component
+        components[role, counted[role]] = component
         counted[role] += 1
-    return found
+    return components
 
 
 def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> list[str]:
@@ -113,27 +114,27 @@ def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> 
     return cells
 
 
-def movement_tables(found: Movement, top: int) -> list[RenderableType]:
+def movement_tables(movement: Movement, top: int) -> list[RenderableType]:
     """All that is known of the moves, the last checkpoint against the first where there are groups."""
-    shown = [transition_table(found, k) for k in range(1, len(found.fits))]
-    if len(found.fits) > 2:
-        shown.append(path_table(found))
-    shown.append(score_table(found))
-    shown.append(group_table("leading modality", found.by_lead(), found))
-    shown.append(group_table("class", found.by_class(), found))
+    shown = [transition_table(movement, k) for k in range(1, len(movement.fits))]
+    if len(movement.fits) > 2:
+        shown.append(path_table(movement))
+    shown.append(score_table(movement))
+    shown.append(group_table("leading modality", movement.by_lead(), movement))
+    shown.append(group_table("class", movement.by_class(), movement))
     if top:
         shown += [
-            mover_table(found, "imbalanced", "balanced", "Moved to balanced", top),
-            mover_table(found, "imbalanced", "imbalanced", "Stayed imbalanced", top),
-            mover_table(found, "balanced", "imbalanced", "Moved to imbalanced", top),
+            mover_table(movement, "imbalanced", "balanced", "Moved to balanced", top),
+            mover_table(movement, "imbalanced", "imbalanced", "Stayed imbalanced", top),
+            mover_table(movement, "balanced", "imbalanced", "Moved to imbalanced", top),
         ]
     return shown
 
 
-def transition_table(found: Movement, k: int) -> RenderableType:
+def transition_table(movement: Movement, k: int) -> RenderableType:
     """From which side to which samples went between the first checkpoint and checkpoint `k`."""
-    held, own = found.since_first(k), found.since_first(k, own=True)
-    level = f"{100 * held.confidence:g} %\ninterval"
+    held, own = movement.since_first(k), movement.since_first(k, own=True)
+    level = f"{confidence_level(held.confidence)}\ninterval"
     table = new_table()
     table.add_column("from -> to")
     add_numbers(table, "n\nheld", "of all\n%", "of from\n%", level, "n\nown", "of from\n%", level)
@@ -148,27 +149,27 @@ def transition_table(found: Movement, k: int) -> RenderableType:
             percent(own_count / own_of if own_of else None),
             _range(own.interval(own_count, own_of)),
         )
-    first, last = printable(found.names[0]), printable(found.names[k])
+    first, last = printable(movement.names[0]), printable(movement.names[k])
     notes = [
         f"held: both judged by the mixture of {first}, so that only samples whose own gap changed can move.",
         "own: each judged by its own mixture, whose border moves too.",
         f"Imbalanced, held: {_changed(held)}.",
         f"Imbalanced, own: {_changed(own)}.",
     ]
-    return titled(f"Moves from {first} to {last}, {printable(found.split)}, n = {held.n}", table, *notes)
+    return titled(f"Moves from {first} to {last}, {printable(movement.split)}, n = {held.n}", table, *notes)
 
 
-def score_table(found: Movement) -> RenderableType:
+def score_table(movement: Movement) -> RenderableType:
     """How the gaps changed: both modalities' mean score before and after, move by move."""
     table = new_table()
     table.add_column("from -> to")
     add_numbers(table, "n")
-    for modality in found.scores.modalities:
+    for modality in movement.scores.modalities:
         name = printable(modality)
         add_numbers(table, f"mean p {name}\nbefore", "after", "change")
-    for before, after, count, _ in found.since_first(-1).rows():
-        scores = found.mean_scores(before, after)
-        cells = ["-"] * (3 * len(found.scores.modalities))
+    for before, after, count, _ in movement.since_first(-1).rows():
+        scores = movement.mean_scores(before, after)
+        cells = ["-"] * (3 * len(movement.scores.modalities))
         if scores:
             cells = [
                 text
@@ -176,35 +177,37 @@ def score_table(found: Movement) -> RenderableType:
                 for text in (f"{then:.3f}", f"{now:.3f}", f"{now - then:+.3f}")
             ]
         table.add_row(f"{before}\n-> {after}", str(count), *cells)
-    ends = f"{printable(found.names[0])} to {printable(found.names[-1])}, mixture of the first."
+    ends = f"{printable(movement.names[0])} to {printable(movement.names[-1])}, mixture of the first."
     note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
     return titled(
-        f"How the gaps changed, {printable(found.split)}, n = {len(found.scores)}", table, ends, note
+        f"How the gaps changed, {printable(movement.split)}, n = {len(movement.scores)}", table, ends, note
     )
 
 
-def path_table(found: Movement) -> RenderableType:
+def path_table(movement: Movement) -> RenderableType:
     """The sides that samples went through, checkpoint by checkpoint."""
-    n = len(found.scores)
+    n = len(movement.scores)
     table = new_table()
-    for number in range(len(found.names)):
+    for number in range(len(movement.names)):
         table.add_column(str(number + 1))
     add_numbers(table, "n", "of all\n%")
-    paths = found.paths()
+    paths = movement.paths()
     for sides, count in paths[:PATHS]:
         table.add_row(*sides, str(count), percent(count / n))
-    notes = [f"{number}: {printable(name)}." for number, name in enumerate(found.names, start=1)]
+    notes = [f"{number}: {printable(name)}." for number, name in enumerate(movement.names, start=1)]
     if len(paths) > PATHS:
         notes.append(f"{len(paths) - PATHS} rarer ones are in --json.")
     return titled(f"Sides over the checkpoints, mixture of the first, n = {n}", table, *notes)
 
 
-def group_table(what: str, groups: Sequence[tuple[str, Transition]], found: Movement) -> RenderableType:
+def group_table(what: str, groups: Sequence[tuple[str, Transition]], movement: Movement) -> RenderableType:
     """How many of each group's imbalanced samples recovered, and of its balanced ones worsened."""
     table = new_table()
     table.add_column("")
     add_numbers(table, "n", "imbalanced\nbefore %", "after\n%", "became\nbalanced", "of those\n%")
-    add_numbers(table, f"{100 * found.config.analysis.confidence:g} %\ninterval", "became\nimbalanced")
+    add_numbers(
+        table, f"{confidence_level(movement.config.analysis.confidence)}\ninterval", "became\nimbalanced"
+    )
     end = len(groups) if len(groups) <= LISTED else LISTED // 2
     for i, (name, t) in enumerate(groups):
         if end <= i < len(groups) - end:
@@ -222,15 +225,15 @@ def group_table(what: str, groups: Sequence[tuple[str, Transition]], found: Move
             _range(t.interval(t.recovered, of)),
             str(t.worsened),
         )
-    title = f"Moves by {what}, {printable(found.split)}, n = {len(found.scores)}"
-    ends = f"{printable(found.names[0])} to {printable(found.names[-1])}, mixture of the first."
+    title = f"Moves by {what}, {printable(movement.split)}, n = {len(movement.scores)}"
+    ends = f"{printable(movement.names[0])} to {printable(movement.names[-1])}, mixture of the first."
     return titled(title, table, ends)
 
 
-def mover_table(found: Movement, before: str, after: str, title: str, top: int) -> RenderableType:
+def mover_table(movement: Movement, before: str, after: str, title: str, top: int) -> RenderableType:
     """The samples that went one way, those that moved furthest, or are furthest off, first."""
-    rows = found.movers(before, after)
-    gaps, scores = found.gaps, found.scores
+    rows = movement.movers(before, after)
+    gaps, scores = movement.gaps, movement.scores
     table = new_table()
     table.add_column("id")
     table.add_column("label")
@@ -243,11 +246,11 @@ def mover_table(found: Movement, before: str, after: str, title: str, top: int) 
             f"{gaps[0, i]:+.3f}",
             f"{gaps[-1, i]:+.3f}",
             f"{size[-1] - size[0]:+.3f}",
-            f"{found.held[0, i]:.3f}",
-            f"{found.held[-1, i]:.3f}",
+            f"{movement.held[0, i]:.3f}",
+            f"{movement.held[-1, i]:.3f}",
         )
     shown = f"first {min(top, len(rows))} of {len(rows)}" if len(rows) > top else f"n = {len(rows)}"
-    title = f"{title}, {printable(found.split)}, {shown}"
+    title = f"{title}, {printable(movement.split)}, {shown}"
     order = "largest change of |gap| first" if before != after else "largest |gap| after first"
     return titled(title, table if len(rows) else None, f"Mixture of the first; {order}.")
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from mgap_cli.report.layout import add_numbers, new_table, p_value, percent, printable, titled, verbatim
+from mgap_cli.report.layout import (
+    add_numbers,
+    confidence_level,
+    new_table,
+    p_value,
+    percent,
+    printable,
+    titled,
+    verbatim,
+)
 from mgap_cli.report.tables.movement import measured_split
 from mgap_cli.runs.layout import STAGES
 from mgap_cli.runs.reader import RunFolder
@@ -77,21 +86,21 @@ def split_table(document: Document) -> RenderableType:
 
 def evaluation_tables(document: Document) -> list[RenderableType]:
     """Heads, gaps, differences and classes out of evaluate.json."""
-    found = document["evaluations"]
-    splits = ", ".join(dict.fromkeys(f"{e['split']}, n = {e['n']}" for e in found))
-    shown = [_heads(found, splits), _gaps(found, splits)]
+    evaluations = document["evaluations"]
+    splits = ", ".join(dict.fromkeys(f"{e['split']}, n = {e['n']}" for e in evaluations))
+    shown = [_heads(evaluations, splits), _gaps(evaluations, splits)]
     if document["comparisons"]:
         shown.append(_differences(document["comparisons"]))
-    return [*shown, *_decision_rules(found), _classes(found, splits)]
+    return [*shown, *_decision_rules(evaluations), _classes(evaluations, splits)]
 
 
-def _heads(found: Sequence[Document], on: str) -> RenderableType:
+def _heads(evaluations: Sequence[Document], on: str) -> RenderableType:
     table = new_table()
     table.add_column("checkpoint")
     table.add_column("head")
     add_numbers(table, "accuracy\n%", "interval", "macro-F1\n%", "interval", "mAP\n%", "interval")
     add_numbers(table, "calibration\nerror %")
-    for e in found:
+    for e in evaluations:
         for head, m in e["heads"].items():
             table.add_row(
                 verbatim(printable(f"{e['name']} ({e['method']}, seed {e['seed']})")),
@@ -104,17 +113,17 @@ def _heads(found: Sequence[Document], on: str) -> RenderableType:
                 _range(m.get("mean_average_precision_interval")),
                 percent(m.get("ece")),
             )
-    return titled(f"Evaluation on {printable(on)}", table, _interval_note(found[0]["confidence"]))
+    return titled(f"Evaluation on {printable(on)}", table, _interval_note(evaluations[0]["confidence"]))
 
 
-def _gaps(found: Sequence[Document], on: str) -> RenderableType:
+def _gaps(evaluations: Sequence[Document], on: str) -> RenderableType:
     table = new_table()
     table.add_column("checkpoint")
-    leads = [key for key in next((e["gap"] for e in found if e["gap"]), {}) if key.endswith(LEADS)]
+    leads = [key for key in next((e["gap"] for e in evaluations if e["gap"]), {}) if key.endswith(LEADS)]
     leads = leads[: 1 if len(leads) == 2 else None]  # of two modalities the second leads in the rest
     columns = [f"{printable(key.removesuffix(LEADS))}\nleads %" for key in leads]
     add_numbers(table, "mean\n|gap|", "interval", "median\n|gap|", "mean\ngap", *columns, "balanced\n%")
-    for e in found:
+    for e in evaluations:
         gap = e["gap"]
         if gap is None:
             continue
@@ -149,14 +158,14 @@ def _differences(comparisons: Sequence[Document]) -> RenderableType:
             "-" if adjusted is None else p_value(adjusted),
             str(c["n"]),
         )
-    note = f"Intervals: {100 * comparisons[0]['confidence']:g} % paired bootstrap."
+    note = f"Intervals: {confidence_level(comparisons[0]['confidence'])} paired bootstrap."
     return titled("Differences in accuracy on the same samples", table, note)
 
 
-def _decision_rules(found: Sequence[Document]) -> list[RenderableType]:
+def _decision_rules(evaluations: Sequence[Document]) -> list[RenderableType]:
     """Return one table per checkpoint that has several heads."""
     shown: list[RenderableType] = []
-    for e in found:
+    for e in evaluations:
         rules, decision = e.get("decision_rules"), e.get("decision")
         if not rules:
             continue
@@ -185,17 +194,17 @@ def _decision_rules(found: Sequence[Document]) -> list[RenderableType]:
     return shown
 
 
-def _classes(found: Sequence[Document], on: str) -> RenderableType:
-    columns = [(number, e, head) for number, e in enumerate(found, start=1) for head in e["heads"]]
+def _classes(evaluations: Sequence[Document], on: str) -> RenderableType:
+    columns = [(number, e, head) for number, e in enumerate(evaluations, start=1) for head in e["heads"]]
     table = new_table()
     table.add_column("class")
     add_numbers(table, "n", *(f"{number}\n{printable(head)}" for number, _, head in columns))
-    first = found[0]
+    first = evaluations[0]
     for i, name in enumerate(first["classes"]):
         shares = [_class_share(e, head, name) for _, e, head in columns]
         table.add_row(verbatim(printable(name)), str(first["class_counts"][i]), *shares)
-    legend = [f"{number}: {printable(e['name'])}." for number, e in enumerate(found, start=1)]
-    note = f"In brackets: Wilson's {100 * first['confidence']:g} % interval."
+    legend = [f"{number}: {printable(e['name'])}." for number, e in enumerate(evaluations, start=1)]
+    note = f"In brackets: Wilson's {confidence_level(first['confidence'])} interval."
     return titled(f"Accuracy by class, %, on {printable(on)}", table, *legend, note)
 
 
@@ -211,12 +220,12 @@ def _class_share(e: Document, head: str, name: str) -> str:
 def move_tables(document: Document) -> list[RenderableType]:
     """The moves of movement.json: by the first checkpoint's mixture, and by each one's own."""
     shown: list[RenderableType] = []
-    for found in document["since_first"]:
+    for movement in document["since_first"]:
         table = new_table()
         table.add_column("from")
         table.add_column("to")
         add_numbers(table, "n\nheld", "of from\n%", "interval", "n\nown", "of from\n%", "interval")
-        for held, own in zip(found["held"]["moves"], found["own"]["moves"], strict=True):
+        for held, own in zip(movement["held"]["moves"], movement["own"]["moves"], strict=True):
             cells = [
                 cell
                 for move in (held, own)
@@ -227,18 +236,18 @@ def move_tables(document: Document) -> list[RenderableType]:
                 )
             ]
             table.add_row(held["before"], held["after"], *cells)
-        first, last = document["checkpoints"][0], found["checkpoint"]
+        first, last = document["checkpoints"][0], movement["checkpoint"]
         title = f"Moves from {first} to {last}, {document['split']}, n = {document['n']}"
         notes = [
             f"held: both judged by the mixture of {printable(first)}, so that only samples whose own gap "
             "changed can move. own: each judged by its own mixture.",
         ]
-        change = found["held"]["change"], *found["held"]["change_interval"]
+        change = movement["held"]["change"], *movement["held"]["change_interval"]
         points, low, high = (f"{100 * value:+.1f}" for value in change)
         notes.append(
-            f"Imbalanced, held: {found['held']['imbalanced_before']:.1%} to "
-            f"{found['held']['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
-            f"McNemar p {p_value(found['held']['mcnemar_p'])}."
+            f"Imbalanced, held: {movement['held']['imbalanced_before']:.1%} to "
+            f"{movement['held']['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
+            f"McNemar p {p_value(movement['held']['mcnemar_p'])}."
         )
         shown.append(titled(printable(title), table, *notes))
     return [*shown, _scores_of_moves(document)]
@@ -272,4 +281,4 @@ def _range(interval: Sequence[float] | None) -> str:
 
 
 def _interval_note(confidence: float) -> str:
-    return f"Intervals: {100 * confidence:g} %; accuracy Wilson's, macro-F1 bootstrap, mAP jackknife."
+    return f"Intervals: {confidence_level(confidence)}; accuracy Wilson's, macro-F1 bootstrap, mAP jackknife."
