@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
+from mgap_cli.config import Config
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
 from mgap_cli.processes import refuse_many
+
+if TYPE_CHECKING:
+    from mgap_cli.data.clips import Dataset
 
 
 @options.with_settings(
@@ -61,8 +65,7 @@ def prepare(
 
     refuse_many("prepare", "Run it without torchrun.")
     sink = Output(json, quiet)
-    base = configuration.require_preset(preset) if preset else configuration.preset(dataset)
-    resolved = given.over(base).data
+    resolved = given.over(base_settings(preset, dataset)).data
     loaded = load_dataset(
         dataset,
         root,
@@ -75,11 +78,22 @@ def prepare(
         modalities=[name.strip() for name in (modalities or "").split(",") if name.strip()],
         variant=variant,
     )
-    if preset and preset != dataset:
-        loaded = dataclasses.replace(loaded, options={**loaded.options, "preset": preset})
+    loaded = with_preset(loaded, preset, dataset)
     folder = output or Path("mgap-data") / (preset or dataset)
     store = build_store(loaded, resolved, folder, sink, workers=workers, force=force, allow_skips=allow_skips)
     sink.result(path_document("prepare", store.path, fingerprint=store.fingerprint), store.path)
+
+
+def base_settings(preset: str | None, dataset: str) -> Config:
+    """Return the settings of a preset, by default the data set's own; UsageError for an unknown preset."""
+    return configuration.require_preset(preset) if preset else configuration.preset(dataset)
+
+
+def with_preset(loaded: Dataset, preset: str | None, dataset: str) -> Dataset:
+    """Return a data set whose store will record the preset, unless it is that of `dataset`, its own name."""
+    if not preset or preset == dataset:
+        return loaded
+    return dataclasses.replace(loaded, options={**loaded.options, "preset": preset})
 
 
 def split_option(words: list[str]) -> dict[str, Any]:

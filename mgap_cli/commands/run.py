@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mgap_cli import config as configuration
 from mgap_cli.commands import _options as options
 from mgap_cli.commands._stage import default_run
-from mgap_cli.commands.prepare import split_option
+from mgap_cli.commands.prepare import base_settings, split_option, with_preset
 from mgap_cli.output import Output, printable
 from mgap_cli.processes import refuse_many
 
@@ -31,6 +30,7 @@ def run(
     keep_leaks: options.KeepLeaks = False,
     strict: options.Strict = False,
     allow_skips: options.AllowSkips = False,
+    preset: options.Preset = None,
     workers: options.Workers = None,
     force: options.Force = False,
     baseline: Annotated[
@@ -60,8 +60,9 @@ def run(
 
     sink = Output(json, quiet)
     prepared = open_store(Path(dataset)) if is_store(Path(dataset)) else None
-    resolved = given.over(configuration.preset(prepared.preset if prepared else dataset))
-    target = output or default_run(Path(dataset), resolved)
+    resolved = given.over(base_settings(preset, prepared.preset if prepared else dataset))
+    named = Path(dataset if prepared else preset or dataset)
+    target = output or default_run(named, resolved)
     require_run_folder(target)
     if dry_run:
         stages = planned_stages(resolved, target, baseline)
@@ -89,6 +90,7 @@ def run(
             keep_leaks=keep_leaks,
             strict=strict,
         )
+        loaded = with_preset(loaded, preset, dataset)
     with writing(target, resolved.runtime.device, sink):
         if loaded is not None:
             prepared = build_store(

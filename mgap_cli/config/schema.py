@@ -202,7 +202,7 @@ class RuntimeConfig:
     """Where and how a run computes; it may change between a run and its resumption."""
 
     device: str = "auto"  # where to compute: auto, cpu, cuda, cuda:N or mps
-    threads: str = "auto"  # CPU threads of training: a number, or auto: the cores idle at the start
+    threads: str = "auto"  # CPU threads: a number; auto: training takes the cores idle at the start
     precision: PrecisionName = "auto"
     eval_batch_size: int = count(256)  # samples per batch where nothing is trained
     sync_bn: bool = False  # several processes: batch norm over the whole batch, not over each share

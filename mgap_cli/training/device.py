@@ -7,8 +7,10 @@ import os
 import torch
 
 from mgap_cli import processes
+from mgap_cli.config import RuntimeConfig
 from mgap_cli.errors import UsageError
 from mgap_cli.output import Output
+from mgap_cli.training.threads import choose_threads, use_threads
 
 
 def choose_device(wanted: str, sink: Output) -> torch.device:

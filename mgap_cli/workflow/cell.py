@@ -65,7 +65,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
     with ExitStack() as stack:
         _lock(run, sink, stack)
         checkpoint = train(job.method, open_store(job.store), config, run, sink)
-        model = open_trained(checkpoint, choose_scoring_device(worker.device, sink), job.store)
+        model = open_trained(checkpoint, choose_scoring_device(config.runtime, sink), job.store)
         judged: dict[str, Judgement] = {
             split: evaluate([model], split, config)[0]
             for split in ("test", "val")

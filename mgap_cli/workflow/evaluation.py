@@ -66,7 +66,7 @@ def evaluate_checkpoints(
     chosen = without_working_files(_present(taken), sink)
     outputs = _outputs(chosen, request)
     ensure_outputs_allowed(outputs, [*chosen, *([settings_file] if settings_file else [])])
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     models = (open_trained(path, device, store, config.runtime.eval_batch_size) for path in chosen)
     passes = 2 * len(chosen)  # one pass over the split and one over validation
     if request.robustness:

@@ -30,7 +30,7 @@ def export_predictions(
 
     require_suffix(output)
     ensure_output_allowed(output, [checkpoint])
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     predictions = model.predict(split)
     decision = fitted_decision(config.evaluate.rule, validation_of(model, split, predictions), checkpoint)

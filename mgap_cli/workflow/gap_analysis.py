@@ -35,7 +35,7 @@ def analyse_checkpoint(
     kept = [gap_path(checkpoint, suffix, folder=request.output) for suffix in (".csv", ".json", ".png")]
     outputs = [path for path in kept if path.suffix != ".csv" or not request.csv]
     ensure_outputs_allowed([*outputs, *request.outputs(human_png)], [*request.inputs, *unimodal.values()])
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     with writing(request.output or checkpoint.parent, config.runtime.device, sink):
         fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output)

@@ -77,7 +77,7 @@ def movement(
     folder = output or checkpoints[-1].parent
     table, document, png = csv or folder / "movement.csv", folder / "movement.json", folder / "movement.png"
     ensure_outputs_allowed([table, document, *([png] if plot else [])], inputs)
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     models = [open_trained(path, device, store, config.runtime.eval_batch_size) for path in checkpoints]
     first = models[0]
     for model in models[1:]:

@@ -56,7 +56,7 @@ def train_and_evaluate(
 
     plan = plan_warmup(store, config, folder)
     warm = execute(plan, sink, force)
-    device = choose_scoring_device(config.runtime.device, sink)
+    device = choose_scoring_device(config.runtime, sink)
     model = open_trained(warm, device, store.path)
     fits = analyse_and_keep(model, "train", config, sink, plot=True)
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, plan.config, folder), sink, force)

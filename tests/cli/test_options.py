@@ -35,7 +35,7 @@ PUBLIC = {
     ),
     "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
-    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run --baseline --no-baseline",
+    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run --baseline --no-baseline --preset",
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
         "--plan --seeds --reference --metric --rule --table --status --jobs --per-gpu --retry-failed "

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from helpers.program import TINY, TINY_DATA, listing, metrics, mgap, sets, shim, start, status
 
+from mgap_cli.commands.prepare import with_preset
 from mgap_cli.config import preset
+from mgap_cli.data.sources import load_dataset
 from mgap_cli.data.store import open_store
 from mgap_cli.runs.checkpoint import load_checkpoint
 
@@ -323,3 +325,19 @@ class TestAFolderThatHoldsARun:
     def test_where_it_computes_may_change(self, store, run):
         line = ["warmup", store, "-o", run, *sets(*TINY), "--device", "cpu", "--precision", "fp32"]
         assert "already finished" in mgap(*line).err
+
+
+def test_run_takes_the_preset_of_another_protocol(tmp_path):
+    line = ["run", "cremad", "--dry-run", "--json"]
+    done = mgap(*line, "--preset", "cremad-fbank", cwd=tmp_path)
+    document = json.loads(done.out)
+    assert document["config"] == preset("cremad-fbank").to_dict() != preset("cremad").to_dict()
+    assert document["run"] == "mgap-runs/cremad-fbank-seed0"
+    assert json.loads(mgap(*line, cwd=tmp_path).out)["run"] == "mgap-runs/cremad-seed0"
+    mgap(*line, "--preset", "cremad-fbnk", cwd=tmp_path).fails(2, "cremad-fbnk", "Did you mean cremad-fbank?")
+
+
+def test_a_store_records_the_preset_of_another_protocol_only():
+    loaded = load_dataset("digits", None, preset("digits").data)
+    assert with_preset(loaded, None, "digits") is with_preset(loaded, "digits", "digits") is loaded
+    assert with_preset(loaded, "other", "digits").options == {**loaded.options, "preset": "other"}

@@ -12,9 +12,12 @@ import torch
 from helpers.program import TINY, assert_same_checkpoint, mgap, sets, start
 
 from mgap_cli import cores
+from mgap_cli.config import RuntimeConfig
 from mgap_cli.cores import busy_between, free_cores, usable_cores
 from mgap_cli.errors import UsageError
+from mgap_cli.output import Output
 from mgap_cli.training import threads
+from mgap_cli.training.device import choose_scoring_device
 from mgap_cli.training.threads import choose_threads
 
 UNSET = {"OMP_NUM_THREADS": ""}
@@ -130,3 +133,17 @@ def test_without_the_kernels_clock_the_load_average_counts(monkeypatch):
     assert free_cores() == 2.5
     monkeypatch.setattr(cores, "_quotas", lambda: [2])
     assert usable_cores() == 2 and free_cores() == 2
+
+
+def test_scoring_takes_a_number_that_is_asked_for_and_keeps_what_training_chose_otherwise():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        choose_scoring_device(RuntimeConfig(device="cpu"), Output(quiet=True))
+        assert torch.get_num_threads() == 3
+        choose_scoring_device(RuntimeConfig(device="cpu", threads="2"), Output(quiet=True))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(UsageError, match="not a number of threads"):
+            choose_scoring_device(RuntimeConfig(device="cpu", threads="many"), Output(quiet=True))
+    finally:
+        torch.set_num_threads(before)
