@@ -102,7 +102,7 @@ class Output:
         if self.json:
             text = json.dumps(document, indent=2, allow_nan=False)
             print(text.replace("\x7f", "\\u007f"))  # the one control character that JSON does not escape
-        for item in () if self.json else shown:
+        for item in () if self.json else items:
             if isinstance(item, Path):
                 print(printable(str(item)))
             elif isinstance(item, str):

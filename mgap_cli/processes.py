@@ -33,9 +33,9 @@ def check() -> None:
         wrong = [name for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if value[name] < 1]
         wrong += [name for name, limit in limits if value[name] >= limit]
     if wrong:
-        told = ", ".join(f"{name} is {_shown(name)}" for name in wrong)
+        values = ", ".join(f"{name} is {_shown(name)}" for name in wrong)
         raise UsageError(
-            f"environment: WORLD_SIZE is {_shown('WORLD_SIZE')}, but not as torchrun sets it ({told}).",
+            f"environment: WORLD_SIZE is {_shown('WORLD_SIZE')}, but not as torchrun sets it ({values}).",
             "Start with torchrun, or unset WORLD_SIZE.",
         )
 

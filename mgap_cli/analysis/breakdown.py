@@ -83,7 +83,7 @@ def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfi
     gap = fit.scores.gap[rows]
     size = len(names)
     counts = np.bincount(index, minlength=size)
-    held = np.flatnonzero(counts)
+    present = np.flatnonzero(counts)
 
     def total(values: Any) -> FloatArray:
         weights = np.asarray(values, dtype=np.float64)
@@ -102,7 +102,7 @@ def breakdown(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfi
             p=tuple(float(mean[i]) for mean in means),
             leads=float(leads[i] / counts[i]),
         )
-        for i in held.tolist()
+        for i in present.tolist()
     ]
     if not binned:
         groups.sort(key=lambda group: (-group.share, -group.n, group.name))

@@ -137,10 +137,10 @@ def _detectors(scores: dict[str, FloatArray], truth: BoolArray, config: Analysis
         low, high = np.percentile(values[1:], [tail, 100 - tail], method="weibull")
         return Interval(float(low), float(high))
 
-    own = next(iter(drawn.values()))
+    first_drawn = next(iter(drawn.values()))
     detectors: list[Detector] = []
     for name, (areas, precisions) in ((name, values.T) for name, values in drawn.items()):
-        ahead = areas - own[:, 0]
+        ahead = areas - first_drawn[:, 0]
         rival = bool(detectors)
         detectors.append(
             Detector(

@@ -124,9 +124,9 @@ class Movement:
         """Return (K, N) whether each sample is imbalanced at each checkpoint under the first mixture."""
         return np.asarray(self.held >= IMBALANCED)
 
-    def since_first(self, k: int, rows: BoolArray | None = None, *, own: bool = False) -> Transition:
+    def since_first(self, k: int, rows: BoolArray | None = None, *, refitted: bool = False) -> Transition:
         """Return the moves from the first checkpoint to checkpoint `k`, of all samples or (N,) `rows`."""
-        sides = np.stack([fit.imbalanced for fit in self.fits]) if own else self.imbalanced
+        sides = np.stack([fit.imbalanced for fit in self.fits]) if refitted else self.imbalanced
         chosen = slice(None) if rows is None else rows
         return transition(sides[0][chosen], sides[k][chosen], self.config)
 
@@ -183,7 +183,7 @@ class Movement:
                 {
                     "checkpoint": self.names[k],
                     "held": self.since_first(k).to_dict(),
-                    "own": self.since_first(k, own=True).to_dict(),
+                    "own": self.since_first(k, refitted=True).to_dict(),
                 }
                 for k in later
             ],
@@ -225,5 +225,5 @@ def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, conf
                 "Give checkpoints that were trained on one store.",
             )
     fits = tuple(analyse(table, config.gap) for table in scores)
-    held = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
-    return Movement(tuple(names), split, fits, held, config)
+    posteriors = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
+    return Movement(tuple(names), split, fits, posteriors, config)

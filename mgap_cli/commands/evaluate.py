@@ -55,5 +55,5 @@ def evaluate(
     sink = Output(json, quiet)
     request = EvaluationRequest(split, tuple(by or ()), robustness, plot, output)
     resolved = given.over(configuration.Config())
-    document, shown = evaluate_checkpoints(checkpoints, request, resolved, store, sink, given.file)
-    sink.result(document, *shown)
+    document, tables = evaluate_checkpoints(checkpoints, request, resolved, store, sink, given.file)
+    sink.result(document, *tables)

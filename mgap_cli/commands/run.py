@@ -103,5 +103,5 @@ def run(
                 allow_skips=allow_skips,
             )
         assert prepared is not None
-        document, shown = train_and_evaluate(prepared, resolved, target, sink, force, baseline)
-    sink.result(document, *shown)
+        document, tables = train_and_evaluate(prepared, resolved, target, sink, force, baseline)
+    sink.result(document, *tables)

@@ -318,11 +318,11 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"{path.name} has .npy format {version}, expected (1, 0)")
-        stored_shape, fortran, kind = np.lib.format.read_array_header_1_0(file)
+        stored_shape, fortran, stored_dtype = np.lib.format.read_array_header_1_0(file)
         offset, size = file.tell(), os.fstat(file.fileno()).st_size
     wanted = np.dtype(dtype)
-    if (stored_shape, fortran, kind) != (shape, False, wanted):
-        raise ValueError(f"{path.name} is {kind} {str(stored_shape)[:80]}, expected {wanted} {shape}")
+    if (stored_shape, fortran, stored_dtype) != (shape, False, wanted):
+        raise ValueError(f"{path.name} is {stored_dtype} {str(stored_shape)[:80]}, expected {wanted} {shape}")
     expected = offset + math.prod(shape) * wanted.itemsize
     if size != expected:
         raise ValueError(f"{path.name} has {size} bytes, expected {expected}")

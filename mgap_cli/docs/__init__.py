@@ -37,8 +37,8 @@ def pages() -> list[Page]:
     """Return every page in the order of the list."""
     files = [f for f in (resources.files("mgap_cli") / "docs").iterdir() if f.name.endswith(".md")]
     all_pages = [Page(file.name.removesuffix(".md"), file.read_text(encoding="utf-8")) for file in files]
-    place = {topic: position for position, topic in enumerate(_ORDER)}
-    return sorted(all_pages, key=lambda page: (place.get(page.topic, len(place)), page.topic))
+    rank = {topic: position for position, topic in enumerate(_ORDER)}
+    return sorted(all_pages, key=lambda page: (rank.get(page.topic, len(rank)), page.topic))
 
 
 def page(topic: str) -> Page:

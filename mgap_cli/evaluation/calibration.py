@@ -61,9 +61,9 @@ def confidence_bins(probabilities: FloatArray, bins: int) -> tuple[FloatArray, I
 
 def reliability(labels: IntArray, probabilities: FloatArray, bins: int) -> Reliability:
     """Return the reliability diagram of labels (N,) and class probabilities (N, C)."""
-    confidence, place = confidence_bins(probabilities, bins)
+    confidence, bin_of = confidence_bins(probabilities, bins)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    counts = np.bincount(place, minlength=bins)
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, correct))
+    counts = np.bincount(bin_of, minlength=bins)
+    sums = (np.bincount(bin_of, weights=values, minlength=bins) for values in (confidence, correct))
     means = [[float(s / n) if n else None for s, n in zip(total, counts, strict=True)] for total in sums]
     return Reliability(tuple(counts.tolist()), tuple(means[0]), tuple(means[1]))

@@ -20,7 +20,7 @@ def cross_fitted(rule: type[DecisionRule], heads: Heads, labels: IntArray) -> Fl
     combined = np.empty_like(next(iter(heads.values())))
     fold = folds_of(labels)
     for k in np.unique(fold):
-        own, others = fold == k, fold != k
+        held_out, others = fold == k, fold != k
         fitted = rule.fit({head: log_p[others] for head, log_p in heads.items()}, labels[others])
-        combined[own] = fitted.combine({head: log_p[own] for head, log_p in heads.items()})
+        combined[held_out] = fitted.combine({head: log_p[held_out] for head, log_p in heads.items()})
     return combined

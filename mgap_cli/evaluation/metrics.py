@@ -333,7 +333,7 @@ def top_k_correct(labels: IntArray, probabilities: FloatArray, k: int) -> BoolAr
     """Return (N,) whether the label is among the k most probable classes of (N, C); ties favour the first."""
     own = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
-    ahead = (probabilities > own) | ((probabilities == own) & before)
+    ahead = (probabilities > true_class) | ((probabilities == true_class) & before)
     return np.asarray(ahead.sum(axis=1) < k, dtype=bool)
 
 
@@ -444,8 +444,8 @@ def _average_precision_influence(truth: BoolArray, score: FloatArray) -> FloatAr
     # Sums of 1 / D and of P / D over the positives from each group to the lowest.
     inverse = np.cumsum((positives / ahead)[::-1])[::-1]
     weighted = np.cumsum((positives * precision / ahead)[::-1])[::-1]
-    own = truth * (precision[place] - average)
-    return np.asarray((own + truth * inverse[place] - weighted[place]) / total)
+    direct = truth * (precision[group_of] - average)
+    return np.asarray((direct + truth * inverse[group_of] - weighted[group_of]) / total)
 
 
 def bootstrap_mean(values: NDArray[Any], config: EvaluateConfig) -> Interval:
@@ -487,10 +487,10 @@ def bootstrap_ece(labels: IntArray, probabilities: FloatArray, config: EvaluateC
     model, whose true value 0 is the end of the range, it covers the truth in about half of the cases, and the
     percentile interval never does.
     """
-    confidence, place = confidence_bins(probabilities, config.bins)
+    confidence, bin_of = confidence_bins(probabilities, config.bins)
     excess = np.zeros((len(labels), config.bins))
     rows = np.arange(len(labels))
-    excess[rows, place] = (probabilities.argmax(axis=1) == labels) - confidence
+    excess[rows, bin_of] = (probabilities.argmax(axis=1) == labels) - confidence
     estimate = float(np.abs(excess.sum(axis=0)).sum()) / len(labels)
     ones = np.ones(len(labels), dtype=np.int64)
     draws = [np.abs(r @ excess).sum(axis=1) / len(labels) for r in _resampled_counts(ones, config)]
@@ -509,13 +509,13 @@ def _resampled_counts(counts: IntArray, config: EvaluateConfig) -> Iterator[Floa
     n, kinds = int(counts.sum()), len(counts)
     few = kinds * 4 < n
     chunk = max(1, CHUNK // (kinds if few else n))
-    kind = np.repeat(np.arange(kinds), 0 if few else counts)
+    kind_of = np.repeat(np.arange(kinds), 0 if few else counts)
     for start in range(0, config.bootstrap, chunk):
         size = min(chunk, config.bootstrap - start)
         if few:
             yield generator.multinomial(n, counts / n, size=size).astype(np.float64)
         else:  # nearly every sample is its own kind: drawing samples is faster than a multinomial
-            drawn = kind[generator.integers(0, n, size=(size, n))] + kinds * np.arange(size)[:, None]
+            drawn = kind_of[generator.integers(0, n, size=(size, n))] + kinds * np.arange(size)[:, None]
             yield np.bincount(drawn.ravel(), minlength=size * kinds).reshape(size, kinds).astype(np.float64)
 
 

@@ -199,8 +199,8 @@ def occlude(frames: Tensor, share: float, clips: list[int], seed: int) -> Tensor
     side = min(size, max(1, round(size * share**0.5)))
     covered = frames.clone()
     for row, clip in enumerate(clips):
-        place = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
-        top, left = place.long().tolist()
+        corner = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
+        top, left = corner.long().tolist()
         covered[row, :, :, top : top + side, left : left + side] = 0
     return covered
 

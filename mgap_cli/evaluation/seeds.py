@@ -112,12 +112,12 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     return list(groups.values()), warnings
 
 
-def _telling_apart(all_of_kind: Sequence[Config], own: Config, e: Evaluation) -> dict[str, Any]:
-    sections = deciding_sections(e.stage, e.method, own)
+def _telling_apart(all_of_kind: Sequence[Config], group_config: Config, e: Evaluation) -> dict[str, Any]:
+    sections = deciding_sections(e.stage, e.method, group_config)
     differing = dict.fromkeys(
         key for other in all_of_kind for key in differing_keys(all_of_kind[0], other, sections)
     )
-    values = own.with_methods(name for config in all_of_kind for name in config.methods).flat()
+    values = group_config.with_methods(name for config in all_of_kind for name in config.methods).flat()
     return {key: values[key] for key in differing if key != _SEED}
 
 

@@ -323,9 +323,9 @@ def _posterior(mixtures: binned.Components, x: FloatArray, absolute: bool) -> Fl
     log_density = mixtures.log_density(x)
     rows = np.arange(len(log_density))
     balanced = balanced_component(mixtures.means, mixtures.sds)
-    own = log_density[rows, balanced].copy()
+    balanced_density = log_density[rows, balanced].copy()
     log_density[rows, balanced] = -np.inf
-    odds = np.logaddexp.reduce(log_density, axis=1) - own
+    odds = np.logaddexp.reduce(log_density, axis=1) - balanced_density
     centre = mixtures.means[rows, balanced][:, None]
     upper = x >= centre
     rising = np.maximum.accumulate(np.where(upper, odds, -np.inf), axis=1)

@@ -36,8 +36,13 @@ def memorised(fit: GapFit, other: GapFit, split: str, held_out: str, config: Ana
     Far smaller: less than half, and the two intervals do not overlap.
     """
     gap, theirs = np.abs(fit.scores.gap), np.abs(other.scores.gap)
-    mine, held = (student_interval(g, config.confidence) for g in (gap, theirs))
-    if mine is None or held is None or mine.high >= held.low or gap.mean() >= theirs.mean() / 2:
+    interval, other_interval = (student_interval(g, config.confidence) for g in (gap, theirs))
+    if (
+        interval is None
+        or other_interval is None
+        or interval.high >= other_interval.low
+        or gap.mean() >= theirs.mean() / 2
+    ):
         return ""
     return (
         f"the mean |gap| is {gap.mean():.3f} on {split} and {theirs.mean():.3f} on {held_out}: the network "

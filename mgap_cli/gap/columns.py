@@ -26,12 +26,12 @@ def grouping(scores: Scores, column: str, rows: IntArray, bins: int) -> tuple[Se
     names, index = _coded(scores, column)
     binned = None if column in (CLASS, "label", "group") else _quantile_bins(names, index[rows], bins)
     if binned:
-        names, place = binned
-        index = place[index]
+        names, bin_of = binned
+        index = bin_of[index]
     index = index[rows]
-    held = len(np.unique(index))
-    if held > TOO_MANY:
-        raise UsageError(f"--by {column!r}: {held} different values make no groups.")
+    present = len(np.unique(index))
+    if present > TOO_MANY:
+        raise UsageError(f"--by {column!r}: {present} different values make no groups.")
     return [name or NOTHING for name in names], index, bool(binned)
 
 
@@ -78,13 +78,13 @@ def _quantile_bins(names: list[str], index: IntArray, bins: int) -> tuple[list[s
     last = len(borders) - 2
     if last < 0 or not np.isfinite(borders).all():
         return None
-    place = np.clip(np.searchsorted(borders, of_name, side="right") - 1, 0, last)
-    place[np.isnan(of_name)] = last + 1
+    bin_of = np.clip(np.searchsorted(borders, of_name, side="right") - 1, 0, last)
+    bin_of[np.isnan(of_name)] = last + 1
     labels = [
         f"{low:.4g} to {'' if i == last else 'under '}{high:.4g}"
         for i, (low, high) in enumerate(pairwise(borders))
     ]
-    return [*labels, ""], place.astype(np.int64)
+    return [*labels, ""], bin_of.astype(np.int64)
 
 
 def _as_numbers(texts: list[str]) -> FloatArray | None:

@@ -116,5 +116,5 @@ def require_columns(header: Sequence[str], *names: str) -> None:
 
 def columns_hint(header: Sequence[str]) -> str:
     """Return the hint that lists the first columns of a table."""
-    shown = ", ".join(map(repr, header[:_SHOWN]))
-    return f"Its columns: {shown}{', ...' if len(header) > _SHOWN else ''}."
+    listed = ", ".join(map(repr, header[:_SHOWN]))
+    return f"Its columns: {listed}{', ...' if len(header) > _SHOWN else ''}."

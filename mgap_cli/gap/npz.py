@@ -128,8 +128,8 @@ def _member(name: str, file: IO[bytes], size: int) -> _Member:
 
 
 def _require_type(member: _Member, kinds: str) -> None:
-    kind, size = member.dtype.kind, member.dtype.itemsize
-    if kind not in kinds or (kind == "f" and size > _LARGEST_FLOAT):
+    code, size = member.dtype.kind, member.dtype.itemsize
+    if code not in kinds or (code == "f" and size > _LARGEST_FLOAT):
         raise UnfitError(
             f"array {member.name!r} is of type {member.dtype}; expected {_WORDS[kinds]}.",
             "Convert it before np.savez: astype(str), astype(int) or astype(float).",

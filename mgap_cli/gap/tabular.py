@@ -247,8 +247,8 @@ def _floats(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
     from pyarrow import compute, types
 
     _require_all(values, column, at)
-    kind, double = values.type, pyarrow.float64()
-    if types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind):
+    type_, double = values.type, pyarrow.float64()
+    if types.is_floating(type_) or types.is_integer(type_) or types.is_decimal(type_):
         return np.asarray(values.cast(double, safe=False).to_numpy(), dtype=np.float64)
     if not (types.is_string(kind) or types.is_large_string(kind)):
         raise UnfitError(f"column {column!r} has values that are not numbers ({kind}).")

@@ -66,10 +66,10 @@ class Cml(Joint):
         features = outputs.features
         # Drawn on the CPU, so that a seed means the same order on every device.
         draws = torch.rand(len(step.batch.labels), len(features), generator=step.generator)
-        place = draws.argsort(dim=1).argsort(dim=1)  # of each modality in the sample's order
+        rank = draws.argsort(dim=1).argsort(dim=1)  # of each modality in the sample's order
         return [
             step.fuse(
-                {m: f * (place[:, i] >= removed).to(f)[:, None] for i, (m, f) in enumerate(features.items())}
+                {m: f * (rank[:, i] >= removed).to(f)[:, None] for i, (m, f) in enumerate(features.items())}
             )
             for removed in range(1, len(features))
         ]

@@ -63,8 +63,8 @@ class Freeze(Method):
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
         """Choose the encoder to freeze in this epoch."""
-        place = context.budget_epoch
-        if not self.settings.start <= place.index / place.budget < self.settings.end:
+        epoch = context.budget_epoch
+        if not self.settings.start <= epoch.index / epoch.budget < self.settings.end:
             self.frozen.fill_(-1)
             return []
         predictions = context.predictions("val")

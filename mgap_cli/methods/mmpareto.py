@@ -54,9 +54,9 @@ class MMPareto(Method):
         losses = [cross_entropy(z, labels) for z in (outputs.fused, *outputs.unimodal.values())]
         fused, *unimodal = step.gradients(losses)
         result = sum_of_gradients([fused, *unimodal])
-        for modality, own in zip(outputs.unimodal, unimodal, strict=True):
+        for modality, unimodal_gradients in zip(outputs.unimodal, unimodal, strict=True):
             names = [n for n in fused if n.startswith(f"network.encoders.{modality}.")]
-            u, v, s = ({n: of[n] for n in names} for of in (fused, own, result))
+            u, v, s = ({n: of[n] for n in names} for of in (fused, unimodal_gradients, result))
             result |= integrate(u, v, s, self.settings.scale)
         step.set_gradients(result)
         step.update()

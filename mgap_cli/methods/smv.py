@@ -88,8 +88,8 @@ class Smv(Joint):
         outputs = step.forward()
         ends = self.repeats[step.batch.index].cumsum(dim=1)  # of each modality's copies, which follow copy 0
         copy = step.batch.copies[:, None]
-        own = (copy <= ends) & (copy > ends - self.repeats[step.batch.index])
-        kept = (own | (copy == 0)).T
+        repeated = (copy <= ends) & (copy > ends - self.repeats[step.batch.index])
+        kept = (repeated | (copy == 0)).T
         rows = zip(outputs.features.items(), kept, strict=True)
         fused = step.fuse({m: f * keep.to(f)[:, None] for (m, f), keep in rows})
         outputs = replace(outputs, logits={**outputs.logits, FUSED: fused})

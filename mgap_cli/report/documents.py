@@ -35,15 +35,15 @@ def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, 
 
 
 def gap_document(
-    source: object, split: str, fits: Mapping[str, GapFit], shown: Sequence[str], top: int | None = None
+    source: object, split: str, fits: Mapping[str, GapFit], detailed: Sequence[str], top: int | None = None
 ) -> dict[str, Any]:
-    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `shown`.
+    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `detailed`.
 
     top: no more than so many samples of each, the most imbalanced first.
     """
     samples = [
         dict(zip(gap_columns(fits[name]), row, strict=True))
-        for name in shown
+        for name in detailed
         for row in gap_rows(fits[name], top)
     ]
     return {**gap_summary(source, split, fits), "samples": samples}

@@ -59,10 +59,10 @@ def _accuracy(last: Evaluation, first: Evaluation | None, comparisons: Sequence[
         None,
     )
     head = comparison.head if comparison else main_head(last.heads)
-    own = last.heads[head]
-    start = f"Accuracy on {last.split} (n = {last.n}), {_head(head)}: {own.accuracy:.1%} for {last.name}"
+    metrics = last.heads[head]
+    start = f"Accuracy on {last.split} (n = {last.n}), {_head(head)}: {metrics.accuracy:.1%} for {last.name}"
     if first is None or comparison is None:
-        low, high = own.accuracy_interval.to_list()
+        low, high = metrics.accuracy_interval.to_list()
         return f"{start} ({confidence_level(last.confidence)} interval {low:.1%} to {high:.1%})."
     p = comparison.adjusted if comparison.adjusted is not None else comparison.test.p_value
     corrected = ", after Holm's correction" if len(comparisons) > 1 else ""
@@ -143,10 +143,10 @@ def _movement(means: dict[str, tuple[float, float]]) -> str:
 
 
 def _moved(before: float, after: float) -> str:
-    shown = f"{before:.3f}", f"{after:.3f}"
-    if shown[0] == shown[1]:
-        return f"stayed at {shown[0]}"
-    return f"{'rose' if after > before else 'fell'} from {shown[0]} to {shown[1]}"
+    values = f"{before:.3f}", f"{after:.3f}"
+    if values[0] == values[1]:
+        return f"stayed at {values[0]}"
+    return f"{'rose' if after > before else 'fell'} from {values[0]} to {values[1]}"
 
 
 def _heads(e: Evaluation) -> str:
@@ -182,8 +182,8 @@ def _over_seeds(
     members = [judged[i] for i in group.members.values()]
     example = members[-1].evaluation
     head = main_head(example.heads)
-    own = Spread.of([j.evaluation.heads[head].accuracy for j in members if head in j.evaluation.heads])
-    spread = f"{own.mean:.1%}" + ("" if own.sd is None else f" ± {100 * own.sd:.1f}")
+    accuracies = Spread.of([j.evaluation.heads[head].accuracy for j in members if head in j.evaluation.heads])
+    spread = f"{accuracies.mean:.1%}" + ("" if accuracies.sd is None else f" ± {100 * accuracies.sd:.1f}")
     start = (
         f"Accuracy on {example.split} (n = {example.n}), {_head(head)}, {len(members)} "
         f"seed{'s' if len(members) > 1 else ''}: {spread} for {group.name}"

@@ -103,9 +103,9 @@ class RunFolder:
         here = self.path.resolve()
         names = []
         for given, digest in sha256.items():
-            own = Path(given).resolve().parent == here or Path(given).parent.name == here.name
+            in_this_folder = Path(given).resolve().parent == here or Path(given).parent.name == here.name
             path = self.path / Path(given).name
-            if own and path.is_file() and self._digest(path) != digest:
+            if in_this_folder and path.is_file() and self._digest(path) != digest:
                 names.append(path.name)
         return names
 
@@ -131,9 +131,9 @@ class RunFolder:
         try:
             return matching_store(checkpoint, path, self.store_path)
         except MgapError:
-            own = self.path / "store"  # a run folder that was moved takes its store along
-            if self.store_path is None and is_store(own):
-                return matching_store(checkpoint, path, own)
+            store_here = self.path / "store"  # a run folder that was moved takes its store along
+            if self.store_path is None and is_store(store_here):
+                return matching_store(checkpoint, path, store_here)
             raise
 
     def _digest(self, path: Path) -> str:

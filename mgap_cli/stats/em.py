@@ -330,10 +330,10 @@ def _binned(values: FloatArray, counts: FloatArray, width: float) -> Points:
     """Return the mean and the count of each bin of `width` that holds some of the weighted values."""
     index = np.floor(values / width).astype(np.int64)
     index -= index.min()
-    held = np.bincount(index, counts).astype(np.float64)
+    occupied = np.bincount(index, counts).astype(np.float64)
     sums = np.bincount(index, counts * values).astype(np.float64)
-    some = held > 0
-    return Points(sums[some] / held[some], held[some])
+    some = occupied > 0
+    return Points(sums[some] / occupied[some], occupied[some])
 
 
 def _ranks(counts: FloatArray) -> FloatArray:

@@ -42,13 +42,13 @@ def _own(device: torch.device, wanted: str) -> torch.device:
         raise UsageError(f"--device {wanted} is one device, and there are {count}.", "Use cuda, cpu or auto.")
     if device.type != "cuda":
         return device
-    own, there = processes.local_rank(), torch.cuda.device_count()
-    if own >= there:
+    rank, there = processes.local_rank(), torch.cuda.device_count()
+    if rank >= there:
         raise UsageError(
-            f"{count}, and no GPU for number {own} on its machine, which has {there}.",
+            f"{count}, and no GPU for number {rank} on its machine, which has {there}.",
             f"Give torchrun --nproc-per-node {there}, or mgap --device cpu.",
         )
-    return torch.device("cuda", own)
+    return torch.device("cuda", rank)
 
 
 def choose_float32(wanted: str, precision: str, device: torch.device, sink: Output) -> str:

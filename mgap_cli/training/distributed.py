@@ -68,9 +68,9 @@ class World:
         """Return the largest of the processes' values; a flag of one process is then set for all."""
         if self.size == 1:
             return value
-        held = torch.tensor(value, dtype=torch.int64)
-        dist.all_reduce(held, dist.ReduceOp.MAX)
-        return int(held)
+        largest = torch.tensor(value, dtype=torch.int64)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def barrier(self) -> None:
         """Wait until every process has reached this call."""
@@ -95,14 +95,14 @@ class World:
             return rows
         shares = processes.shares(total, self.size)
         counts = [s.stop - s.start for s in shares]
-        own = rows[: counts[self.rank]]
+        share = rows[: counts[self.rank]]
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
-        padded[: len(own)] = own.detach()
+        padded[: len(share)] = share.detach()
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
-        pieces = [own if r == self.rank else parts[r][:n] for r, n in enumerate(counts)]
+        pieces = [share if r == self.rank else parts[r][:n] for r, n in enumerate(counts)]
         whole = torch.cat(pieces)
-        return whole if len(own) else whole + 0 * rows.sum()
+        return whole if len(share) else whole + 0 * rows.sum()
 
     def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the processes, in one exchange."""

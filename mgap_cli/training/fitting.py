@@ -15,23 +15,23 @@ _MEMORY: dict[type[torch.optim.Optimizer], set[str]] = {
 }
 
 
-def require_alike(saved: Any, own: Any) -> None:
-    """Raise TypeError or ValueError unless `saved` has the types, lengths and shapes of `own`, all finite.
+def require_alike(saved: Any, fresh: Any) -> None:
+    """Raise TypeError or ValueError unless `saved` has the types, lengths and shapes of `fresh`, all finite.
 
     Keys that only one of two dicts has are not compared.
     """
-    if type(saved) is not type(own):
-        raise TypeError(f"{type(saved).__name__} instead of {type(own).__name__}")
-    if isinstance(own, Tensor):
-        if (saved.shape, saved.dtype) != (own.shape, own.dtype) or not torch.isfinite(saved).all():
+    if type(saved) is not type(fresh):
+        raise TypeError(f"{type(saved).__name__} instead of {type(fresh).__name__}")
+    if isinstance(fresh, Tensor):
+        if (saved.shape, saved.dtype) != (fresh.shape, fresh.dtype) or not torch.isfinite(saved).all():
             raise ValueError("a tensor of another shape or type, or not finite")
-    elif isinstance(own, dict):
-        for key in own.keys() & saved.keys():
-            require_alike(saved[key], own[key])
-    elif isinstance(own, list | tuple):
-        for one, other in zip(saved, own, strict=True):
+    elif isinstance(fresh, dict):
+        for key in fresh.keys() & saved.keys():
+            require_alike(saved[key], fresh[key])
+    elif isinstance(fresh, list | tuple):
+        for one, other in zip(saved, fresh, strict=True):
             require_alike(one, other)
-    elif isinstance(own, float) and not math.isfinite(saved):
+    elif isinstance(fresh, float) and not math.isfinite(saved):
         raise ValueError("a number that is not finite")
 
 

@@ -95,7 +95,7 @@ class TrainingStep:
         if own.start == own.stop:  # padding rows, which are left out of every result, as in the loader
             own = slice(0, SMALLEST)
         with self.engine.precision.autocast():
-            fused = self.network.fuse({m: f[own] for m, f in features.items()})
+            fused = self.network.fuse({m: f[first_rows] for m, f in features.items()})
         return world.join_rows(full_precision(fused), total)
 
     def backward(self, loss: Tensor) -> None:

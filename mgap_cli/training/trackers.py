@@ -113,8 +113,8 @@ class Trackio(Logger):
         super().__init__(run, stage, config, history, sink)
         self.trackio = trackio = package("trackio")
         name = identity(run, stage)
-        held = trackio.sqlite_storage.SQLiteStorage.get_logs("mgap", name)
-        self.last = max((int(row["step"]) for row in held), default=0)
+        logged = trackio.sqlite_storage.SQLiteStorage.get_logs("mgap", name)
+        self.last = max((int(row["step"]) for row in logged), default=0)
         self.run = trackio.init(project="mgap", name=name, group=run.resolve().name, resume="allow")
         for entry in history:
             self.write(entry["epoch"], flat(entry))

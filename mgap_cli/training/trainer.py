@@ -202,8 +202,8 @@ class Trainer:
         self._arrange_epoch()
 
     def _context(self) -> TrainingEpoch:
-        seed, place = self.config.train.seed, self._budget_epoch()
-        return TrainingEpoch(self.epoch, place, seed, self.task, self.optimizers, self._predicted)
+        seed, budget_epoch = self.config.train.seed, self._budget_epoch()
+        return TrainingEpoch(self.epoch, budget_epoch, seed, self.task, self.optimizers, self._predicted)
 
     def _log_each(self, lines: list[str]) -> None:
         for line in lines:

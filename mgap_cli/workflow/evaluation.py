@@ -112,20 +112,20 @@ def judge(
     write_json_once(request.path(judged[-1].path, DOCUMENT), document)
     _draw(judged, groups, request, sink)
 
-    shown = [tables.group_table(groups, evaluations)] if several else []
+    printed = [tables.group_table(groups, evaluations)] if several else []
     if several and len(groups) > 1:
-        shown.append(tables.seed_comparison_table(by_seed, groups, config.evaluate.confidence))
-    shown += [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
+        printed.append(tables.seed_comparison_table(by_seed, groups, config.evaluate.confidence))
+    printed += [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
     if comparisons:
-        shown.append(tables.comparison_table(comparisons, evaluations))
-    shown.append(tables.per_class_table(judged, groups))
-    shown += [tables.by_table(judged, groups, place) for place in range(len(judged[0].by))]
+        printed.append(tables.comparison_table(comparisons, evaluations))
+    printed.append(tables.per_class_table(judged, groups))
+    printed += [tables.by_table(judged, groups, column) for column in range(len(judged[0].by))]
     if rules := rules_table(judged, groups):
-        shown.append(rules)
+        printed.append(rules)
     if request.robustness:
-        shown.append(tables.robustness_table(judged, groups))
-    shown.append(tables.verdict_paragraphs(sentences))
-    return document, shown
+        printed.append(tables.robustness_table(judged, groups))
+    printed.append(tables.verdict_paragraphs(sentences))
+    return document, printed
 
 
 def _plot_paths(checkpoints: Sequence[Path], request: EvaluationRequest) -> dict[Path, tuple[Path, Path]]:

@@ -40,7 +40,7 @@ def analyse_checkpoint(
     with writing(request.output or checkpoint.parent, config.runtime.device, sink):
         fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output)
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
-        sections, shown = views({split: fits[split]}, config, request, human_png, sink, split)
+        sections, view_tables = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
     document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
     document["gap_scores"] = config.gap.scores
@@ -125,10 +125,10 @@ def analyse_scores(
             write_gap_figure(fits[name], where, png, sink)
     if request.csv:
         write_text_once(request.csv, gap_csv(next(iter(fits.values()))))
-    sections, shown = views(fits, config, request, human_png, sink)
+    sections, view_tables = views(fits, config, request, human_png, sink)
     measured, tables = score_measures(fits, config) if request.measures else ({}, [])
     document = {**gap_document(path, "", fits, list(fits), request.top), **sections, **measured}
-    sink.result(document, *overview(fits), *tables, *shown, conclusion(fits))
+    sink.result(document, *overview(fits), *tables, *view_tables, conclusion(fits))
 
 
 def _figure_name(scores: Path, pair: str) -> str:

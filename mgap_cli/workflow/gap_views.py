@@ -87,15 +87,15 @@ def overview(fits: Mapping[str, GapFit], split: str | None = None) -> list[Rende
     from mgap_cli.report.tables import gap as tables
     from mgap_cli.report.tables import gap_analysis as gap_tables
 
-    shown: list[RenderableType] = []
+    printed: list[RenderableType] = []
     for name in [split] if split else fits:
         where, fit = name if len(fits) > 1 else split or "", fits[name]
-        shown.append(gap_tables.verdict_table(fit, where))
-        shown.append(tables.component_table(fit, where))
-        shown.append(tables.diagnostics_table(fit, where))
+        printed.append(gap_tables.verdict_table(fit, where))
+        printed.append(tables.component_table(fit, where))
+        printed.append(tables.diagnostics_table(fit, where))
     side_by_side = tables.split_table if split else tables.pair_table
-    shown.append(side_by_side(list(fits.items())))
-    return shown
+    printed.append(side_by_side(list(fits.items())))
+    return printed
 
 
 def conclusion(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
@@ -152,7 +152,7 @@ def views(
 
     condition, truth = " and ".join(request.where), config.analysis.truth
     document: dict[str, Any] = {"where": list(request.where), "by": {}}
-    shown: list[RenderableType] = []
+    printed: list[RenderableType] = []
     first = next(iter(fits.values()))
     chosen = where(first, request.where)
     for name, fit in fits.items():
@@ -160,30 +160,30 @@ def views(
         columns = dict.fromkeys([*usual_columns(fit), *request.by])
         breakdowns = [breakdown(fit, column, chosen, config.analysis) for column in columns]
         document["by"][name] = [b.to_dict() for b in breakdowns]
-        shown += [gap_tables.breakdown_table(b, fit, title, condition) for b in breakdowns]
+        printed += [gap_tables.breakdown_table(b, fit, title, condition) for b in breakdowns]
         if truth:
             known = identify(fit, truth, chosen, config.analysis)
             if known:
                 document.setdefault("identification", {})[name] = known.to_dict()
-                shown.append(gap_tables.identification_table(known, title, condition))
+                printed.append(gap_tables.identification_table(known, title, condition))
             else:
                 sink.warn(f"column {truth} has one value for all these samples: nothing to identify.")
         shown.append(tables.lead_table(fit, config.analysis.confidence, title))
         if request.top:
-            shown.append(tables.posterior_table(fit, request.top, title, chosen))
+            printed.append(tables.posterior_table(fit, request.top, title, chosen))
         if request.plot and sys.stdout.isatty():
             from mgap_cli.report.figures.terminal import GapPlot
 
-            shown.append(GapPlot(fit, title))
+            printed.append(GapPlot(fit, title))
     if request.human:
         compared, table = _compared(first, chosen, config, request, human_png, sink)
         document["human"] = compared
-        shown.append(table)
+        printed.append(table)
     if request.export:
         document["exported"] = _export(list(fits.values()), chosen, request, request.export, sink)
     if request.relabel:
         document["relabel"] = _relabel(list(fits.values()), chosen, config, request.relabel, sink)
-    return document, shown
+    return document, printed
 
 
 def _relabel(

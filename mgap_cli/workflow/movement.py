@@ -33,7 +33,7 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
             f"{run}: {what}: there is no metrics.jsonl.", "Give the folder of mgap warmup or adapt."
         )
     try:
-        shown, drawn = history_tables(entries), None
+        tables, drawn = history_tables(entries), None
         if plot:
             from mgap_cli.report.figures.history import history_figure
 
@@ -44,7 +44,7 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
         from mgap_cli.report.figures.gap import write_png
 
         write_png(drawn, png, sink)
-    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *shown)
+    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *tables)
 
 
 def movement(

@@ -107,7 +107,7 @@ def plan_next(
     require_run_folder(run)
     _require_no_earlier(stage)
     config = with_required_model(load_method(stage.method), config)
-    if any(same_file(path, own) for own in _checkpoints(run, stage.name)):
+    if any(same_file(path, stage_file) for stage_file in _checkpoints(run, stage.name)):
         raise UsageError(
             f"{path}: {stage.name} would replace the checkpoint that it starts from.",
             "Choose another folder with -o.",
@@ -146,11 +146,11 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Output, fo
     checkpoint = execute(plan, sink, force)
     done = {plan.stage.name: checkpoint}
     for stage in _recipe(method, config, store)[1:]:
-        own = _stage_config(stage, config)
+        stage_config = _stage_config(stage, config)
         if stage.fresh:
-            plan = _plan_fresh(stage, {name: done[name] for name in stage.takes}, store, own, run)
+            plan = _plan_fresh(stage, {name: done[name] for name in stage.takes}, store, stage_config, run)
         else:
-            plan = plan_next(stage, checkpoint, load_checkpoint(checkpoint), store, own, run)
+            plan = plan_next(stage, checkpoint, load_checkpoint(checkpoint), store, stage_config, run)
         checkpoint = done[stage.name] = execute(plan, sink, force)
     return checkpoint
 
@@ -158,8 +158,12 @@ def train(method: str, store: Store, config: Config, run: Path, sink: Output, fo
 def first_plan(method: str, store: Store, config: Config, run: Path) -> Plan:
     """Plan the first stage of a method's recipe."""
     stage = _recipe(method, config, store)[0]
-    own = _stage_config(stage, config)
-    return _plan_fresh(stage, {}, store, own, run) if stage.fresh else plan_first(stage, store, own, run)
+    stage_config = _stage_config(stage, config)
+    return (
+        _plan_fresh(stage, {}, store, stage_config, run)
+        if stage.fresh
+        else plan_first(stage, store, stage_config, run)
+    )
 
 
 def _plan_fresh(

@@ -66,7 +66,7 @@ def train_and_evaluate(
         sink.log(f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline skips it")
         fair = train(FAIR_BASELINE, store, own, folder / BASELINE_FOLDER, sink, force)
         models.insert(0, open_trained(fair, device, store.path))
-    evaluation, shown = judge(models, EvaluationRequest(), config, sink)
+    evaluation, tables = judge(models, EvaluationRequest(), config, sink)
     page, _ = write_page(folder, store.path)
     following = _next_command(store, config)
     document = {

@@ -161,7 +161,7 @@ def test_gradients_of_a_linear_model_are_those_written_out():
             g = ((outputs.fused.softmax(1) - onehot) @ half / 7).T @ x
             h = ((own_logits.softmax(1) - onehot) @ head.weight / 7).T @ x
             assert found.fused_norm[0, m] == pytest.approx(float(g.norm()), rel=1e-5)
-            assert found.own_norm[0, m] == pytest.approx(float(h.norm()), rel=1e-5)
+            assert found.unimodal_norm[0, m] == pytest.approx(float(h.norm()), rel=1e-5)
             cosine = float((g * h).sum() / (g.norm() * h.norm()))
             assert found.cosine[0, m] == pytest.approx(cosine, abs=1e-5)
 

@@ -43,7 +43,7 @@ class Gradients:
 
     cosine: FloatArray  # NaN where a gradient is 0
     fused_norm: FloatArray
-    own_norm: FloatArray
+    unimodal_norm: FloatArray
 
 
 def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients:
@@ -57,11 +57,11 @@ def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients
             for batch in batches:
                 outputs = network(batch.inputs)
                 fused = nn.functional.cross_entropy(outputs.fused.float(), batch.labels)
-                own = [
+                unimodal = [
                     nn.functional.cross_entropy(z.float(), batch.labels) for z in outputs.unimodal.values()
                 ]
                 row = []
-                for encoder, loss in zip(encoders, own, strict=True):
+                for encoder, loss in zip(encoders, unimodal, strict=True):
                     g, h = _flat_gradient(fused, encoder), _flat_gradient(loss, encoder)
                     size_g, size_h = float(g.norm()), float(h.norm())
                     product = size_g * size_h
@@ -75,11 +75,11 @@ def gradients(network: MultimodalNetwork, batches: Iterable[Batch]) -> Gradients
 
 def gradient_measures(gradients: Gradients, confidence: float) -> list[Measure]:
     """Return cosine, norm and norm ratio over the batches in which they exist."""
-    positive = (gradients.fused_norm > 0).all(axis=1) & (gradients.own_norm > 0).all(axis=1)
-    cosine, fused, own = (
+    positive = (gradients.fused_norm > 0).all(axis=1) & (gradients.unimodal_norm > 0).all(axis=1)
+    cosine, fused, unimodal = (
         gradients.cosine[positive],
         gradients.fused_norm[positive],
-        gradients.own_norm[positive],
+        gradients.unimodal_norm[positive],
     )
     n = len(cosine)
     a, b = (cosine[:, m].mean() if n else None for m in (0, 1))
@@ -98,7 +98,9 @@ def gradient_measures(gradients: Gradients, confidence: float) -> list[Measure]:
     return [
         along,
         _of_logs("gradient_norm", "gradient norm, fused", np.log(fused), confidence),
-        _of_logs("gradient_norm_ratio", "grad. norm, fused/own", np.log(fused) - np.log(own), confidence),
+        _of_logs(
+            "gradient_norm_ratio", "grad. norm, fused/own", np.log(fused) - np.log(unimodal), confidence
+        ),
     ]
 
 

@@ -48,11 +48,11 @@ def protocol_text(name: str, data: DataConfig) -> str:
     """
     if name not in presets():
         return "no preset"
-    own = dataclasses.asdict(preset(name).data)
+    preset_values = dataclasses.asdict(preset(name).data)
     differing = [
         f"data.{key} {','.join(f'{part:g}' for part in value) if isinstance(value, tuple) else value}"
         for key, value in dataclasses.asdict(data).items()
-        if key not in ("seed", "val_share") and value != own[key]
+        if key not in ("seed", "val_share") and value != preset_values[key]
     ]
     return f"{name}, but with {', '.join(differing)}" if differing else name
 

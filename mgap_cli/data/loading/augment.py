@@ -71,9 +71,9 @@ def random_boxes(count: int, height: int, width: int, scale_min: float, generato
     fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
     first = fits.int().argmax(dim=1, keepdim=True)
     h, w = h.gather(1, first)[:, 0], w.gather(1, first)[:, 0]
-    place = torch.rand(count, 2, generator=generator)
-    top = (place[:, 0] * (height - h + 1)).floor()
-    left = (place[:, 1] * (width - w + 1)).floor()
+    corner = torch.rand(count, 2, generator=generator)
+    top = (corner[:, 0] * (height - h + 1)).floor()
+    left = (corner[:, 1] * (width - w + 1)).floor()
     whole_ratio = min(max(width / height, RATIO[0]), RATIO[1])
     whole_h = min(height, round(width / whole_ratio))
     whole_w = min(width, round(height * whole_ratio))
@@ -137,9 +137,9 @@ def mask(
     for axis in (2, 3):
         size = audio.shape[axis]
         drawn = torch.rand(2, len(audio) if total is None else total, generator=generator)
-        width, place = drawn[:, rows]
+        width, position = drawn[:, rows]
         width = width * share * size
-        first = place * (size - width)
+        first = position * (size - width)
         at = torch.arange(size) + 0.5
         within = (at >= first[:, None]) & (at < (first + width)[:, None])
         shape = [len(audio), 1, 1, 1]

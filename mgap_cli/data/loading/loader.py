@@ -115,17 +115,17 @@ class Loader:
         copies = copy_numbers(positions)
         chosen = [positions[some] for some in places]
         rows = [self._rows(len(some)) for some in chosen]
-        shares_of = [some[own] for some, own in zip(chosen, rows, strict=True)]
+        shares_of = [some[share] for some, share in zip(chosen, rows, strict=True)]
         seen = self._frames_of_epoch(seed, epoch)
         with closing(self.samples.gather(shares_of)) as raws:
             steps = range(start, self.steps)
-            for step, place, some, own, raw in zip(steps, places, chosen, rows, raws, strict=True):
+            for step, position, some, share, raw in zip(steps, places, chosen, rows, raws, strict=True):
                 if seen is not None:
-                    raw = self._with_frames(raw, seen[torch.from_numpy(some[own])])
+                    raw = self._with_frames(raw, seen[torch.from_numpy(some[share])])
                 generator = generator_for(seed, epoch, step)
                 modalities = self.store.modalities
-                inputs = training_inputs(modalities, raw, self.config, generator, len(some), own)
-                yield self._batch(some, copies[place], inputs)
+                inputs = training_inputs(modalities, raw, self.config, generator, len(some), share)
+                yield self._batch(some, copies[position], inputs)
 
     def ordered(self) -> Iterator[Batch]:
         """Yield every sample once, in the order of `indices`, without augmentation."""

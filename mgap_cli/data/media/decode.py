@@ -189,13 +189,13 @@ def chosen_frames(
     is in it.
     """
     order = np.argsort(times, kind="stable")
-    shown = times[order] - times[order[0]]
-    duration = max(end - float(times[order[0]]), float(shown[-1]))
+    seconds = times[order] - times[order[0]]
+    duration = max(end - float(times[order[0]]), float(seconds[-1]))
     low, high = first or 0.0, min(duration if last is None else last, duration)
-    if low > float(shown[-1]) or high < low or not math.isfinite(duration):
+    if low > float(seconds[-1]) or high < low or not math.isfinite(duration):
         raise Undecodable(f"no video between {low:g} and {high:g} s")
     centres = low + (np.arange(count) + 0.5) * (high - low) / count
-    positions: np.ndarray = order[np.clip(np.searchsorted(shown, centres, side="right") - 1, 0, None)]
+    positions: np.ndarray = order[np.clip(np.searchsorted(seconds, centres, side="right") - 1, 0, None)]
     return positions
 
 

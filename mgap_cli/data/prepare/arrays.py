@@ -47,5 +47,5 @@ def _write_array(folder: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     with (folder / f"{name}.npy").open("wb") as file:
         np.lib.format.write_array(file, values, version=(1, 0), allow_pickle=False)
     shape = values.shape[1:]
-    kind = array_modality(name, shape).kind
-    return {"name": name, "kind": kind, "shape": list(shape), "dtype": f"<f{values.dtype.itemsize}"}
+    modality_kind = array_modality(name, shape).kind
+    return {"name": name, "kind": modality_kind, "shape": list(shape), "dtype": f"<f{values.dtype.itemsize}"}

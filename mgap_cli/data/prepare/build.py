@@ -169,10 +169,10 @@ class _Build:
         pull = f"Fetch the media: cd {where} && git lfs pull"
         if pointers == total:
             raise UnfitError(f"{where}: all {total} clips are Git LFS pointers, not media.", pull)
-        told = ""
+        listed = ""
         if not is_store(self.out):
             self._write_skipped(self.out / "skipped.csv")
-            told = f" They are listed in {self.out / 'skipped.csv'}."
+            listed = f" They are listed in {self.out / 'skipped.csv'}."
         share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
         hint = "Repair them, or continue without them: --allow-skips" if skipped < total else ""
         raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)

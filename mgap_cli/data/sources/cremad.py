@@ -54,9 +54,9 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
         if not names:
             layout = "VideoFlash/*.flv and AudioWAV/*.wav"
             raise UnfitError(f"{folder}: no CREMA-D clips found.", f"Expected {layout} below it.")
-        kind = options.split or "random"
-        splits = _random(names, config.seed) if kind == "random" else _by_speaker(names, config.seed)
-        recorded = {"split": kind}
+        split_kind = options.split or "random"
+        splits = _random(names, config.seed) if split_kind == "random" else _by_speaker(names, config.seed)
+        recorded = {"split": split_kind}
     clips = [_clip(folder, name, splits[name], videos, sounds) for name in sorted(splits)]
     shared = {c.group for c in clips if c.split == "train"} & {c.group for c in clips if c.split == "test"}
     if shared:
@@ -87,9 +87,9 @@ def _videos(folder: Path) -> dict[str, Path]:
 def _files(folder: Path, places: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
     """Return {clip: file}; an earlier place wins."""
     paths: dict[str, Path] = {}
-    for place, suffixes in places.items():
-        if (folder / place).is_dir():
-            for path in sorted((folder / place).iterdir()):
+    for subfolder, suffixes in places.items():
+        if (folder / subfolder).is_dir():
+            for path in sorted((folder / subfolder).iterdir()):
                 if path.suffix.lower() in suffixes:
                     paths.setdefault(path.stem, path)
     return paths

@@ -150,10 +150,10 @@ def _frames(rng: np.random.Generator, scan: np.ndarray, config: DataConfig, degr
     return np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def _hide(grey: np.ndarray, place: int, axis: int) -> None:
-    """Put an opaque bar over half of the frame, around `place` pixels along `axis`."""
+def _hide(grey: np.ndarray, position: int, axis: int) -> None:
+    """Put an opaque bar over half of the frame, around `position` pixels along `axis`."""
     half = int(OCCLUSION * grey.shape[0] / 2)
-    band = slice(max(0, place - half), place + half)
+    band = slice(max(0, position - half), position + half)
     grey[(band, slice(None)) if axis else (slice(None), band)] = 0.5
 
 

@@ -74,7 +74,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     clips, missing = [], Counter[str]()
     for number, split, label in listed:
         places = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
-        video = next((index[place] for place in places if place in index), None)
+        video = next((index[key] for key in places if key in index), None)
         if video is None:
             missing[label] += 1
         else:
@@ -123,10 +123,10 @@ def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
         for label in ("", *CLASSES):
             # Kinetics' own folders have spaces where the list has underscores.
             for name in {label, label.replace("_", " ")}:
-                place = base / name
-                if not place.is_dir():
+                folder_of_class = base / name
+                if not folder_of_class.is_dir():
                     continue
-                for path in sorted(place.iterdir()):
+                for path in sorted(folder_of_class.iterdir()):
                     if path.suffix.lower() in _SUFFIXES:
                         for key in {path.stem, _youtube_id(path.stem)}:
                             index.setdefault((split, label, key), path)

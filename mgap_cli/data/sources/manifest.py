@@ -162,5 +162,5 @@ def _shared_groups(clips: list[Clip]) -> list[str]:
     shared = sorted(group for group, group_splits in splits.items() if len(group_splits) > 1)
     if not shared:
         return []
-    shown = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
-    return [f"{len(shared)} groups are in more than one split: {shown}"]
+    listed = ", ".join(shared[:5]) + (" ..." if len(shared) > 5 else "")
+    return [f"{len(shared)} groups are in more than one split: {listed}"]

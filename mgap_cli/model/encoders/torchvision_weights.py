@@ -39,12 +39,16 @@ class TorchvisionEncoder(Encoder):
         not a state dict, or has other names or shapes than this encoder.
         """
         module = self.weight_module
-        own = module.state_dict()
+        expected = module.state_dict()
         weights = {k: v for k, v in self._read(path).items() if not k.startswith(self.classifier)}
         first = weights.get(self.first_weight)
-        if first is not None and first.dim() == 4 and first.shape[1] != own[self.first_weight].shape[1] == 1:
+        if (
+            first is not None
+            and first.dim() == 4
+            and first.shape[1] != expected[self.first_weight].shape[1] == 1
+        ):
             weights[self.first_weight] = first.sum(dim=1, keepdim=True)
-        if defect := _defect(weights, own):
+        if defect := _defect(weights, expected):
             raise self._unfit(path, f"not weights of {self.name}: {defect}")
         module.load_state_dict(weights)
 
@@ -82,13 +86,13 @@ class WrappedNetwork(TorchvisionEncoder):
         return module
 
 
-def _defect(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return why `weights` cannot replace `own`, or "" if they can."""
-    if missing := [name for name in own if name not in weights]:
-        return f"{len(missing)} of its {len(own)} tensors are missing, such as {missing[0]}"
-    if foreign := [name for name in weights if name not in own]:
+def _defect(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Return why `weights` cannot replace `expected`, or "" if they can."""
+    if missing := [name for name in expected if name not in weights]:
+        return f"{len(missing)} of its {len(expected)} tensors are missing, such as {missing[0]}"
+    if foreign := [name for name in weights if name not in expected]:
         return f"{len(foreign)} tensors are of another architecture, such as {foreign[0][:80]}"
-    for name, tensor in own.items():
+    for name, tensor in expected.items():
         if weights[name].shape != tensor.shape:
             return f"{name} has shape {tuple(weights[name].shape)}, and here it is {tuple(tensor.shape)}"
         if not weights[name].isfinite().all():

@@ -148,11 +148,11 @@ def _head(figure: Figure, page: _Page, store: Store, rows: Sequence[int]) -> Non
         f"{frames} of {height} x {width} pixels; {config.seconds:g} s of sound at {config.sample_rate} Hz",
         "dashed: the sound of a shorter clip ends, and starts again",
     ]
-    shown = lines if any(_repeats_at(store, i) for i in rows) else lines[:1]
+    used = lines if any(_repeats_at(store, i) for i in rows) else lines[:1]
     figure.text(
         *page.point(MARGIN, 0.3), f"{printable(folder)}: {clips}", fontsize=15, va="top", parse_math=False
     )
-    figure.text(*page.point(MARGIN, 0.58), "\n".join(shown), fontsize=9, va="top", linespacing=1.4)
+    figure.text(*page.point(MARGIN, 0.58), "\n".join(used), fontsize=9, va="top", linespacing=1.4)
 
 
 def _label(figure: Figure, page: _Page, number: int, store: Store, i: int) -> None:

@@ -139,13 +139,13 @@ def _reliability(upper: Any, lower: Any, head: str, m: HeadMetrics, colour: str,
         for values in (reliability.accuracy, reliability.confidence)
     )
     counts = np.array(reliability.counts)
-    for name, shown, alpha in (
+    for name, line, alpha in (
         ("accuracy", counts >= SPARSE, 0.65),
         (f"accuracy, under {SPARSE} samples", (counts > 0) & (counts < SPARSE), 0.25),
     ):
         upper.bar(
-            left[shown],
-            accuracy[shown],
+            left[line],
+            accuracy[line],
             width,
             align="edge",
             color=colour,

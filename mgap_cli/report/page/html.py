@@ -46,9 +46,9 @@ class Section:
     title: str
     blocks: list[str] = field(default_factory=list)
 
-    def add(self, *shown: RenderableType) -> None:
+    def add(self, *items: RenderableType) -> None:
         """Add tables as they would be printed."""
-        self.blocks += [markup for item in shown for markup in blocks_of(item)]
+        self.blocks += [markup for item in items for markup in blocks_of(item)]
 
     def say(self, text: str, *, missing: bool = False) -> None:
         """Add a paragraph; `missing`: one that says what is not there, and which command makes it."""

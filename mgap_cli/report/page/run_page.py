@@ -271,13 +271,13 @@ class RunReport:
             section.say("This store has arrays, not clips: there is nothing to look at.", missing=True)
             return section
         fit, store = self.fit, self.store
-        place = {id_: i for i, id_ in enumerate(store.ids)}
+        row_of = {id_: i for i, id_ in enumerate(store.ids)}
         order = np.lexsort((-np.abs(fit.scores.gap), -fit.posterior))[:CLIPS].tolist()
-        order = [i for i in order if fit.scores.ids[i] in place]
+        order = [i for i in order if fit.scores.ids[i] in row_of]
         if not order:
             section.say("None of the samples that were analysed is in the store.", missing=True)
             return section
-        rows = [place[fit.scores.ids[i]] for i in order]
+        rows = [row_of[fit.scores.ids[i]] for i in order]
         section.say(
             f"The {len(order)} samples that the mixture finds most imbalanced, as the network gets them: "
             "frames, then the log-spectrogram, on one scale of loudness. A dashed line marks where the sound "

@@ -19,8 +19,8 @@ def rules_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> Rend
     if len(judged) == 1:
         return _one(judged[0])
     numbered = dict(enumerate(contenders(judged, groups), start=1))  # as in the other tables
-    shown = {number: c for number, c in numbered.items() if all(j.rules for j in c.members)}
-    return _several(shown) if shown else None
+    with_rules = {number: c for number, c in numbered.items() if all(j.rules for j in c.members)}
+    return _several(with_rules) if with_rules else None
 
 
 def _one(judgement: Judgement) -> RenderableType | None:
@@ -59,14 +59,14 @@ def _one(judgement: Judgement) -> RenderableType | None:
     return titled(f"Decision rules on {printable(e.split)}, n = {e.n}", table, *notes)
 
 
-def _several(shown: Mapping[int, Contender]) -> RenderableType:
-    tables = [[rules for j in c.members if (rules := j.rules)] for c in shown.values()]
+def _several(contenders: Mapping[int, Contender]) -> RenderableType:
+    tables = [[rules for j in c.members if (rules := j.rules)] for c in contenders.values()]
     names = dict.fromkeys(row.text for of_seeds in tables for rules in of_seeds for row in rules.rows)
     blocks = []
-    for start in range(0, len(shown), BLOCK):
+    for start in range(0, len(contenders), BLOCK):
         table = new_table()
         table.add_column("rule")
-        add_numbers(table, *map(str, [*shown][start : start + BLOCK]))
+        add_numbers(table, *map(str, [*contenders][start : start + BLOCK]))
         for name in names:
             cells = [_cell(of_seeds, name) for of_seeds in tables[start : start + BLOCK]]
             table.add_row(verbatim(printable(name)), *cells)
@@ -75,10 +75,10 @@ def _several(shown: Mapping[int, Contender]) -> RenderableType:
         "Accuracy in % and, below it, the difference to the fused head in points. One * for each checkpoint "
         "whose validation chooses the rule."
     ]
-    for (number, contender), of_seeds in zip(shown.items(), tables, strict=True):
+    for (number, contender), of_seeds in zip(contenders.items(), tables, strict=True):
         seeds = f", mean of {len(of_seeds)} seeds" if len(of_seeds) > 1 else ""
         notes.append(f"{number}: {printable(contender.name)}{seeds}. {_better(of_seeds)}".strip())
-    e = next(iter(shown.values())).members[0].evaluation
+    e = next(iter(contenders.values())).members[0].evaluation
     return titled(f"Decision rules on {printable(e.split)}, n = {e.n}", Group(*blocks), *notes)
 
 

@@ -150,7 +150,7 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     if ranked:
         add_numbers(table, f"top-{ranked.k}\n%")
     add_numbers(table, "mean conf.\n%", "ECE\n%")
-    shown = _with_interval if few else lambda share, interval: percent(share)
+    in_percent = _with_interval if few else lambda share, interval: percent(share)
     for number, e, head in rows:
         m = e.heads[head]
         name = cropped(head if alone else e.name, middle=True)
@@ -159,10 +159,10 @@ def calibration_table(evaluations: Sequence[Evaluation]) -> RenderableType:
             name,
             percent(m.accuracy),
             *([] if few else [percent_range(m.accuracy_interval)]),
-            shown(m.balanced_accuracy, m.balanced_accuracy_interval),
-            *([shown(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
+            in_percent(m.balanced_accuracy, m.balanced_accuracy_interval),
+            *([in_percent(m.top_k.accuracy, m.top_k.interval) if m.top_k else "-"] if ranked else []),
             percent(m.reliability.mean_confidence),
-            shown(m.reliability.ece, m.ece_interval),
+            in_percent(m.reliability.ece, m.ece_interval),
         )
     bins = len(rows[0][1].heads[rows[0][2]].reliability.counts)
     notes = [
@@ -318,9 +318,9 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
     return titled(f"{_head_of(side_by_side)} a{title}", body, *_legend(side_by_side))
 
 
-def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int) -> RenderableType:
+def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], column: int) -> RenderableType:
     """Accuracy by the values of a column: every head of one checkpoint, or the main one of several."""
-    first = judged[0].by[place]
+    first = judged[0].by[column]
     title = f"ccuracy by {printable(first.column)}, %{_on([judged[0].evaluation])}"
     notes = ["Bins of about equal n, in order." if first.binned else "The least accurate first."]
     if len(judged) == 1:
@@ -340,7 +340,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
     columns = [
         (
             str(i),
-            [{g.value: g.accuracy[c.head] for g in member.by[place].groups} for member in c.members],
+            [{g.value: g.accuracy[c.head] for g in member.by[column].groups} for member in c.members],
         )
         for i, c in enumerate(side_by_side, start=1)
     ]
@@ -416,17 +416,17 @@ def _with_intervals(heads: Collection[str]) -> Collection[str]:
 
 def _headings(heads: Collection[str]) -> list[str]:
     """Return the headings of `_cells`."""
-    shown = _with_intervals(heads)
-    return [name for head in heads for name in ((head, "interval") if head in shown else (head,))]
+    with_intervals = _with_intervals(heads)
+    return [name for head in heads for name in ((head, "interval") if head in with_intervals else (head,))]
 
 
 def _cells(by_head: Mapping[str, tuple[float | None, Interval | None]]) -> list[str]:
     """Return the cells of each head's share and of the intervals that fit; "-" for what does not exist."""
-    shown = _with_intervals(by_head)
+    with_intervals = _with_intervals(by_head)
     cells = []
     for head, (share, interval) in by_head.items():
         cells.append(percent(share))
-        if head in shown:
+        if head in with_intervals:
             cells.append(percent_range(interval) if interval else "-")
     return cells
 
@@ -459,12 +459,12 @@ def _blocks(
     """Return tables with one row per value, as many columns as fit: (heading, shares by value per member)."""
     blocks = []
     for start in range(0, len(columns), BLOCK):
-        shown = columns[start : start + BLOCK]
+        block = columns[start : start + BLOCK]
         table = new_table()
         table.add_column(verbatim(printable(heading)))
-        add_numbers(table, "n", *(name for name, _ in shown))
+        add_numbers(table, "n", *(name for name, _ in block))
         for value, n in zip(values, counts, strict=True):
-            table.add_row(cropped(value), str(n), *(_mean(value, members) for _, members in shown))
+            table.add_row(cropped(value), str(n), *(_mean(value, members) for _, members in block))
         blocks.append(table)
     return Group(*blocks)
 

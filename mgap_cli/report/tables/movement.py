@@ -73,18 +73,18 @@ def history_tables(entries: Entries) -> list[RenderableType]:
         other.add_row(verbatim(name), *shares)
     notes = [f"Accuracies: on {split}, after the epoch."]
     if roles:
-        kind = "|gap|" if mixtures[0]["kind"] == "absolute" else "the gap"
+        quantity = "|gap|" if mixtures[0]["kind"] == "absolute" else "the gap"
         n = mixtures[0]["n"]
         notes.insert(
             0,
-            f"Mixture over {kind} of {n} training samples, fitted at the start of the epoch; bal.: share "
+            f"Mixture over {quantity} of {n} training samples, fitted at the start of the epoch; bal.: share "
             "with a posterior of imbalance under 1/2; w.: weight of the component.",
         )
     else:
         notes.append("No epoch has a mixture: only the adaptive method fits one as it trains.")
     title = f"Over time, {len(entries)} epochs"
-    shown: list[RenderableType] = [titled(title, table, *notes)]
-    return shown if together else [*shown, titled(f"Accuracies over time, {split}", other)]
+    tables: list[RenderableType] = [titled(title, table, *notes)]
+    return tables if together else [*tables, titled(f"Accuracies over time, {split}", other)]
 
 
 def component_roles(mixtures: Entries) -> list[Role]:
@@ -116,47 +116,49 @@ def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> 
 
 def movement_tables(movement: Movement, top: int) -> list[RenderableType]:
     """All that is known of the moves, the last checkpoint against the first where there are groups."""
-    shown = [transition_table(movement, k) for k in range(1, len(movement.fits))]
+    tables = [transition_table(movement, k) for k in range(1, len(movement.fits))]
     if len(movement.fits) > 2:
-        shown.append(path_table(movement))
-    shown.append(score_table(movement))
-    shown.append(group_table("leading modality", movement.by_lead(), movement))
-    shown.append(group_table("class", movement.by_class(), movement))
+        tables.append(path_table(movement))
+    tables.append(score_table(movement))
+    tables.append(group_table("leading modality", movement.by_lead(), movement))
+    tables.append(group_table("class", movement.by_class(), movement))
     if top:
-        shown += [
+        tables += [
             mover_table(movement, "imbalanced", "balanced", "Moved to balanced", top),
             mover_table(movement, "imbalanced", "imbalanced", "Stayed imbalanced", top),
             mover_table(movement, "balanced", "imbalanced", "Moved to imbalanced", top),
         ]
-    return shown
+    return tables
 
 
 def transition_table(movement: Movement, k: int) -> RenderableType:
     """From which side to which samples went between the first checkpoint and checkpoint `k`."""
-    held, own = movement.since_first(k), movement.since_first(k, own=True)
-    level = f"{confidence_level(held.confidence)}\ninterval"
+    fixed, refitted = movement.since_first(k), movement.since_first(k, refitted=True)
+    level = f"{confidence_level(fixed.confidence)}\ninterval"
     table = new_table()
     table.add_column("from -> to")
     add_numbers(table, "n\nheld", "of all\n%", "of from\n%", level, "n\nown", "of from\n%", level)
-    for (before, after, count, of), (_, _, own_count, own_of) in zip(held.rows(), own.rows(), strict=True):
+    for (before, after, count, of), (_, _, own_count, own_of) in zip(
+        fixed.rows(), refitted.rows(), strict=True
+    ):
         table.add_row(
             f"{before}\n-> {after}",
             str(count),
-            percent(count / held.n),
+            percent(count / fixed.n),
             percent(count / of if of else None),
-            _range(held.interval(count, of)),
+            _range(fixed.interval(count, of)),
             str(own_count),
             percent(own_count / own_of if own_of else None),
-            _range(own.interval(own_count, own_of)),
+            _range(refitted.interval(own_count, own_of)),
         )
     first, last = printable(movement.names[0]), printable(movement.names[k])
     notes = [
         f"held: both judged by the mixture of {first}, so that only samples whose own gap changed can move.",
         "own: each judged by its own mixture, whose border moves too.",
-        f"Imbalanced, held: {_changed(held)}.",
-        f"Imbalanced, own: {_changed(own)}.",
+        f"Imbalanced, held: {_changed(fixed)}.",
+        f"Imbalanced, own: {_changed(refitted)}.",
     ]
-    return titled(f"Moves from {first} to {last}, {printable(movement.split)}, n = {held.n}", table, *notes)
+    return titled(f"Moves from {first} to {last}, {printable(movement.split)}, n = {fixed.n}", table, *notes)
 
 
 def score_table(movement: Movement) -> RenderableType:
@@ -249,8 +251,8 @@ def mover_table(movement: Movement, before: str, after: str, title: str, top: in
             f"{movement.held[0, i]:.3f}",
             f"{movement.held[-1, i]:.3f}",
         )
-    shown = f"first {min(top, len(rows))} of {len(rows)}" if len(rows) > top else f"n = {len(rows)}"
-    title = f"{title}, {printable(movement.split)}, {shown}"
+    count = f"first {min(top, len(rows))} of {len(rows)}" if len(rows) > top else f"n = {len(rows)}"
+    title = f"{title}, {printable(movement.split)}, {count}"
     order = "largest change of |gap| first" if before != after else "largest |gap| after first"
     return titled(title, table if len(rows) else None, f"Mixture of the first; {order}.")
 

@@ -88,10 +88,10 @@ def evaluation_tables(document: Document) -> list[RenderableType]:
     """Heads, gaps, differences and classes out of evaluate.json."""
     evaluations = document["evaluations"]
     splits = ", ".join(dict.fromkeys(f"{e['split']}, n = {e['n']}" for e in evaluations))
-    shown = [_heads(evaluations, splits), _gaps(evaluations, splits)]
+    tables = [_heads(evaluations, splits), _gaps(evaluations, splits)]
     if document["comparisons"]:
-        shown.append(_differences(document["comparisons"]))
-    return [*shown, *_decision_rules(evaluations), _classes(evaluations, splits)]
+        tables.append(_differences(document["comparisons"]))
+    return [*tables, *_decision_rules(evaluations), _classes(evaluations, splits)]
 
 
 def _heads(evaluations: Sequence[Document], on: str) -> RenderableType:
@@ -164,7 +164,7 @@ def _differences(comparisons: Sequence[Document]) -> RenderableType:
 
 def _decision_rules(evaluations: Sequence[Document]) -> list[RenderableType]:
     """Return one table per checkpoint that has several heads."""
-    shown: list[RenderableType] = []
+    tables: list[RenderableType] = []
     for e in evaluations:
         rules, decision = e.get("decision_rules"), e.get("decision")
         if not rules:
@@ -190,8 +190,8 @@ def _decision_rules(evaluations: Sequence[Document]) -> list[RenderableType]:
         notes += [f"Reported: {printable(decision['name'])}."] if decision else []
         notes += [printable(rules["sentence"])] if rules["sentence"] else []
         title = f"Decision rules of {printable(e['name'])} on {printable(e['split'])}, n = {e['n']}"
-        shown.append(titled(title, table, *notes))
-    return shown
+        tables.append(titled(title, table, *notes))
+    return tables
 
 
 def _classes(evaluations: Sequence[Document], on: str) -> RenderableType:
@@ -212,30 +212,30 @@ def _class_share(e: Document, head: str, name: str) -> str:
     """Return a head's accuracy on the class `name` with its interval; "-" for a class without samples."""
     if name not in e["classes"]:
         return "-"
-    place, m = e["classes"].index(name), e["heads"][head]
-    share, intervals = percent(m["per_class_accuracy"][place]), m.get("per_class_accuracy_interval")
-    return f"{share} ({_range(intervals[place])})" if intervals and intervals[place] else share
+    position, m = e["classes"].index(name), e["heads"][head]
+    share, intervals = percent(m["per_class_accuracy"][position]), m.get("per_class_accuracy_interval")
+    return f"{share} ({_range(intervals[position])})" if intervals and intervals[position] else share
 
 
 def move_tables(document: Document) -> list[RenderableType]:
     """The moves of movement.json: by the first checkpoint's mixture, and by each one's own."""
-    shown: list[RenderableType] = []
+    tables: list[RenderableType] = []
     for movement in document["since_first"]:
         table = new_table()
         table.add_column("from")
         table.add_column("to")
         add_numbers(table, "n\nheld", "of from\n%", "interval", "n\nown", "of from\n%", "interval")
-        for held, own in zip(movement["held"]["moves"], movement["own"]["moves"], strict=True):
+        for fixed, refitted in zip(movement["held"]["moves"], movement["own"]["moves"], strict=True):
             cells = [
                 cell
-                for move in (held, own)
+                for move in (fixed, refitted)
                 for cell in (
                     str(move["samples"]),
                     percent(move["share_of_before"]),
                     _range(move["interval"]),
                 )
             ]
-            table.add_row(held["before"], held["after"], *cells)
+            table.add_row(fixed["before"], fixed["after"], *cells)
         first, last = document["checkpoints"][0], movement["checkpoint"]
         title = f"Moves from {first} to {last}, {document['split']}, n = {document['n']}"
         notes = [
@@ -249,8 +249,8 @@ def move_tables(document: Document) -> list[RenderableType]:
             f"{movement['held']['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
             f"McNemar p {p_value(movement['held']['mcnemar_p'])}."
         )
-        shown.append(titled(printable(title), table, *notes))
-    return [*shown, _scores_of_moves(document)]
+        tables.append(titled(printable(title), table, *notes))
+    return [*tables, _scores_of_moves(document)]
 
 
 def _scores_of_moves(document: Document) -> RenderableType:

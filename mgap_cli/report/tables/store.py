@@ -194,12 +194,12 @@ def _together(parts: Iterable[Counts]) -> Counts:
 
 
 def _examples(kind: str, leaks: Mapping[str, Counts]) -> str:
-    shown = []
+    examples = []
     for name, counts in list(leaks.items())[:EXAMPLES]:
         where = ", ".join(f"{split} {count}" for split, count in counts.items())
-        shown.append(f"{shortened(printable(name), 40, middle=True, mark='~')} ({where})")
+        examples.append(f"{shortened(printable(name), 40, middle=True, mark='~')} ({where})")
     more = [f"{len(leaks) - EXAMPLES} more"] if len(leaks) > EXAMPLES else []
-    return f"{kind}: {'; '.join([*shown, *more])}"
+    return f"{kind}: {'; '.join([*examples, *more])}"
 
 
 def _option(value: object) -> str:
