@@ -94,8 +94,8 @@ class Output:
     json: bool = False
     quiet: bool = False
 
-    def result(self, document: dict[str, Any], *shown: RenderableType | Path) -> None:
-        """Print the command's result: the document with `--json`, otherwise `shown`.
+    def result(self, document: dict[str, Any], *items: RenderableType | Path) -> None:
+        """Print the command's result: the document with `--json`, otherwise `items`.
 
         A string is printed as it is, a path on one line, and anything else with rich's layout.
         """

@@ -67,7 +67,7 @@ def load_plugin(spec: str, base: type[T], what: str) -> type[T]:
         module = importlib.util.module_from_spec(location)
         sys.modules[module_name] = module
         try:
-            found.loader.exec_module(module)
+            location.loader.exec_module(module)
         except Exception as error:  # a user's code may raise any exception
             del sys.modules[module_name]
             raise UsageError(

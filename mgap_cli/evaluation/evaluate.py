@@ -124,13 +124,13 @@ def evaluate(
     return _named(judged)
 
 
-def scored(model: TrainedModel, found: Predictions) -> Scored:
+def scored(model: TrainedModel, predictions: Predictions) -> Scored:
     """Return the predictions of the trained heads, for decision rules."""
-    return Scored.of({head: found.probabilities[head] for head in model.heads}, found.labels)
+    return Scored.of({head: predictions.probabilities[head] for head in model.heads}, predictions.labels)
 
 
-def validation_of(model: TrainedModel, split: str, found: Predictions) -> Scored | None:
-    """Return the predictions on the validation split, or None; if `split` is that split, return `found`."""
+def validation_of(model: TrainedModel, split: str, predictions: Predictions) -> Scored | None:
+    """Return the predictions on the validation split, or None; for `val` they are `predictions`."""
     if split == "val":
         return scored(model, predictions)
     return scored(model, model.predict("val")) if (model.store.splits == "val").any() else None

@@ -331,7 +331,7 @@ def balanced_accuracy(labels: IntArray, predicted: IntArray) -> float:
 
 def top_k_correct(labels: IntArray, probabilities: FloatArray, k: int) -> BoolArray:
     """Return (N,) whether the label is among the k most probable classes of (N, C); ties favour the first."""
-    own = probabilities[np.arange(len(labels)), labels][:, None]
+    true_class = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
     ahead = (probabilities > true_class) | ((probabilities == true_class) & before)
     return np.asarray(ahead.sum(axis=1) < k, dtype=bool)
@@ -434,10 +434,10 @@ def _average_precision_influence(truth: BoolArray, score: FloatArray) -> FloatAr
     changes every P_i at or below it, which adds the sum over positives i with s_i <= s_k of (y_k - P_i) / (T
     D_i).
     """
-    _, place = np.unique(-score, return_inverse=True)  # groups of equal scores, in descending order
-    groups = int(place.max()) + 1
-    positives = np.bincount(place, weights=truth, minlength=groups)
-    ahead = np.cumsum(np.bincount(place, minlength=groups))  # D of each group
+    _, group_of = np.unique(-score, return_inverse=True)  # groups of equal scores, in descending order
+    groups = int(group_of.max()) + 1
+    positives = np.bincount(group_of, weights=truth, minlength=groups)
+    ahead = np.cumsum(np.bincount(group_of, minlength=groups))  # D of each group
     precision = np.cumsum(positives) / ahead
     total = positives.sum()
     average = float((positives * precision).sum() / total)

@@ -85,8 +85,8 @@ class RuleTable:
 
     def decisions(self) -> dict[str, BoolArray]:
         """Return (N,) whether each rule is right, by name; `auto` is the rule that validation chooses."""
-        found = {row.name: row.correct for row in self.rows if not row.is_head}
-        return {**found, AUTO: found[self.chosen]} if self.chosen else found
+        correct = {row.name: row.correct for row in self.rows if not row.is_head}
+        return {**correct, AUTO: correct[self.chosen]} if self.chosen else correct
 
     @property
     def better(self) -> list[RuleRow]:

@@ -147,7 +147,7 @@ def figures_of(e: Evaluation) -> Mapping[str, float]:
 
 def over_seeds(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -> list[SeedComparison]:
     """Compare each group with the first one over their common seeds, if there are any."""
-    found = []
+    comparisons = []
     base, *others = groups
     for group in others:
         pairs = _pairs(base, group, evaluations)

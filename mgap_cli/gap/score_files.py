@@ -51,11 +51,11 @@ def read_scores(path: Path, modalities: Sequence[str] = (), columns: Collection[
     except MgapError as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error
     except Exception as error:  # the libraries do not document what they raise for a damaged file
-        kind = {".csv": "CSV", ".npz": "NPZ", ".parquet": "Parquet"}[suffix]
+        file_format = {".csv": "CSV", ".npz": "NPZ", ".parquet": "Parquet"}[suffix]
         what = (
             "it needs more memory than is available" if isinstance(error, MemoryError) else reason_of(error)
         )
-        raise UnfitError(f"{path}: cannot be read as {kind} ({what}).") from error
+        raise UnfitError(f"{path}: cannot be read as {file_format} ({what}).") from error
 
 
 def _check_modalities(names: Sequence[str]) -> None:

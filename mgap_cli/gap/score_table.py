@@ -163,4 +163,4 @@ def _indexed(
     unknown = [name for name in label_names if name not in position]
     if unknown:
         raise UnfitError(f"Label {unknown[0]!r} is not one of the classes: {', '.join(names[:10])}.")
-    return names, np.array([position[name] for name in found], dtype=np.int64)[inverse]
+    return names, np.array([position[name] for name in label_names], dtype=np.int64)[inverse]

@@ -250,8 +250,8 @@ def _floats(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
     type_, double = values.type, pyarrow.float64()
     if types.is_floating(type_) or types.is_integer(type_) or types.is_decimal(type_):
         return np.asarray(values.cast(double, safe=False).to_numpy(), dtype=np.float64)
-    if not (types.is_string(kind) or types.is_large_string(kind)):
-        raise UnfitError(f"column {column!r} has values that are not numbers ({kind}).")
+    if not (types.is_string(type_) or types.is_large_string(type_)):
+        raise UnfitError(f"column {column!r} has values that are not numbers ({type_}).")
 
     def cast(texts: Any) -> Any:
         try:
@@ -279,9 +279,11 @@ def _matrix(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
     """Return the (n, C) numbers of a column of lists of one length."""
     from pyarrow import compute, types
 
-    kind = values.type
-    if not (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)):
-        raise UnfitError(f"column {column!r} has neither numbers nor lists of numbers ({kind}).")
+    list_type = values.type
+    if not (
+        types.is_list(list_type) or types.is_large_list(list_type) or types.is_fixed_size_list(list_type)
+    ):
+        raise UnfitError(f"column {column!r} has neither numbers nor lists of numbers ({list_type}).")
     _require_all(values, column, at)
     lengths = compute.list_value_length(values).to_numpy()
     if (lengths != lengths[0]).any():

@@ -231,7 +231,7 @@ def _unpickled(path: Path, retrain: str) -> Any:
 
 def _unfit_fields(content: dict[str, Any]) -> list[str]:
     """Return the names of fields that are missing or have a value that training does not write."""
-    unfit = [key for key, kind in _KINDS.items() if not isinstance(content.get(key), kind)]
+    unfit = [key for key, expected in _KINDS.items() if not isinstance(content.get(key), expected)]
     if unfit:
         return unfit
     store, classes, selected = content["store"], content["classes"], content.get("selected", {})

@@ -76,9 +76,15 @@ def choose_float32(wanted: str, precision: str, device: torch.device, sink: Outp
     return chosen
 
 
-def choose_scoring_device(wanted: str, sink: Output) -> torch.device:
-    """Return the device as `choose_device` does, and make a GPU score in exact float32."""
-    device = choose_device(wanted, sink)
+def choose_scoring_device(runtime: RuntimeConfig, sink: Output) -> torch.device:
+    """Return the device as `choose_device` does, and make a GPU score in exact float32.
+
+    With a number for `runtime.threads`, a CPU scores with so many threads. With `auto`, which is about
+    training, the number does not change: it is PyTorch's own, or what training in this process chose.
+    """
+    if runtime.threads != "auto":
+        use_threads(choose_threads(runtime.threads).number)
+    device = choose_device(runtime.device, sink)
     if device.type == "cuda":
         _multiply_in("ieee")  # PyTorch's own default is TF32 for convolutions
     return device

@@ -77,5 +77,5 @@ def choose_precision(wanted: str, device: torch.device, config: Config, sink: Ou
 def computes_bf16() -> bool:
     """Return whether this CPU multiplies bfloat16 in hardware, according to PyTorch."""
     # Some supported versions of PyTorch lack this function.
-    found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -91,9 +91,10 @@ class TrainingStep:
         Each process fuses its share, so that the fusion's gradients add up like those of `forward`.
         """
         world, total = self.engine.world, len(self.batch.labels)
-        own = world.share(total)
-        if own.start == own.stop:  # padding rows, which are left out of every result, as in the loader
-            own = slice(0, SMALLEST)
+        first_rows = world.share(total)
+        if first_rows.start == first_rows.stop:
+            # Padding rows, which are left out of every result, as in the loader.
+            first_rows = slice(0, SMALLEST)
         with self.engine.precision.autocast():
             fused = self.network.fuse({m: f[first_rows] for m, f in features.items()})
         return world.join_rows(full_precision(fused), total)

@@ -94,8 +94,8 @@ def run_cell(job: CellJob, worker: Worker) -> None:
 
 def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
     """Return for each decision rule whether it is right, (N,), by its name in a cell's record."""
-    found = judgement.rules.decisions() if judgement.rules else {}
-    return {f"{RULE_PREFIX}{name}": correct for name, correct in found.items()}
+    decisions = judgement.rules.decisions() if judgement.rules else {}
+    return {f"{RULE_PREFIX}{name}": correct for name, correct in decisions.items()}
 
 
 def _rule_figures(judgement: Judgement) -> dict[str, float]:

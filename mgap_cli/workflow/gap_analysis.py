@@ -42,7 +42,7 @@ def analyse_checkpoint(
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
         sections, view_tables = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
-    document = {**gap_document(checkpoint, split, fits, [split]), **found, **measured}
+    document = {**gap_document(checkpoint, split, fits, [split]), **sections, **measured}
     document["gap_scores"] = config.gap.scores
     causes: list[RenderableType] = []
     if request.held_out:
@@ -50,7 +50,7 @@ def analyse_checkpoint(
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
     last = conclusion(fits, split)
-    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *shown, *causes, last)
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *view_tables, *causes, last)
 
 
 def analyse_and_keep(

@@ -168,7 +168,7 @@ def views(
                 printed.append(gap_tables.identification_table(known, title, condition))
             else:
                 sink.warn(f"column {truth} has one value for all these samples: nothing to identify.")
-        shown.append(tables.lead_table(fit, config.analysis.confidence, title))
+        printed.append(tables.lead_table(fit, config.analysis.confidence, title))
         if request.top:
             printed.append(tables.posterior_table(fit, request.top, title, chosen))
         if request.plot and sys.stdout.isatty():
@@ -212,9 +212,9 @@ def _compared(
         raise UsageError("--human compares the gap with that of human votes, and needs two modalities.")
 
     assert request.human
-    found = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
-    if found.unmatched:
-        sink.warn(f"{len(found.unmatched)} samples have no votes for voice and face and are left out.")
+    comparison = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)
+    if comparison.unmatched:
+        sink.warn(f"{len(comparison.unmatched)} samples have no votes for voice and face and are left out.")
     if request.plot:
         from mgap_cli.report.figures.gap import write_png
         from mgap_cli.report.figures.listeners import human_figure

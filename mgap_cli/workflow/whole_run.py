@@ -62,9 +62,10 @@ def train_and_evaluate(
     adapted = execute(plan_adapt(warm, load_checkpoint(warm), store, plan.config, folder), sink, force)
     models = [model, open_trained(adapted, device, store.path)]
     if baseline:
-        own = config.updated({"train.epochs": budget("adapt", config)}, "mgap run")
-        sink.log(f"baseline: {FAIR_BASELINE} for the same {own.train.epochs} epochs; --no-baseline skips it")
-        fair = train(FAIR_BASELINE, store, own, folder / BASELINE_FOLDER, sink, force)
+        epochs = budget("adapt", config)
+        baseline_config = config.updated({"train.epochs": epochs}, "mgap run")
+        sink.log(f"baseline: {FAIR_BASELINE} for the same {epochs} epochs; --no-baseline skips it")
+        fair = train(FAIR_BASELINE, store, baseline_config, folder / BASELINE_FOLDER, sink, force)
         models.insert(0, open_trained(fair, device, store.path))
     evaluation, tables = judge(models, EvaluationRequest(), config, sink)
     page, _ = write_page(folder, store.path)
@@ -78,7 +79,7 @@ def train_and_evaluate(
         "next": following,
     }
     ending = f"Report: {page}\nNext, over several seeds:\n  {following}"
-    return document, [*overview(fits, "train"), *shown, ending]
+    return document, [*overview(fits, "train"), *tables, ending]
 
 
 def _next_command(store: Store, config: Config) -> str:

@@ -175,7 +175,7 @@ class _Build:
             listed = f" They are listed in {self.out / 'skipped.csv'}."
         share = f"{skipped} of {total} clips cannot be read ({_tally(self.skips.values())})"
         hint = "Repair them, or continue without them: --allow-skips" if skipped < total else ""
-        raise UnfitError(f"{self.dataset.name}: {share}.{told}", pull if 2 * pointers > skipped else hint)
+        raise UnfitError(f"{self.dataset.name}: {share}.{listed}", pull if 2 * pointers > skipped else hint)
 
     def _resume_or_start(self, obstacles: dict[int, str]) -> None:
         plan = {"schema": SCHEMA, "clips": self.digest, "protocol": recorded_protocol(self.config)}
@@ -187,7 +187,7 @@ class _Build:
                 done = len(self.seconds) + len(self.skips)
                 self.sink.log(f"{self.out}: continues an unfinished store with {done} finished clips.")
                 return
-            if found not in (None, plan):
+            if earlier_plan not in (None, plan):
                 self.sink.log(
                     f"{self.out}: starts again, as the unfinished store has other clips or settings."
                 )

@@ -117,7 +117,7 @@ def _youtube_id(name: str) -> str:
 
 def _index(folder: Path) -> dict[tuple[str, str, str], Path]:
     """Return {(split or "", class or "", id): file} of every video in a known folder, by both its ids."""
-    found: dict[tuple[str, str, str], Path] = {}
+    index: dict[tuple[str, str, str], Path] = {}
     for split in ("", "train", "val", "test"):
         base = folder / split
         for label in ("", *CLASSES):
