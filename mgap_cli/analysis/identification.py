@@ -97,7 +97,7 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
     rows = np.flatnonzero(chosen)
     values = values_of(fit.scores, column)
     kinds = [values[i].strip().lower() for i in rows.tolist()]
-    truth = np.array([kind not in BALANCED_WORDS for kind in kinds])
+    truth = np.array([defect not in BALANCED_WORDS for defect in kinds])
     if truth.all() or not truth.any():
         return None
     imbalanced = fit.imbalanced[rows]
@@ -105,7 +105,7 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
     if fit.scores.fused_loss is not None:
         scores["fused loss"] = fit.scores.fused_loss[rows]
     lags = {name.lower(): fit.scores.lags(name)[rows] for name in fit.scores.modalities}
-    right = [bool(lags[kind][i]) for i, kind in enumerate(kinds) if kind in lags]
+    right = [bool(lags[defect][i]) for i, defect in enumerate(kinds) if defect in lags]
     return Identification(
         column=column,
         n=len(truth),

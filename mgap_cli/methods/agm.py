@@ -64,12 +64,12 @@ class Agm(Joint):
     def training_step(self, step: Step) -> None:
         outputs = step.forward()
         labels, fused = step.batch.labels, outputs.fused
-        parts = zero_input_contributions(step, fused)
-        scores = torch.stack([cross_entropy(part.detach(), labels) for part in parts.values()])
+        contributions = zero_input_contributions(step, fused)
+        scores = torch.stack([cross_entropy(part.detach(), labels) for part in contributions.values()])
         factors = self._factors(scores)
         self._remember(scores)
         (slope,) = torch.autograd.grad(cross_entropy(fused, labels), fused, retain_graph=True)
-        shares = torch.stack([(slope * part).sum() for part in parts.values()])
+        shares = torch.stack([(slope * part).sum() for part in contributions.values()])
         modulated = (factors * shares).sum()
         # The value of the fused loss, and the gradient of the modulated one.
         without = replace(outputs, logits={**outputs.logits, FUSED: fused.detach()})

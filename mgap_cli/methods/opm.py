@@ -76,9 +76,9 @@ class Opm(Joint):
 
     def _dropped(self, step: Step, outputs: Outputs) -> dict[str, Tensor]:
         """Return the features (B, D) by modality after the drop."""
-        parts = detached_contributions(step, outputs)
+        contributions = detached_contributions(step, outputs)
         labels = step.batch.labels[:, None]
-        first, second = (probabilities(part).gather(1, labels).sum() for part in parts.values())
+        first, second = (probabilities(part).gather(1, labels).sum() for part in contributions.values())
         rates = self._rate(first / second), self._rate(second / first)
         features = outputs.features
         sizes = [f.shape[1] for f in features.values()]

@@ -78,8 +78,8 @@ class ReconBoost(Method):
 
     def _turn(self, epoch: BudgetEpoch) -> str | None:
         """Return the modality that an epoch trains; None for an epoch of correction."""
-        number, place = divmod(epoch.index, self.settings.epochs + self.settings.correction)
-        return self.modalities[number % len(self.modalities)] if place < self.settings.epochs else None
+        number, position = divmod(epoch.index, self.settings.epochs + self.settings.correction)
+        return self.modalities[number % len(self.modalities)] if position < self.settings.epochs else None
 
     def _boosting_loss(self, step: Step, modality: str) -> Tensor:
         others = [m for m in self.modalities if m != modality]

@@ -84,14 +84,14 @@ class Remix(Method):
         outputs, labels = step.forward(), step.batch.labels
         options, assigned = self.settings, self.assigned[step.batch.index]
         whole = assigned == EVERY
-        kept, own = {}, []
+        kept, unmixed = {}, []
         for number, (modality, f) in enumerate(outputs.features.items()):
             mine = assigned == number
             kept[modality] = f * (whole | mine).to(f)[:, None]
             loss = F.cross_entropy(outputs.unimodal[modality], labels, reduction="none")
             weight = options.joint_weight * whole.to(loss) + options.own_weight * mine.to(loss)
-            own.append((weight * loss).mean())
-        step.backward(cross_entropy(step.fuse(kept), labels) + torch.stack(own).sum())
+            unmixed.append((weight * loss).mean())
+        step.backward(cross_entropy(step.fuse(kept), labels) + torch.stack(unmixed).sum())
         step.update()
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:

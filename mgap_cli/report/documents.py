@@ -162,7 +162,7 @@ def movement_csv(movement: Movement) -> str:
     """
     scores, numbers = movement.scores, range(1, len(movement.fits) + 1)
     kinds = ("gap", "posterior", "own_posterior")
-    header = ["id", "label", *(f"{kind}_{k}" for k in numbers for kind in kinds)]
+    header = ["id", "label", *(f"{name}_{k}" for k in numbers for name in kinds)]
     values = [
         column
         for k, fit in enumerate(movement.fits)

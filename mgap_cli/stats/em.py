@@ -306,8 +306,8 @@ def _random(
     sample: Points, components: int, sd_floor: float, starts: int, generator: np.random.Generator
 ) -> Components:
     """Return (S, K) components at random quantiles, of equal weights, with log-uniform deviations."""
-    place, size = generator.random((2, starts, components))
-    means = np.interp(place, _ranks(sample.counts[None])[0], sample.x)
+    quantile, size = generator.random((2, starts, components))
+    means = np.interp(quantile, _ranks(sample.counts[None])[0], sample.x)
     whole = _cut(sample.x, sample.counts[None], 1, (), sd_floor).sds[0, 0]
     sds = sd_floor * (whole / sd_floor) ** size
     return Components(np.full((starts, components), 1 / components), means, sds)

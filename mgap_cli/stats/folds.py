@@ -19,9 +19,9 @@ def folds_of(labels: IntArray, folds: int = FOLDS) -> IntArray:
     """
     shuffled = np.random.default_rng(0).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    found = np.empty(len(labels), dtype=np.int64)
-    found[by_class] = np.arange(len(labels)) % folds
-    return found
+    fold = np.empty(len(labels), dtype=np.int64)
+    fold[by_class] = np.arange(len(labels)) % folds
+    return fold
 
 
 def group_folds(groups: Sequence[str], folds: int = FOLDS) -> IntArray:

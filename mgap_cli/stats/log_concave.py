@@ -34,14 +34,14 @@ def fit(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
     rows, bins = counts.shape
     n = counts.sum(axis=1)
     w = counts / n[:, None]
-    place = np.arange(bins)
+    positions = np.arange(bins)
     first, last = (counts > 0).argmax(axis=1), bins - 1 - (counts[:, ::-1] > 0).argmax(axis=1)
-    inside = (place >= first[:, None]) & (place <= last[:, None])
+    inside = (positions >= first[:, None]) & (positions <= last[:, None])
     # bent[:, j]: whether bin j and both its neighbours are in the support, so that phi must bend down there.
     bent = np.zeros_like(inside)
     bent[:, 1:-1] = inside[:, :-2] & inside[:, 2:]
     width = (last - first + 1)[:, None]
-    x = (place - (first + last)[:, None] / 2) / width
+    x = (positions - (first + last)[:, None] / 2) / width
     phi = np.where(inside, -np.log(width) - x**2, 0.0)
     dual = np.where(bent, 1.0 / bins, 0.0)
     constraints = np.maximum(bent.sum(axis=1), 1)

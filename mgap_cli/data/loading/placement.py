@@ -117,8 +117,8 @@ def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sin
         what = "available memory" if sharing == 1 else f"available memory, for {sharing} processes"
         why.append(_compared(size * sharing, config.memory_share, available, what))
         kind = "memory" if size * sharing <= config.memory_share * available else kind
-    place = {"device": f"on {device}", "memory": "in memory", "map": "on disk, memory-mapped"}[kind]
-    sink.log(f"samples: {place} ({'; '.join(why)})")
+    described = {"device": f"on {device}", "memory": "in memory", "map": "on disk, memory-mapped"}[kind]
+    sink.log(f"samples: {described} ({'; '.join(why)})")
     return Samples(store, device, kind)
 
 

@@ -229,8 +229,8 @@ class RunReport:
         )
         if document is None:
             return
-        held = document["since_first"][-1]["held"]
-        recovered, _, worsened, _ = held["moves"]
+        fixed = document["since_first"][-1]["held"]
+        recovered, _, worsened, _ = fixed["moves"]
         parts = []
         for move, name in ((recovered, "imbalanced"), (worsened, "balanced")):
             if move["interval"]:

@@ -297,7 +297,7 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
     """Accuracy by class: every head of one checkpoint, or the main head of several, side by side."""
     first = judged[0].evaluation
     side_by_side = contenders(judged, groups)
-    title = f"ccuracy by class, %{_on([first])}"
+    by = f"by class, %{_on([first])}"
 
     def shares(e: Evaluation, head: str) -> dict[str, float | None]:
         return dict(zip(e.classes, e.heads[head].per_class, strict=True))
@@ -310,20 +310,22 @@ def per_class_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> 
             recalls = {head: (m.per_class[i], m.per_class_interval[i]) for head, m in first.heads.items()}
             table.add_row(cropped(value), str(n), *_cells(recalls))
         note = f"{printable(first.name)}. Interval: Wilson's, {confidence_level(first.confidence)}."
-        return titled(f"A{title}", table, note)
+        return titled(f"Accuracy {by}", table, note)
     columns = [
         (str(i), [shares(m.evaluation, c.head) for m in c.members]) for i, c in enumerate(side_by_side, 1)
     ]
     body = _blocks("class", first.classes, first.class_counts, columns)
-    return titled(f"{_head_of(side_by_side)} a{title}", body, *_legend(side_by_side))
+    return titled(f"{_head_of(side_by_side)} accuracy {by}", body, *_legend(side_by_side))
 
 
 def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], column: int) -> RenderableType:
     """Accuracy by the values of a column: every head of one checkpoint, or the main one of several."""
     first = judged[0].by[column]
-    title = f"ccuracy by {printable(first.column)}, %{_on([judged[0].evaluation])}"
-    notes = ["Bins of about equal n, in order." if first.binned else "The least accurate first."]
-    if len(judged) == 1:
+    by = f"by {printable(first.column)}, %{_on([judged[0].evaluation])}"
+    alone = len(judged) == 1
+    order = "The least accurate first." if alone else "By the first: the least accurate first."
+    notes = ["Bins of about equal n, in order." if first.binned else order]
+    if alone:
         table = new_table()
         table.add_column(verbatim(printable(first.column)))
         add_numbers(table, "n", *_headings(first.groups[0].accuracy))
@@ -334,7 +336,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], column: in
             accuracies = {head: (share, group.interval[head]) for head, share in group.accuracy.items()}
             table.add_row(cropped(group.value, middle=True), str(group.n), *_cells(accuracies))
         notes.append(f"Interval: Wilson's, {confidence_level(judged[0].evaluation.confidence)}.")
-        return titled(f"A{title}", table, " ".join(notes))
+        return titled(f"Accuracy {by}", table, " ".join(notes))
     side_by_side = contenders(judged, groups)
     listed = _shortlist(first.groups, first.binned)
     columns = [
@@ -347,8 +349,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], column: in
     values = [f"... {len(first.groups) - LISTED} between" if g is None else g.value for g in listed]
     counts = ["" if g is None else g.n for g in listed]
     body = _blocks(first.column, values, counts, columns)
-    notes[0] = notes[0].replace("The least", "By the first: the least")
-    return titled(f"{_head_of(side_by_side)} a{title}", body, *notes, *_legend(side_by_side))
+    return titled(f"{_head_of(side_by_side)} accuracy {by}", body, *notes, *_legend(side_by_side))
 
 
 def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType:

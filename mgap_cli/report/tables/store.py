@@ -134,11 +134,11 @@ def leak_table(summary: Summary) -> RenderableType:
     table = new_table()
     table.add_column("shared")
     add_numbers(table, *(f"{a}\n{b}" for a, b in pairs), "in any\ntwo", "clips\nconcerned")
-    for kind, leaks in kinds.items():
+    for what, leaks in kinds.items():
         shared = (sum(a in counts and b in counts for counts in leaks.values()) for a, b in pairs)
         clips = sum(sum(counts.values()) for counts in leaks.values())
-        table.add_row(kind, *map(str, shared), str(len(leaks)), str(clips))
-    notes = [_examples(kind, leaks) for kind, leaks in kinds.items() if leaks]
+        table.add_row(what, *map(str, shared), str(len(leaks)), str(clips))
+    notes = [_examples(what, leaks) for what, leaks in kinds.items() if leaks]
     if not summary.groups:
         notes.append("Without groups, a speaker or source video in two splits would not show here.")
     if summary.leaks_kept is not None:
@@ -193,13 +193,13 @@ def _together(parts: Iterable[Counts]) -> Counts:
     return dict(sum((Counter(counts) for counts in parts), Counter[str]()))
 
 
-def _examples(kind: str, leaks: Mapping[str, Counts]) -> str:
+def _examples(what: str, leaks: Mapping[str, Counts]) -> str:
     examples = []
     for name, counts in list(leaks.items())[:EXAMPLES]:
         where = ", ".join(f"{split} {count}" for split, count in counts.items())
         examples.append(f"{shortened(printable(name), 40, middle=True, mark='~')} ({where})")
     more = [f"{len(leaks) - EXAMPLES} more"] if len(leaks) > EXAMPLES else []
-    return f"{kind}: {'; '.join([*examples, *more])}"
+    return f"{what}: {'; '.join([*examples, *more])}"
 
 
 def _option(value: object) -> str:
