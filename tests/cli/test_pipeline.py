@@ -331,7 +331,8 @@ def test_run_takes_the_preset_of_another_protocol(tmp_path):
     line = ["run", "cremad", "--dry-run", "--json"]
     done = mgap(*line, "--preset", "cremad-fbank", cwd=tmp_path)
     document = json.loads(done.out)
-    assert document["config"] == preset("cremad-fbank").to_dict() != preset("cremad").to_dict()
+    assert document["config"] == json.loads(json.dumps(preset("cremad-fbank").to_dict()))
+    assert document["config"]["data"]["audio"] == "fbank"
     assert document["run"] == "mgap-runs/cremad-fbank-seed0"
     assert json.loads(mgap(*line, cwd=tmp_path).out)["run"] == "mgap-runs/cremad-seed0"
     mgap(*line, "--preset", "cremad-fbnk", cwd=tmp_path).fails(2, "cremad-fbnk", "Did you mean cremad-fbank?")
