@@ -1,4 +1,4 @@
-"""Options that several commands share: the name, the help and the setting of each, written once.
+"""The options that several commands share: each name, help text and setting is written once.
 
 `@with_settings(GROUP, ...)` adds groups of options to a command, with `--config` and `--set`, and passes what
 the user gave to the command as a `Given`. The defaults are those of the settings. Help shows them, and the
@@ -31,7 +31,7 @@ Group = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting that an option sets. value: turns what the user gives into the setting's value."""
+    """The setting that an option sets. value: converts the user's input to the setting's value."""
 
     key: str
     value: Callable[[Any], Any] = lambda given: given
@@ -39,7 +39,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Given:
-    """What the user gave: settings by key, a YAML file, and the words of `--set`."""
+    """The user's input: settings by key, a YAML file, and the words of `--set`."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     file: Path | None = None
@@ -61,7 +61,7 @@ def setting(
 ) -> Any:
     """Return the annotation of an option that sets `key`, its default and the presets' shown in help.
 
-    names: the option's, where they differ from the parameter's. panel: the heading in help.
+    names: the option's names, if they differ from the parameter's. panel: the heading in the help text.
     """
     more.setdefault("show_default", _default_text(key))
     option = typer.Option(*names, help=help, rich_help_panel=panel, **more)
@@ -69,10 +69,10 @@ def setting(
 
 
 def _default_text(key: str) -> str | bool:
-    """Return a setting's default and what presets have instead, such as `100; digits: 18`."""
+    """Return a setting's default and the different values of presets, such as `100; digits: 18`."""
     defaults, presets = _defaults()
     if key not in defaults:
-        return False  # a method's: its file has it, and takes seconds to import
+        return False  # a setting of a method, whose file takes seconds to import
     default = defaults[key]
     different = [f"{name}: {flat[key]}" for name, flat in presets.items() if flat[key] != default]
     return "; ".join([str(default), *different] if default != "" else different) or False
@@ -80,7 +80,7 @@ def _default_text(key: str) -> str | bool:
 
 @functools.cache
 def _defaults() -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return every default by key, and the same of each data set's preset."""
+    """Return every default by key, and every setting of each data set's preset by key."""
     presets = {name: configuration.preset(name).flat() for name in configuration.data_set_presets()}
     return Config().flat(), presets
 
@@ -172,7 +172,7 @@ PredictionFile = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="The file; its ending says the format.",
+        help="The file to write; its suffix decides the format.",
         metavar="FILE.csv|.npz|.parquet",
         show_default=False,
         rich_help_panel=OUTPUT,
@@ -180,7 +180,7 @@ PredictionFile = Annotated[
 ]
 Page = Annotated[Path | None, _output("The page.", "RUN/report.html", metavar="FILE.html")]
 
-OutputFolder = Annotated[Path | None, _output("Folder of everything that it writes.", "the input's")]
+OutputFolder = Annotated[Path | None, _output("Folder of all files that the command writes.", "the input's")]
 ContactSheet = Annotated[Path | None, _output("The page.", "STORE-clips.png beside it", metavar="FILE.png")]
 
 NAME_OR_FILE = "NAME|FILE.py:CLASS"
@@ -202,7 +202,7 @@ OPTIMISATION: Group = {
     "select": setting(
         "train.select",
         configuration.Selection,
-        "Which epoch to keep: best on validation, last, or best on test.",
+        "Which epoch to keep: best on validation (val), the last, or best on test.",
     ),
     **SEED,
 }
@@ -252,7 +252,7 @@ MACHINE: Group = {
     "sync_bn": setting(
         "runtime.sync_bn",
         bool,
-        "With torchrun: normalise over the whole batch, not over the share of each GPU.",
+        "With torchrun: compute batch normalisation over the whole batch, not over the share of each GPU.",
         "--sync-bn",
         panel=RUNTIME,
         show_default=False,
@@ -260,7 +260,7 @@ MACHINE: Group = {
     "tf32": setting(
         "runtime.float32",
         bool,
-        "Multiply float32 on a GPU in TF32, or exactly.",
+        "Multiply float32 numbers on a GPU in TF32, or exactly.",
         "--tf32/--no-tf32",
         panel=RUNTIME,
         value=_float32,
@@ -269,7 +269,7 @@ MACHINE: Group = {
     "deterministic": setting(
         "runtime.deterministic",
         bool,
-        "Compute the same bits each time, also on a GPU; refuse operations that cannot.",
+        "Compute the same bits each time, also on a GPU; operations that cannot do so are an error.",
         "--deterministic",
         panel=RUNTIME,
         show_default=False,
@@ -314,7 +314,7 @@ AllowSkips = Annotated[
 ]
 Modalities = Annotated[
     str | None,
-    _source("features: the arrays to take, such as audio,text; default: all of (N, D) or (N, T, D)."),
+    _source("features: the arrays to use, such as audio,text; default: all with shape (N, D) or (N, T, D)."),
 ]
 Preset = Annotated[
     str | None,

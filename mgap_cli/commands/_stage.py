@@ -1,4 +1,4 @@
-"""What `train`, `warmup` and `adapt` share: the run folder, the dry run, and the path that they print."""
+"""The common parts of `train`, `warmup` and `adapt`: the run folder, the dry run, and the printed path."""
 
 from __future__ import annotations
 

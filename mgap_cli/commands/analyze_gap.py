@@ -30,7 +30,7 @@ def _who(help: str, *names: str, **more: Any) -> Any:
         "truth": options.setting(
             "analysis.truth",
             str,
-            "Column that says which samples are degraded; shows whether the imbalanced include them.",
+            "Column that says which samples are degraded; shows whether the analysis finds them.",
             panel=WHO,
             metavar="COLUMN",
         ),
@@ -73,14 +73,14 @@ def analyze_gap(
     ] = False,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to analyse: train, val or test.", show_default="train; of scores, all"),
+        typer.Option(help="Split to analyse: train, val or test.", show_default="train; for scores, all"),
     ] = None,
     modalities: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,NAME...",
             help="Modalities of a file of scores to compare, in this order.",
-            show_default="all that it has",
+            show_default="all in the file",
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Samples to list, most imbalanced first.")] = 20,
@@ -91,7 +91,7 @@ def analyze_gap(
         Path | None,
         typer.Option(
             help="File for the table of all samples.",
-            show_default="gap-<checkpoint>.csv beside it; of scores, nowhere",
+            show_default="gap-<checkpoint>.csv beside it; none for a file of scores",
         ),
     ] = None,
     output: options.OutputFolder = None,
@@ -136,8 +136,8 @@ def analyze_gap(
         bool,
         typer.Option(
             "--measures",
-            help="Imbalance by other measures too. Of a checkpoint: about six more passes over the split, "
-            "one with gradients (analysis.gradient_batches), and two over train; of scores, no pass.",
+            help="Also show other measures of imbalance. For a checkpoint: about six passes over the split, "
+            "one with gradients (analysis.gradient_batches), and two over train; for scores, no pass.",
         ),
     ] = False,
     held_out: Annotated[
@@ -186,12 +186,12 @@ def analyze_gap(
     if paired and not measures:
         raise UsageError("--unimodal needs --measures: give both.")
     if measures and (history or len(inputs) > 1):
-        raise UsageError("--measures takes one checkpoint or one file of scores.")
+        raise UsageError("--measures needs one checkpoint or one file of scores.")
     if held_out and (history or len(inputs) > 1 or (is_scores(first) and not first.is_dir())):
         raise UsageError("--held-out takes one checkpoint or run folder, whose network scores the store.")
     if history:
         if len(inputs) > 1:
-            raise UsageError("--history shows one run folder at a time.")
+            raise UsageError("--history can show only one run folder.")
         movement.history(first, plot=plot, sink=sink, output=output)
         return
     if any(is_scores(path) and not path.is_dir() for path in inputs):

@@ -15,7 +15,7 @@ def docs(
     topic: Annotated[
         str | None,
         typer.Argument(
-            help="The page to show; without it, all pages are listed.",
+            help="The page to show. Without it, the command lists all pages.",
             show_default=False,
             autocompletion=lambda: [page.topic for page in documentation.pages()],
         ),

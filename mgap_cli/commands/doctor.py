@@ -1,4 +1,4 @@
-"""`mgap doctor`: whether mgap can work on this machine, one line per check."""
+"""`mgap doctor`: check whether mgap can work on this machine, with one line per check."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mgap_cli.processes import refuse_many
 
 def doctor(
     folder: Annotated[
-        Path, typer.Argument(help="Where runs will be written: its disk and its file locks are checked.")
+        Path, typer.Argument(help="The folder for runs, whose disk and file locks are checked.")
     ] = Path(),
     json: options.Json = False,
 ) -> None:
     """Check packages, devices, decoders, memory, disk and file locks; prints one line per check.
 
-    It takes about ten seconds and leaves nothing behind. The exit code is 1 if something that mgap needs is
-    broken. Send its output along when you report a problem.
+    It takes about ten seconds and leaves no files. The exit code is 1 if a part that mgap needs is broken.
+    Add its output when you report a problem.
     """
     from mgap_cli.workflow.doctor.check import broken, doctor_document
     from mgap_cli.workflow.doctor.machine_checks import machine_checks
@@ -33,4 +33,4 @@ def doctor(
     checks = [*package_checks(), *extra_checks(), *media_checks(), *machine_checks(folder)]
     Output(json).result(doctor_document(folder, checks), *(check.line() for check in checks))
     if names := broken(checks):
-        raise MgapError(f"{len(names)} of {len(checks)} checks found something broken: {', '.join(names)}.")
+        raise MgapError(f"{len(names)} of {len(checks)} checks found a broken part: {', '.join(names)}.")

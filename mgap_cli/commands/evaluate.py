@@ -1,4 +1,4 @@
-"""`mgap evaluate`: accuracy of every head, with uncertainty, and whether methods differ."""
+"""`mgap evaluate`: the accuracy of every head with its uncertainty, and differences between methods."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def evaluate(
         bool,
         typer.Option(
             "--robustness",
-            help="Also show accuracy under noise, occlusion and a missing modality, as a table and PNG.",
+            help="Also show accuracy under noise, occlusion and a missing modality: a table and a PNG file.",
         ),
     ] = False,
     plot: Annotated[
         bool,
         typer.Option(
             "--plot",
-            help="Draw confusion matrices and reliability of each checkpoint, as PNG files beside it.",
+            help="Draw each checkpoint's confusion matrices and reliability diagram, as PNG files beside it.",
         ),
     ] = False,
     output: options.OutputFolder = None,
@@ -46,9 +46,9 @@ def evaluate(
 ) -> None:
     """Evaluate checkpoints on all of the test set; with several, compare each with the first.
 
-    Several seeds of a method (same stage, method and settings) become its mean and standard deviation,
-    and methods are compared with the first by seed. Writes evaluate.json beside the last checkpoint.
-    A stage's -last.pt and -best.pt are left out where the stage's own checkpoint is given too.
+    For several seeds of a method (same stage, method and settings) it shows the mean and standard deviation,
+    and it compares methods with the first one by seed. It writes evaluate.json beside the last checkpoint. A
+    stage's -last.pt and -best.pt are left out if the stage's checkpoint is given, too.
     """
     from mgap_cli.workflow.evaluation import EvaluationRequest, evaluate_checkpoints
 

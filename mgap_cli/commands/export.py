@@ -1,4 +1,4 @@
-"""`mgap export`: the predictions of every head for each sample, as a file for other programs."""
+"""`mgap export`: write the predictions of every head for each sample to a file for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mgap inspect`: what is in a store, and whether it still is what `prepare` made."""
+"""`mgap inspect`: show the contents of a store, and check that it is as `prepare` made it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def inspect(
     store: options.StoreArgument,
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw a contact sheet: frames beside their spectrograms.")
+        bool, typer.Option("--plot", help="Draw a contact sheet as a PNG file: frames and spectrograms.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the whole store and compare it with its fingerprint.")
@@ -30,7 +30,7 @@ def inspect(
 ) -> None:
     """Show what is in a store: counts, leakage between splits, skipped clips, protocol, size.
 
-    With --verify it ends with exit code 3 unless the store is, byte for byte, the one that was made.
+    With --verify the exit code is 3 unless every byte of the store is as `mgap prepare` wrote it.
     """
     from mgap_cli.data.store import open_store
     from mgap_cli.data.summary import summarise
@@ -44,13 +44,13 @@ def inspect(
     refuse_many("inspect", "Run it without torchrun.")
     sink = Output(json, quiet)
     if output is not None and (not plot or output.suffix.lower() != ".png"):
-        raise UsageError(f"-o {output}: it names the .png file of --plot: give both, with that suffix.")
+        raise UsageError(f"-o {output}: -o is the .png file of --plot, so give both options and this suffix.")
     png = (output or _beside(store)) if plot else None
     if png is not None:
         ensure_output_allowed(png)
     opened = open_store(store)
     if plot and opened.modalities != AUDIO_VISUAL:
-        raise UsageError(f"{store}: --plot draws frames and spectrograms, and this store has neither.")
+        raise UsageError(f"{store}: --plot draws frames and spectrograms, but this store has neither.")
     summary = summarise(opened)
     if verify:
         sink.log(f"reading {size(sum(summary.bytes.values()))} ...")

@@ -33,7 +33,7 @@ def prepare(
     root: Annotated[
         Path | None,
         typer.Argument(
-            help="Its folder (manifest, features: the file); digits needs none.", show_default=False
+            help="Its folder (manifest and features: the file); digits needs none.", show_default=False
         ),
     ] = None,
     output: options.StoreFolder = None,
@@ -83,8 +83,8 @@ def prepare(
 
 
 def split_option(words: list[str]) -> dict[str, Any]:
-    """Divide the values of `--split` into the name of a split of mgap and the files of the literature."""
+    """Separate the values of `--split` into the name of a split of mgap and the literature's files."""
     named = [word for word in words if word in ("random", "speaker")]
     if len(words) > 1 and named:
-        raise UsageError(f"--split {named[0]}: takes no other --split beside it.", "Give it alone, or files.")
+        raise UsageError(f"--split {named[0]}: give no other --split beside it.", "Give it alone, or files.")
     return {"split": named[0]} if named else {"split_files": [Path(word) for word in words]}

@@ -1,4 +1,4 @@
-"""`mgap report`: a run folder as one HTML file."""
+"""`mgap report`: write a run folder as one HTML file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def report(
 ) -> None:
     """Write one HTML file with everything about a run, or about a comparison; prints its path.
 
-    It shows the results that are in the folder, and names the command that makes a missing one: no
-    network is run. The run may be in progress.
+    It shows the results in the folder, and for a missing result the command that makes it. No network runs.
+    The run may still be in progress.
     """
     from mgap_cli.report.documents import path_document
     from mgap_cli.workflow import run_page
@@ -38,5 +38,5 @@ def report(
         return
     path, made = run_page.write_page(run, store, output)
     for section in made.missing:
-        sink.log(f"not in the report: {section} (it says why)")
+        sink.log(f"not in the report: {section} (the section gives the reason)")
     sink.result(path_document("report", path, run=str(run), verdict=made.verdict, missing=made.missing), path)

@@ -1,4 +1,4 @@
-"""`mgap run`: the five stages, one after another, in one run folder."""
+"""`mgap run`: prepare, warm up, analyse, adapt and evaluate in one run folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(
         bool,
         typer.Option(
             "--baseline/--no-baseline",
-            help="Also train the fair baseline, joint-heads, for as many epochs, to compare accuracy with.",
+            help="Also train the fair baseline, joint-heads, for the same number of epochs, for comparison.",
             rich_help_panel=options.TRAINING,
         ),
     ] = True,
@@ -48,8 +48,8 @@ def run(
     """Prepare, warm up, analyse, adapt and evaluate, all in one run folder.
 
     The evaluation compares with joint-heads, trained for the same number of epochs (in RUN/baseline). The
-    last lines say what was found, and where. If it is interrupted, run the same command again: it
-    continues. --dry-run shows the stages and every setting.
+    last lines are the verdict and the paths of the results. If it is interrupted, run the same command again:
+    it continues. --dry-run shows the stages and every setting.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
@@ -78,7 +78,7 @@ def run(
         return
     loaded = None
     if prepared is None:
-        refuse_many("run DATASET", f"First `mgap prepare {dataset}`, then run the store that it prints.")
+        refuse_many("run DATASET", f"First `mgap prepare {dataset}`, then `mgap run` with the printed store.")
         loaded = load_dataset(
             dataset,
             root,

@@ -1,4 +1,4 @@
-"""`mgap train`: any method, by its own recipe, for the whole budget of epochs."""
+"""`mgap train`: train any method by its own recipe for the whole budget of epochs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def train(
 
     sink = Output(json, quiet)
     opened = open_store(store)
-    load_method(method)  # its settings are known from here on
+    load_method(method)  # the method's settings are known from here on
     resolved = given.over(configuration.preset(opened.preset))
     folder = output or default_run(store, resolved)
     if dry_run:

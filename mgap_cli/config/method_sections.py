@@ -1,4 +1,4 @@
-"""The sections that methods add: each method's settings are a section of the method's name.
+"""The sections that methods add: the settings of a method are a section with the method's name.
 
 `methods/` registers a finder here, so that the schema need not import it.
 """
@@ -12,7 +12,7 @@ _finders: list[tuple[_Finder, Callable[[], Iterable[str]]]] = []
 
 
 def find_sections_with(finder: _Finder, names: Callable[[], Iterable[str]]) -> None:
-    """Add sections that the schema does not know: those of methods.
+    """Add the sections of methods, which the schema does not know.
 
     finder: returns the dataclass of a section by its name; None if it has no such section. names: returns
     the names of all its sections, for suggestions.

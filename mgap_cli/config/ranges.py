@@ -1,4 +1,4 @@
-"""Fields of settings that state which numbers are allowed."""
+"""Fields of settings with their allowed numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Range:
 
     def holds(self, value: float) -> bool:
         above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high  # false for NaN
+        return above and value <= self.high  # this is false for NaN
 
     def __str__(self) -> str:
         return f"{'above' if self.open_low else 'at least'} {self.low:.10g} and at most {self.high:.10g}"
@@ -46,7 +46,7 @@ def at_least_zero(default: float) -> Any:
 
 
 def levels(*default: float, low: float = 0, high: float = LARGEST_NUMBER, open_low: bool = True) -> Any:
-    levels = tuple(map(float, default))  # as read from YAML, so that checkpoints do not differ in bytes
+    levels = tuple(map(float, default))  # as from YAML, so that checkpoints have the same bytes
     return field(default=levels, metadata={"range": Range(low, high, open_low)})
 
 

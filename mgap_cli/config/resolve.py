@@ -1,4 +1,4 @@
-"""How settings are resolved from all their sources.
+"""Resolve settings from all their sources.
 
 Precedence, lowest first: the defaults of `schema`, a preset (`presets/*.yaml`), the user's YAML file,
 `MGAP_SECTION__KEY` in the environment, `--set section.key=value`, named flags.
@@ -18,7 +18,7 @@ from mgap_cli.files import require_regular_file
 from mgap_cli.yaml_reader import parse_yaml, shown
 
 ENVIRONMENT_PREFIX = "MGAP_"
-LARGEST_FILE = 1_000_000  # bytes of a settings file: far more than all settings take
+LARGEST_FILE = 1_000_000  # largest settings file in bytes, far more than all settings need
 
 
 def from_dict(tree: Mapping[str, Any], origin: str, base: Config | None = None) -> Config:
@@ -36,7 +36,7 @@ def resolve(
 ) -> Config:
     """Return `base` changed by a YAML file, the environment, `--set` and named flags, in that order.
 
-    `flags` maps `section.key` to a value, or to None where the flag was not given.
+    `flags` maps `section.key` to a value, or to None if the flag was not given.
     """
     config = base
     if file is not None:
@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(f"{path}: the settings file cannot be read ({reason}).") from error
     if len(content) > LARGEST_FILE:
-        raise UsageError(f"{path}: too large for a settings file (more than {LARGEST_FILE:,} bytes).")
+        raise UsageError(f"{path}: this file is too large for settings (more than {LARGEST_FILE:,} bytes).")
     tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: expected a mapping of sections, such as `train: {{lr: 0.01}}`.")
@@ -96,7 +96,7 @@ def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
             section, _, setting = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-            dashed = section.replace("_", "-")  # a variable's name cannot have the dash of `ogm-ge`
+            dashed = section.replace("_", "-")  # the name of a variable cannot have a dash, as in `ogm-ge`
             key = f"{dashed if dashed != section and method_section(dashed) else section}.{setting}"
             if key in changes:
                 raise UsageError(f"environment: {shown(name)} sets {key}, which another variable sets too.")

@@ -37,7 +37,7 @@ ScheduleName = Literal["step", "cosine", "constant"]
 Selection = Literal["val", "last", "test"]
 GapKind = Literal["absolute", "signed"]
 GapScores = Literal["pass", "held-out"]
-GapScale = Literal["log", "probability"]  # this and the next three: choices of the adaptive loss
+GapScale = Literal["log", "probability"]  # this and the next three are choices of the adaptive loss
 StopGradient = Literal["leading", "none"]
 Shift = Literal["squared", "kl"]
 ScoreSource = Literal["pass", "online"]
@@ -55,7 +55,7 @@ SMALLEST_CROP = 0.05  # shares of the frame; smaller parts would be read out of 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What `prepare` stores of each clip. Defaults: CREMA-D's protocol in the literature."""
+    """The protocol: what `prepare` stores for each clip. The defaults are the literature's for CREMA-D."""
 
     frames: int = count(1, 10_000)  # frames per clip, at uniform positions in time
     candidates: int = bounded(0, 0, 10_000)  # frames stored, of which each training epoch draws data.frames
@@ -86,7 +86,7 @@ class DataConfig:
 
     @property
     def stored_frames(self) -> int:
-        """Frames per clip in the store."""
+        """Return the number of frames per clip in the store."""
         return self.candidates or self.frames
 
     def _ends(self) -> tuple[float, float]:

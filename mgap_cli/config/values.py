@@ -1,4 +1,4 @@
-"""Values of settings: reading them as their type, and refusing those out of range."""
+"""Read values of settings as their type, and refuse values that are out of range."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def coerced(key: str, value: Any, expected_type: Any, origin: str) -> Any:
             return value
         if expected_type is str and isinstance(value, str | int | float | None):
             text = "" if value is None else str(value)
-            if "\0" not in text:  # no path has one
+            if "\0" not in text:  # no path has a NUL character
                 return text
     except (TypeError, ValueError, OverflowError):
         pass
@@ -74,7 +74,7 @@ def gathered(changes: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, 
 def known_names(key: str, value: Any, metadata: Mapping[str, Any], origin: str) -> Any:
     """Return a value that names one of its setting's choices, or a user's own file with an absolute path.
 
-    Raises UsageError for a name that is not a choice. Other settings' values return as they are.
+    Raises UsageError for a name that is not a choice. The values of other settings are returned unchanged.
     """
     choices: Choices | None = metadata.get("choices")
     if choices is None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 METHODS = Choices(__name__, without=("attribution", "base"))
 names, entries = METHODS.names, METHODS.entries
-FAIR_BASELINE = "joint-heads"  # trains the same heads as most methods do, and changes nothing else
-PLAIN = "joint"  # training without any help, whose time is the unit of cost
-_plugins: dict[str, type[Method]] = {}  # of users' own files, once loaded, by the method's name
+FAIR_BASELINE = "joint-heads"  # trains the same heads as most methods, and changes nothing else
+PLAIN = "joint"  # training without a balancing method; its time is the unit of cost
+_plugins: dict[str, type[Method]] = {}  # loaded classes from users' own files, by the method's name
 
 
 def load_method(name: str) -> type[Method]:
@@ -42,7 +42,7 @@ def load_method(name: str) -> type[Method]:
 
 
 def settings_type(section: str) -> type | None:
-    """Return the settings of the method whose section this is; None if there is no such method."""
+    """Return the settings of the method with this section; None if there is no such method."""
     if section in _plugins:
         return _plugins[section].Settings
     return load_method(section).Settings if section in names() else None

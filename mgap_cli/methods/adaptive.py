@@ -10,11 +10,11 @@ formulas that realise them are ours:
 
 with r_i the posterior of imbalance and mu_b the balanced component's mean of the last fit (both without
 gradient), u_i the absolute gap of the sample, and w_i = 1 + alpha (1 - r_i), scaled to mean 1 over the batch.
-With signed gaps, which take two modalities, g_i takes the place of u_i in the shift term.
+With signed gaps, which need two modalities, g_i replaces u_i in the shift term.
 
 d_i is the sum over the pairs of modalities (a, v) of the gap in nats, |log p_a,i - log p_v,i|, or of
 |p_a,i - p_v,i| (`gap_scale = probability`). u_i is the mean over the pairs of |p_a,i - p_v,i|: the mixture is
-over u_i (`gap.scores`). For two modalities sum and mean are that of their one pair. The gradient of
+over u_i (`gap.scores`). For two modalities there is one pair, so sum and mean are equal. The gradient of
 u_i in a logit has the factor p (1 - p) of the lagging modality: it vanishes where that modality is
 confidently wrong, which is where the gap is widest. In nats it does not. With `stop_gradient = leading` the
 term is the lagging modality's cross-entropy, up to a constant.
@@ -51,10 +51,11 @@ class Settings:
     """Coefficients of the posterior-weighted loss.
 
     alpha: how much the fusion loss prefers balanced samples. beta: extra weight of imbalanced samples in the
-    gap term. lambda_gap, lambda_shift: weights of the gap and the shift term. gap_scale: what the gap term
-    measures gaps in. stop_gradient: `leading` closes gaps upwards only, because the leading modality gets no
-    gradient from the gap term. shift: form of the shift term. scores: what the mixture is refitted on, one
-    `pass` in eval mode or the last `online` scores of training. refit_every: epochs between refits.
+    gap term. lambda_gap, lambda_shift: weights of the gap and the shift term. gap_scale: the unit of gaps in
+    the gap term. stop_gradient: `leading` closes gaps upwards only, because the leading modality gets no
+    gradient from the gap term. shift: form of the shift term. scores: the scores to which the mixture is
+    refitted, from one `pass` in eval mode or the last `online` scores of training. refit_every: epochs
+    between refits.
     """
 
     alpha: float = at_least_zero(0.0)
@@ -72,10 +73,10 @@ class Adaptive(Method):
     """The posterior-weighted loss, with the mixture refitted at the start of an epoch.
 
     Buffers: posterior (N,) of every sample of the store; online_gap (N,), each sample's latest gap in
-    training, NaN before the first; mean and standard deviation of the balanced component. For the record of
-    an epoch that is resumed in its middle: components (K, 3) with weight, mean and standard deviation, NaN
-    where fewer were fitted; fitted (4,): the epoch of the fit from 1, its samples, the balanced among them,
-    and the position of the balanced component.
+    training, NaN before the first; mean and standard deviation of the balanced component. Two buffers are for
+    the record of an epoch that is resumed in its middle. components (K, 3): weight, mean and standard
+    deviation, NaN for components that were not fitted. fitted (4,): the epoch of the fit (from 1), the number
+    of its samples, the number of balanced ones, and the position of the balanced component.
     """
 
     name = "adaptive"
@@ -106,7 +107,7 @@ class Adaptive(Method):
         self.register_buffer("fitted", torch.zeros(4, dtype=torch.int64))
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
-        """Refit the mixture, every `refit_every` epochs."""
+        """Refit the mixture every `refit_every` epochs."""
         if context.epoch % self.settings.refit_every:
             return []
         seen = torch.nonzero(torch.isfinite(self.online_gap))[:, 0].cpu().numpy()
@@ -130,7 +131,7 @@ class Adaptive(Method):
         return [f"mixture: {parts}; {np.mean(posterior < IMBALANCED):.1%} balanced", *warnings]
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
-        """Return the mixture that weighted the epoch, as it was fitted at the start of `fitted_epoch`."""
+        """Return the mixture that weighted the epoch; it was fitted at the start of `fitted_epoch`."""
         fitted_epoch, samples, balanced, component = self.fitted.tolist()
         kept = self.components[torch.isfinite(self.components[:, 0])].cpu().numpy().astype(np.float64)
         weights, means, sds = kept.T
@@ -180,7 +181,7 @@ class Adaptive(Method):
 
 
 def _true_log_probability(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return log softmax(logits)[label], (B,), in float32 whatever the logits came in."""
+    """Return log softmax(logits)[label], (B,), in float32 for logits of any precision."""
     return F.log_softmax(logits.float(), dim=1).gather(1, labels[:, None])[:, 0]
 
 
@@ -190,7 +191,7 @@ def _gaps(scores: Sequence[Tensor], stop_gradient: str) -> list[Tensor]:
 
 
 def _total(values: Sequence[Tensor]) -> Tensor:
-    """Return the sum of tensors; that of one is the tensor itself, to the last bit."""
+    """Return the sum of tensors; for a single tensor, return it unchanged."""
     total, *others = values
     for value in others:
         total = total + value
@@ -208,7 +209,7 @@ def _gap(a: Tensor, v: Tensor, stop_gradient: str) -> Tensor:
 def _shift_kl(value: Tensor, r: Tensor, mean: Tensor, sd: Tensor, sd_floor: float) -> Tensor:
     """Return KL(N(m, s^2) || N(mean, sd^2)), m and s^2 weighted by r over the batch; 0 if r is 0.
 
-    The weights r / sum(r) sum to 1 however small the posteriors are: only their ratios count.
+    The weights r / sum(r) sum to 1, so only the ratios of the posteriors count and not their size.
     """
     mass = r.sum()
     share = r / torch.where(mass > 0, mass, torch.ones_like(mass))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import MultimodalNetwork
 
 PAPER = "Li et al., ICCV 2023"
-LARGEST_EXCESS = 10.0  # of tau_m - r_m, as published
+LARGEST_EXCESS = 10.0  # largest tau_m - r_m, as published
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Agm(Joint):
     detached, the step back-propagates <g, sum_m k_m phi_m>; with all k_m = 1 that is the gradient of
     CE(z, y). The train loss is CE(z, y), plus that of the probes.
 
-    Buffers: mean_scores (M,), s' by modality; iterations, how many it is a mean of. A batch whose scores are
-    not finite is left out of them. More than two modalities: ours, as in `attribution`.
+    Buffers: mean_scores (M,), s' by modality; iterations, the number of batches in this mean. A batch whose
+    scores are not finite is left out. The extension to more than two modalities is ours, as in `attribution`.
 
     The authors' program was not at hand. BalanceBenchmark's AGM sends no gradients through the passes with
     zeros: it multiplies the gradients of each encoder's weights by k_m. Its r_m and tau_m have the opposite
@@ -71,7 +71,7 @@ class Agm(Joint):
         (slope,) = torch.autograd.grad(cross_entropy(fused, labels), fused, retain_graph=True)
         shares = torch.stack([(slope * part).sum() for part in parts.values()])
         modulated = (factors * shares).sum()
-        # The value of the fused loss, and the gradient of the modulated one.
+        # This has the value of the fused loss and the gradient of the modulated loss.
         without = replace(outputs, logits={**outputs.logits, FUSED: fused.detach()})
         step.backward(self.loss(without, step.batch) + (modulated - modulated.detach()))
         step.update()
@@ -91,6 +91,6 @@ class Agm(Joint):
 
 
 def _lead(scores: Tensor) -> Tensor:
-    """Return by how much each loss (M,) is below the mean of the others."""
+    """Return how far each loss (M,) is below the mean of the others."""
     others = (scores.sum() - scores) / (len(scores) - 1)
     return others - scores

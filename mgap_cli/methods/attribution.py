@@ -1,12 +1,13 @@
-"""What each modality contributes to the fused logits of any fusion, found by zeroing the other inputs.
+"""The contribution of each modality to the fused logits of any fusion, found by zeroing the other inputs.
 
-With v(S) the fused logits where only the modalities in S have their inputs and the others have zeros, and
-v(empty) = 0, modality m contributes its Shapley value
+Let v(S) be the fused logits if the modalities in S have their inputs and the others have zeros, and v(empty)
+= 0. Then modality m contributes its Shapley value
 
     phi_m = sum over S without m of |S|! (M - |S| - 1)! / M! (v(S + m) - v(S)),
 
 so that the contributions sum to the fused logits z. For two modalities this is AGM's attribution (Li et al.,
-ICCV 2023): phi_a = (z - z_0v + z_a0) / 2. More modalities: ours; it takes 2^M - 2 further passes.
+ICCV 2023): phi_a = (z - z_0v + z_a0) / 2. The extension to more modalities is ours; it needs 2^M - 2 further
+passes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def zero_input_contributions(step: Step, fused: Tensor) -> dict[str, Tensor]:
 
 
 def detached_contributions(step: Step, outputs: Outputs) -> dict[str, Tensor]:
-    """Return phi_m (B, C) by modality without gradient: those of an additive fusion, or found by zeros."""
+    """Return phi_m (B, C) by modality without gradient: from an additive fusion, or by zeroing inputs."""
     if outputs.contributions:
         return {m: part.detach() for m, part in outputs.contributions.items()}
     with torch.no_grad():
@@ -49,7 +50,7 @@ def detached_contributions(step: Step, outputs: Outputs) -> dict[str, Tensor]:
 
 
 def shapley_values(modalities: list[str], value: Mapping[frozenset[str], Tensor]) -> dict[str, Tensor]:
-    """Return phi_m by modality for the value v(S) of every set of modalities, the empty set too."""
+    """Return phi_m by modality, given the value v(S) of every set of modalities, also the empty set."""
     return {m: _shapley(m, modalities, value) for m in modalities}
 
 

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
     from mgap_cli.model.network import MultimodalNetwork, Outputs
 
-EVERYTHING = "all"  # the one group of parameters of a method that does not divide them
+EVERYTHING = "all"  # the name of the only group of parameters, if a method does not divide them
 
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The settings of a method that has none."""
+    """The empty settings of a method without settings."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method requires.
+    """The requirements of a method.
 
-    contributions: the parts of an additive fusion's logits; empty for any other fusion. features: the
-    encoders' features in `loss`, joined over all processes. trained_start: a network that is already trained,
-    so that the method cannot be the first stage. pair: exactly two modalities. earlier: the networks of
-    earlier stages of its recipe, so that it cannot train a stage of `warmup` or `adapt`.
+    contributions: it needs the parts of an additive fusion's logits, which are empty for any other fusion.
+    features: it needs the encoders' features in `loss`, joined over all processes. trained_start: it starts
+    from a trained network, so it cannot be the first stage. pair: it needs exactly two modalities. earlier:
+    it needs the networks of earlier stages of its recipe, so it cannot train a stage of `warmup` or `adapt`.
     """
 
     contributions: bool = False
@@ -55,11 +55,11 @@ class Needs:
 class RecipeStage:
     """One stage of a method's recipe.
 
-    name: the stem of its files in the run folder. epochs: a stage that continues with 0 has the rest of the
-    budget after the epoch that its checkpoint holds. method: what trains it; empty for the recipe's own
-    method. settings: values of that method's settings for this stage alone. fresh: it starts from new
-    weights, with a learning-rate schedule of its own, and not from the stage before it. takes: earlier stages
-    whose networks `Method.on_stage_start` receives; only a `fresh` stage has them.
+    name: the stem of its files in the run folder. epochs: 0 means the rest of the budget, in a stage that
+    continues a checkpoint. method: the method that trains it; empty for the recipe's own method. settings:
+    values of that method's settings for this stage only. fresh: the stage starts from new weights, with its
+    own learning-rate schedule, and not from the stage before it. takes: earlier stages whose networks
+    `Method.on_stage_start` receives; only a `fresh` stage can have them.
     """
 
     name: str
@@ -79,7 +79,7 @@ class BudgetEpoch:
 
 
 class Step(Protocol):
-    """One training step, as `Method.training_step` sees it. Implemented by the trainer.
+    """One training step, as `Method.training_step` sees it. The trainer implements it.
 
     batch: labels and index of the whole batch, inputs of this process's share. generator: a CPU generator
     of this step alone, the same on every device and every process. progress: i / N for step i, from 0, of the
@@ -100,19 +100,19 @@ class Step(Protocol):
     ) -> Outputs:
         """Run a network and return the outputs of the whole batch, in float32.
 
-        Default: the network that is trained, on the batch's inputs and all modalities. `features` and
-        `contributions` are there if the method's `needs` name them.
+        By default it runs the network that is trained, on the batch's inputs and all modalities. The outputs
+        have `features` and `contributions` if the method's `needs` name them.
         """
 
     def fuse(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return the fused logits (B, C) of the whole batch for features (B, D) by modality, in float32.
 
-        For features of `forward` that the method has changed, each row by itself: a gradient returns to the
-        encoders only through the row that it comes from. `needs.features` must be set.
+        The features are those of `forward`, which the method may have changed row by row: a gradient returns
+        to the encoders only through its own row. `needs.features` must be set.
         """
 
     def backward(self, loss: Tensor) -> None:
-        """Replace all gradients by those of `loss`, summed over the processes. Once per `update`."""
+        """Replace all gradients by those of `loss`, summed over the processes; call it once per `update`."""
 
     def gradients(self, losses: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Return the gradient of each loss by parameter name, summed over the processes.
@@ -121,7 +121,7 @@ class Step(Protocol):
         """
 
     def set_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Replace all gradients; a parameter that is absent gets none and does not change."""
+        """Replace all gradients; a parameter that is absent gets no gradient and does not change."""
 
     def update(self, group: str | None = None) -> None:
         """Take one optimizer step, of one group of parameters or of all, if every gradient is finite."""
@@ -152,7 +152,7 @@ class EpochContext(Protocol):
     def predictions(self, split: str = "train", network: MultimodalNetwork | None = None) -> Predictions:
         """Return the probabilities of every head and the features of a split, in eval mode.
 
-        Default: of the network that is trained. Another one must be on the same device.
+        By default it runs the network that is trained. Another network must be on the same device.
         """
 
     def reset(self, module: nn.Module) -> None:
@@ -166,7 +166,7 @@ class Method(nn.Module):
     the default values. heads: the heads that the method trains or probes, which reports show; the first
     decides which epoch is best. probes: the unimodal heads measure without training their encoders.
 
-    What a method has to remember goes into buffers or parameters: they are saved with the model.
+    A method keeps its state in buffers or parameters, which are saved with the model.
     """
 
     name: ClassVar[str] = ""
@@ -175,7 +175,7 @@ class Method(nn.Module):
     probes: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
-        """Raises UsageError if the method does not fit the network that `config` describes."""
+        """Raise UsageError if the method does not fit the network that `config` describes."""
         super().__init__()
         self.config = config
         self.settings: Any = config.method_settings(self.name)
@@ -195,15 +195,15 @@ class Method(nn.Module):
         self.heads = network.head_names
 
     def parameter_groups(self, network: MultimodalNetwork) -> dict[str, Iterable[nn.Parameter]]:
-        """Return the parameters of each optimizer, by a group name. Default: one optimizer for all."""
+        """Return the parameters of each optimizer by group name; by default, one optimizer has all."""
         return {EVERYTHING: [*network.parameters(), *self.parameters()]}
 
     @classmethod
     def model(cls, config: Config) -> dict[str, Any]:
         """Return the model settings that the method requires, `{"model.fusion": ...}`. Default: none.
 
-        A decision rule of the method's own is a fusion: training, validation and every command that opens
-        the checkpoint then use it, and the checkpoint's settings alone describe it.
+        If a method has its own decision rule, this rule is a fusion. Training, validation and every command
+        that opens the checkpoint then use it, and the checkpoint's settings describe it completely.
         """
         return {}
 
@@ -215,8 +215,8 @@ class Method(nn.Module):
     def on_stage_start(self, earlier: Mapping[str, MultimodalNetwork]) -> None:
         """Take what the stage needs from the networks of the earlier stages that its recipe names.
 
-        earlier: those networks by stage, on the CPU. What is kept goes into buffers, parameters or modules
-        that `build` made: a resumed stage reads them from its checkpoint.
+        earlier: those networks by stage, on the CPU. Keep what is needed in buffers, parameters or modules
+        that `build` made, because a resumed stage reads these from its checkpoint.
         """
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
@@ -234,9 +234,9 @@ class Method(nn.Module):
         """Return the samples of the epoch that begins, in groups of positions in the store.
 
         indices: the stage's training samples; default: one group with these. Each group is shuffled and
-        divided into batches, one group after the other. A sample that repeats is told apart by
-        `Batch.copies`. Called after `on_epoch_start`, and after a resumption: what it returns may depend on
-        what is saved with the model only.
+        divided into batches, one group after the other. `Batch.copies` distinguishes the copies of a repeated
+        sample. It is called after `on_epoch_start` and after a resumption, so the result may only depend on
+        state that is saved with the model.
         """
         return [indices]
 
@@ -255,7 +255,7 @@ class Method(nn.Module):
         """Change the gradients between the backward pass and the update."""
 
     def epoch_record(self, epoch: BudgetEpoch) -> dict[str, Any]:
-        """Return plain values to keep for the epoch that ends; a resumed epoch must return the same."""
+        """Return plain values to record for the epoch that ends; a resumed epoch must return the same."""
         return {}
 
 
@@ -276,7 +276,7 @@ def with_required_model(method: type[Method], config: Config) -> Config:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the batch's mean cross-entropy, in full precision whatever precision the logits came in."""
+    """Return the batch's mean cross-entropy, in full precision for logits of any precision."""
     return F.cross_entropy(full_precision(logits), labels)
 
 

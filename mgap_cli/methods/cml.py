@@ -28,7 +28,7 @@ class Settings:
 
 
 class Cml(Joint):
-    """Training with a penalty on confidence that rises when a modality goes (CML; Ma et al., ICML 2023).
+    """Training with a penalty on confidence that rises without a modality (CML; Ma et al., ICML 2023).
 
     Each sample loses its modalities one after the other, in a random order, down to one: z_0 = z are the
     fused logits with all M of them, z_k those without k, in whose place the fusion gets features of 0. With
@@ -36,9 +36,9 @@ class Cml(Joint):
 
         L = 1/M sum_{k=0}^{M-1} CE(z_k, y) + lambda sum_{k=1}^{M-1} mean_i max(0, c_k,i - c_{k-1},i).
 
-    The clamp is per sample, as in the paper: one sample's fall in confidence does not make up for another's
-    rise. The gradient reaches both confidences. Any number of modalities, any fusion; joint's probes beside
-    it. The train loss is L with that of the probes.
+    The clamp is per sample, as in the paper: a fall in the confidence of one sample does not compensate a
+    rise in another. The gradient reaches both confidences. The method works with any number of modalities and
+    any fusion. The probes of `joint` are trained beside it; the train loss is L plus their loss.
 
     Only the paper's abstract was at hand; the random order and L's first term are those of the authors'
     program (GitHub: QingyangZhang, CML, miwae/train.py). It fills removed inputs with their means, sums the
@@ -62,11 +62,11 @@ class Cml(Joint):
         step.update()
 
     def _without(self, step: Step, outputs: Outputs) -> list[Tensor]:
-        """Return the fused logits without one modality, without two, and so on; which ones: by sample."""
+        """Return the fused logits without one modality, without two, and so on, in an order per sample."""
         features = outputs.features
-        # Drawn on the CPU, so that a seed means the same order on every device.
+        # The order is drawn on the CPU, so that a seed gives the same order on every device.
         draws = torch.rand(len(step.batch.labels), len(features), generator=step.generator)
-        place = draws.argsort(dim=1).argsort(dim=1)  # of each modality in the sample's order
+        place = draws.argsort(dim=1).argsort(dim=1)  # rank of each modality in the sample's order
         return [
             step.fuse(
                 {m: f * (place[:, i] >= removed).to(f)[:, None] for i, (m, f) in enumerate(features.items())}

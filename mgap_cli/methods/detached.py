@@ -34,14 +34,14 @@ class Detached(Method):
 
     The authors' program (shicaiwei123/ICCV2025-GDL, main_dgl.py: alpha 4) always clips the norm of the
     gradients at 40, and removes the unimodal losses' gradients of the fusion after it has computed them.
-    Here the unimodal logits come from heads of their own, so that the fusion has no such gradient.
+    Here the unimodal logits come from separate heads, so the fusion has no such gradient.
     """
 
     name = "detached"
     Settings = Settings
 
     def __init__(self, config: Config) -> None:
-        """Raises UsageError for decomposed logits, which would send the unimodal losses to the fusion."""
+        """Raise UsageError for decomposed logits, which would send the unimodal losses to the fusion."""
         super().__init__(config)
         if config.model.unimodal == "decomposed":
             raise UsageError(
@@ -60,5 +60,5 @@ class Detached(Method):
 
 
 def _detach_features(fusion: Any, arguments: tuple[dict[str, Tensor], ...]) -> tuple[dict[str, Tensor], ...]:
-    """Return the arguments of a fusion layer without the way back to the encoders."""
+    """Return the arguments of a fusion layer, detached from the encoders."""
     return tuple({m: value.detach() for m, value in argument.items()} for argument in arguments)

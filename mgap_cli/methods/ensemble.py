@@ -20,10 +20,9 @@ PAPER = "Du et al., ICML 2023"
 class Ensemble(Method):
     """CE(z_m, y) for each modality m alone; the decision is mean_m softmax(z_m) (UME; Du et al., ICML 2023).
 
-    The branches share no parameter. Each has an optimizer of its own and takes its own step on each batch,
-    so that it is bit for bit the network that `unimodal` trains: the ceiling of training without fusion.
-    The decision is the fusion `late-probability`. One epoch is kept for all branches, the best one of the
-    decision.
+    The branches share no parameter. Each branch has its own optimizer and takes its own step on each batch,
+    so it is bit for bit the network that `unimodal` trains. The decision is the fusion `late-probability`.
+    One epoch is kept for all branches: the best epoch of the decision.
 
     The paper's text was not at hand beyond its abstract: the mean with equal weights is ours. The authors'
     program was not compared.

@@ -47,7 +47,7 @@ class Freeze(Method):
     frozen: Tensor
 
     def __init__(self, config: Config) -> None:
-        """Raises UsageError if the window ends before it starts."""
+        """Raise UsageError if the window ends before it starts."""
         super().__init__(config)
         if self.settings.start >= self.settings.end:
             raise UsageError(

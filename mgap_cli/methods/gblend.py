@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import MultimodalNetwork, Outputs
 
 PAPER = "Wang et al., CVPR 2020"
-LEAST_OVERFITTING = 0.01  # nats; below it, a ratio of two small numbers would decide the weights
+LEAST_OVERFITTING = 0.01  # in nats; with less, a ratio of two small numbers would decide the weights
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class GBlend(Method):
 
         G_k = ln C - L_k,val,     O_k = L_k,val - L_k,train,     w_k proportional to G_k / O_k^2,
 
-    G_k what it learned and O_k how much it overfitted since the start, where both losses count as ln C, that
-    of a prediction that knows nothing (ours). The weights sum to 1. A copy with G_k below 0 has weight 0,
-    |O_k| counts as 0.01 at least, and if no copy learned, all weights are the same (all three: ours). Then a
-    stage from new weights trains with L. Each epoch's record has `weights` by head. It needs a validation
-    split.
+    Here G_k is how much the copy learned, and O_k is how much it overfitted, since the start. At the start
+    both losses count as ln C, the loss of a uniform prediction (ours). The weights sum to 1. A copy with G_k
+    below 0 has weight 0, |O_k| counts as 0.01 at least, and if no copy learned, all weights are the same (all
+    three: ours). Then a stage from new weights trains with L. Each epoch's record has `weights` by head. It
+    needs a validation split.
 
     The unimodal copies together count as one part of the budget, because each trains one encoder; the fused
     copy is another one, and the last stage has the rest (ours).
@@ -54,8 +54,8 @@ class GBlend(Method):
     Buffer: weights (M + 1,), of the fused head and each modality's.
 
     The authors' program and the paper's text were not at hand. BalanceBenchmark's version compares sums of
-    batch losses of splits that differ in size, takes the training losses of a whole epoch of training, starts
-    to count after the first epoch, and takes |G_k|.
+    batch losses of splits that differ in size, takes the training losses of a whole epoch of training,
+    measures from the end of the first epoch, and takes |G_k|.
     """
 
     name = "gblend"

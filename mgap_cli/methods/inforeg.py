@@ -1,4 +1,4 @@
-"""Information acquisition regulation: the leading encoder is held back while it learns fast."""
+"""Information acquisition regulation: the leading encoder is slowed down while it learns fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAPER = "Huang et al., CVPR 2025"
 class Settings:
     """beta: strength of the pull to the weights of the epoch's start.
 
-    growth: an encoder is held back only while its Fisher trace grows by more than this share per epoch.
+    growth: an encoder is slowed down only while its Fisher trace grows by more than this share per epoch.
     window: epochs that the trace is summed over. beta and window are those of the authors' program.
     """
 
@@ -41,19 +41,19 @@ class InfoReg(Method):
 
         beta exp(tanh(s_m - mean of s over the others)) (theta - theta_0),
 
-    theta_0 the weights at the epoch's start, as long as m is in its prime learning window: F_m(t), the trace
-    of its Fisher information in epoch t, is the sum over layers of the mean squared gradient of the weights
-    (matrices and kernels), added up over the epoch's steps. With S_m(t) its sum over the last `window`
-    epochs, the window is open in the first epoch and while (S_m(t) - S_m(t - 1)) / S_m(t) > growth.
-    More than two modalities: ours. Each epoch's record has `growth` by modality.
+    where theta_0 are the weights at the epoch's start. This lasts as long as m is in its prime learning
+    window. F_m(t), the trace of its Fisher information in epoch t, is the sum over layers of the mean squared
+    gradient of the weights (matrices and kernels), summed over the epoch's steps. With S_m(t) its sum over
+    the last `window` epochs, the window is open in the first epoch and while (S_m(t) - S_m(t - 1)) / S_m(t) >
+    growth. The extension to more than two modalities is ours. Each epoch's record has `growth` by modality.
 
     Buffers: start_MODALITY_i, theta_0; traces (window + 1, M), the latest last; trace (M,), of this epoch so
     far; growth (M,). A step whose gradients are not finite adds nothing to the trace.
 
     The paper's text was not at hand beyond its abstract: the formulas are those of the authors' program
-    (GeWu-Lab/InfoReg_CVPR2025, main.py). It reads the audio encoder's trace alone, has the limit 0.04, and
-    holds back the audio encoder alone: its branch for a leading visual encoder, with 0.1 in place of 0.95,
-    repeats the condition of the first one and cannot be reached.
+    (GeWu-Lab/InfoReg_CVPR2025, main.py). That program uses the trace of the audio encoder only, has the limit
+    0.04, and slows down the audio encoder only. Its branch for a leading visual encoder, with 0.1 in place of
+    0.95, repeats the condition of the first branch and is never reached.
     """
 
     name = "inforeg"

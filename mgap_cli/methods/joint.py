@@ -1,4 +1,4 @@
-"""Joint training: the fused loss alone trains the network; nothing is balanced."""
+"""Joint training: only the fused loss trains the network, without any balancing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Joint(Method):
     """L = CE(z, y).
 
     Linear probes on detached features learn beside it, so that each modality can be scored without any
-    effect on the training (ours). With decomposed logits there is nothing to probe, and with a late fusion
-    the fused loss trains the heads.
+    effect on the training (ours). There are no probes with decomposed logits, which come from the fusion, and
+    none with a late fusion, whose fused loss trains the heads.
     """
 
     name = "joint"
@@ -28,7 +28,7 @@ class Joint(Method):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        # Loading a fusion looks for its file: once, and not in every step.
+        # Loading a fusion searches for its file, so do it once and not in every step.
         late = load_fusion(config.model.fusion).late
         self._has_probes = config.model.unimodal != "decomposed" and not late
 
@@ -36,5 +36,5 @@ class Joint(Method):
         return self.with_probes(cross_entropy(outputs.fused, batch.labels), outputs, batch)
 
     def with_probes(self, loss: Tensor, outputs: Outputs, batch: Batch) -> Tensor:
-        """Return a loss plus that of the probes, where there are any."""
+        """Return a loss plus the loss of the probes, if there are any."""
         return loss + unimodal_cross_entropy(outputs, batch.labels) if self._has_probes else loss

@@ -49,11 +49,11 @@ class Lfm(Method):
     to first order, a step lowers CE by 2 (learning rate) <grad CE, a_0 grad CE + a_1 grad JS>, whose slope in
     a_1 is proportional to that product (ours). Both gradients are of the training batch, before the step.
 
-    Buffer: agreement, a_1, which `metrics.jsonl` has for each epoch. A gradient that is not finite leaves it
-    alone.
+    Buffer: agreement, a_1, which `metrics.jsonl` has for each epoch. A gradient that is not finite does not
+    change it.
 
     The authors' program was not at hand. BalanceBenchmark's LFM moves a_1 once per epoch by the mean of one
-    layer's entries of a Hessian-vector product on a quarter of one validation batch, and starts it at 0.05.
+    layer's entries of a Hessian-vector product on a quarter of one validation batch, and starts with 0.05.
     """
 
     name = "lfm"

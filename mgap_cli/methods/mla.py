@@ -1,4 +1,4 @@
-"""One modality after the other trains its encoder and one shared head, which does not unlearn the others."""
+"""Each modality in turn trains its encoder and a shared head, which does not forget the others."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ class Mla(Method):
         k = P r,     P <- P - k k^T / (lambda + r^T k),     grad W <- grad W P^T,
 
     P = I at first and lambda = 0.1^(1 + i / N) in step i of the N of an epoch. The decision weighs the heads
-    per sample by their entropy, fusion `late-entropy`. Any number of modalities. The train loss is the sum
-    over them; there is no fused training accuracy, because the modalities are never trained together.
+    per sample by their entropy, fusion `late-entropy`. The method works with any number of modalities. The
+    train loss is the sum over them; there is no fused training accuracy, because the modalities are never
+    trained together.
 
-    Buffer: projection (D, D), P. A batch whose features are not finite leaves it alone.
+    Buffer: projection (D, D), P. A batch whose features are not finite does not change it.
 
     In the authors' program (GitHub: Cecile-hi, Multimodal-Learning-with-Alternating-Unimodal-Adaptation) the
-    projection looks for a parameter `module.weight` in the head, which calls its own `weight`: it seems that
-    it never runs. It would divide by a matrix in place of lambda + r^T k, and scale P to Frobenius norm 1.
-    Its entropy is one number for the whole batch, with the softmax over samples.
+    projection looks for a parameter `module.weight`, but the head's parameter is called `weight`, so it seems
+    never to run. It would divide by a matrix in place of lambda + r^T k, and scale P to Frobenius norm 1. Its
+    entropy is one number for the whole batch, with the softmax over samples.
     """
 
     name = "mla"

@@ -28,10 +28,10 @@ class MMCosine(Joint):
 
         L = CE(z, y),     z_k = s sum_m cos(f_m, w_m,k),
 
-    with w_m,k the weights of class k for modality m, no bias: each modality adds at most s to a logit,
-    however large its features and weights grow. These logits are the fusion `cosine`, which the method
-    chooses and which is also the decision rule. Any number of modalities. The train loss contains joint's
-    probes.
+    where w_m,k are the weights of class k for modality m, without a bias. Each modality therefore adds at
+    most s to a logit, even if its features and weights are large. These logits are the fusion `cosine`, which
+    the method chooses and which is also the decision rule. The method works with any number of modalities.
+    The train loss includes the probes of `joint`.
 
     The authors' program (GeWu-Lab/MMCosine_ICASSP23, main_CD.py) trains these logits, but its validation
     still reads the fused prediction from the plain linear layer, with bias and without normalisation, and

@@ -38,11 +38,11 @@ class MMPareto(Method):
         g = 2 k_0 u + 2 k_1 v,     gradient = scale max(1, |s| / |g|) g,
 
     with s the encoder's gradient of the sum of all cross-entropies. Heads and fusion take that sum itself.
-    Any number of modalities. The train loss is the sum of the cross-entropies.
+    The method works with any number of modalities. The train loss is the sum of the cross-entropies.
 
     The authors' program (GeWu-Lab/MMPareto_ICML2024, code/MMPareto.py) takes |s| / |g| for each parameter
-    tensor by itself, and this method for each encoder, as it does for <u, v>. That program keeps the epoch
-    that is best on the test set.
+    tensor. This method takes it for each encoder, as it does for <u, v>. That program keeps the epoch that is
+    best on the test set.
     """
 
     name = "mmpareto"
@@ -63,7 +63,7 @@ class MMPareto(Method):
 
 
 def integrate(u: Gradients, v: Gradients, s: Gradients, scale: float) -> Gradients:
-    """Return one encoder's gradient out of the fused (u), the unimodal (v) and the summed loss's (s)."""
+    """Return one encoder's gradient from those of the fused (u), unimodal (v) and summed (s) losses."""
     uu, vv, uv = _dot(u, u), _dot(v, v), _dot(u, v)
     # In a conflict <u, v> < 0, so that gamma lies within (0, 1) and its denominator is above 0.
     gamma = torch.where(uv < 0, (vv - uv) / (uu + vv - 2 * uv), torch.full_like(uv, 0.5))

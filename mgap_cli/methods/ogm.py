@@ -61,7 +61,7 @@ class Ogm(Joint):
     noise: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
-        """Raises UsageError if the window ends before it starts."""
+        """Raise UsageError if the window ends before it starts."""
         super().__init__(config)
         if self.settings.start > self.settings.end:
             raise UsageError(
@@ -92,7 +92,7 @@ class Ogm(Joint):
         return {"modulated": self._modulates(epoch)}
 
     def _modulates(self, epoch: BudgetEpoch) -> bool:
-        # Compared as shares: start * budget would be 28.999999999999996 for 0.29 of 100 epochs.
+        # Shares are compared, because start * budget would be 28.999999999999996 for 0.29 of 100 epochs.
         return bool(self.settings.start <= epoch.index / epoch.budget <= self.settings.end)
 
     def edit_gradients(self, step: Step) -> None:
@@ -107,6 +107,6 @@ class Ogm(Joint):
                 spread = parameter.grad.std() + LEAST_SPREAD
                 parameter.grad.mul_(factor)
                 if self.noise:
-                    # Drawn on the CPU, so that a seed means the same noise on every device.
+                    # The noise is drawn on the CPU, so that a seed gives the same noise on every device.
                     noise = torch.randn(parameter.shape, generator=step.generator)
                     parameter.grad.add_(noise.to(parameter.grad.device) * spread)

@@ -1,4 +1,4 @@
-"""OGM with generalisation enhancement: noise joins the modulated gradients."""
+"""OGM with generalisation enhancement: noise is added to the modulated gradients."""
 
 from __future__ import annotations
 

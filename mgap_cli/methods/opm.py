@@ -23,7 +23,7 @@ PAPER = "Wei et al., TPAMI 2024"
 
 @dataclass(frozen=True)
 class Settings:
-    """drop: probability q of a drop where the modalities are level. strength: lambda, what a lead adds to it.
+    """drop: probability q of a drop if the modalities are equal. strength: lambda, which a lead adds to it.
 
     steps: share of the training steps that drop features. start: share of the epoch budget before the first
     drop. Both are as in the authors' program (start: 6 of 100 epochs).
@@ -47,8 +47,8 @@ class Opm(Joint):
     expected sum. phi_m is the modality's contribution to the fused logits before the drop: W_m f_m + b/2 in
     an additive fusion, as published; in any other fusion (ours) found by passes with zeros, as in AGM (see
     `attribution`). The loss is CE(z, y) of the fused logits after the drop; joint's probes read the features
-    before it. A step that drops nothing is one of `joint`. Two modalities. Each epoch's record has
-    `modulated`.
+    before it. A step that drops nothing is a step of `joint`. The method needs two modalities. Each epoch's
+    record has `modulated`.
 
     The paper's text was not at hand: this is the formula of the authors' program (GeWu-Lab/BML_TPAMI2024,
     models/Classifier.py). There a step drops with probability 0.7, from the seventh epoch on; the command
@@ -96,5 +96,5 @@ class Opm(Joint):
         return torch.where(lead > 1, rate.clamp(max=1), torch.zeros_like(rate))
 
     def _chance(self, step: Step, count: int) -> Tensor:
-        """Return uniform numbers in [0, 1), drawn on the CPU: a seed means the same drops on every device."""
+        """Return uniform numbers in [0, 1), drawn on the CPU to be the same for a seed on every device."""
         return torch.rand(count, generator=step.generator)

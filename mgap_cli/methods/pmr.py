@@ -28,10 +28,10 @@ PAPER = "Fan et al., CVPR 2023"
 class Settings:
     """alpha: weight of the prototype loss. momentum: share of the old prototypes in the new ones.
 
-    coefficient: `clipped` weighs the prototype loss by how far the modality is behind, at most 1, as in the
-    paper; `step` by 1, as in the authors' program. entropy: weight of the leading modality's prototype
-    entropy, which slows it down; 0 leaves it out. entropy_end: share of the epoch budget after which that
-    term ends (the default is ours).
+    coefficient: `clipped` weights the prototype loss by how far the modality is behind, at most 1, as in the
+    paper; `step` weights it by 1, as in the authors' program. entropy: weight of the leading modality's
+    prototype entropy, which slows it down; 0 leaves it out. entropy_end: share of the epoch budget after
+    which that term ends (the default is ours).
     """
 
     alpha: float = at_least_zero(1.0)
@@ -52,10 +52,10 @@ class Pmr(Joint):
         L = CE(z, y) + alpha w CE(sim_m, y) - entropy w mean_i H(P_n,i),
 
     w = min(1, |ratio - 1|) with the ratio of the leading to the slower modality, or 1 (`coefficient`). The
-    entropy term ends at `entropy_end` of the budget. Two modalities.
+    entropy term ends at `entropy_end` of the budget. The method needs two modalities.
 
-    Buffers: prototypes_MODALITY (C, D), and present (C,), which classes have training samples; the others
-    take part in no softmax.
+    Buffers: prototypes_MODALITY (C, D), and present (C,), whether each class has training samples; the other
+    classes are left out of every softmax.
 
     The authors' program (fanyunfeng-bit/Modal-Imbalance-PMR, main_Prototype_grad.py) has w = 1 and no entropy
     term, and computes prototypes from a tenth of the training batches (for AVE from the validation split).
@@ -95,14 +95,14 @@ class Pmr(Joint):
         super().training_step(step)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        labels = self.present.cumsum(0)[batch.labels] - 1  # among the classes that are present
+        labels = self.present.cumsum(0)[batch.labels] - 1  # softmax over the classes that are present
         similar = [
             -torch.cdist(f, getattr(self, _buffer(m))[self.present], compute_mode=_EXACT)
             for m, f in outputs.features.items()
         ]
         with torch.no_grad():
             first, second = (probabilities(sim).gather(1, labels[:, None]).sum() for sim in similar)
-            ratios = second / first - 1, first / second - 1  # above 0 for the slower modality
+            ratios = second / first - 1, first / second - 1  # positive for the slower modality
             if self.settings.coefficient == "step":
                 weights = [(ratio > 0).to(ratio) for ratio in ratios]
             else:
@@ -116,7 +116,7 @@ class Pmr(Joint):
         return total
 
 
-_EXACT = "donot_use_mm_for_euclid_dist"  # the other way loses half of the digits of small distances
+_EXACT = "donot_use_mm_for_euclid_dist"  # the other formula loses half of the digits of small distances
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Boosting over modalities: one at a time learns what the others do not know, then all are corrected."""
+"""Boosting over modalities: each in turn learns from the errors of the others, then all are corrected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAPER = "Hua et al., ICML 2024"
 
 @dataclass(frozen=True)
 class Settings:
-    """w1: weight of the modality's own cross-entropy. w2: what it loses where the others are right.
+    """w1: weight of the modality's own cross-entropy. w2: its reduction where the others are right.
 
     epochs: epochs of one modality's turn. correction: epochs of all modalities together after each turn.
     The defaults are the published values for CREMA-D.
@@ -47,10 +47,11 @@ class ReconBoost(Method):
     has `turn`, the modality or null.
 
     The authors' program (huacong/ReconBoost, train.py) adds a distance of both predictions that has no
-    gradient, because both are detached: it is not here. Its README starts from unimodal networks that are
-    already trained, its heads are one shared head of two layers (here `model.unimodal` decides: own linear
-    heads, or one), it makes a new optimizer in each turn (here it keeps its memory), its fixed modalities
-    are in training mode, and it chooses the best of up to 1001 turns on the test set.
+    gradient, because both are detached; it is left out here. Its README starts from unimodal networks that
+    are already trained, its heads are one shared head of two layers (here `model.unimodal` decides between
+    separate linear heads and a shared one), it makes a new optimizer in each turn (here the optimizer keeps
+    its state), its fixed modalities are in training mode, and it chooses the best of up to 1001 turns on the
+    test set.
     """
 
     name = "reconboost"

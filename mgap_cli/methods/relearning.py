@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import MultimodalNetwork
 
 PAPER = "Wei et al., ECCV 2024"
-STARTS = 10  # of k-means; the best is kept
+STARTS = 10  # starts of k-means; the best result is kept
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Relearning(Joint):
         return lines
 
     def training_step(self, step: Step) -> None:
-        if step.progress == 0:  # not at the epoch's start: here all processes have the same shares
+        if step.progress == 0:  # here, and not at the epoch's start, all processes have the same shares
             self._move_back(step.network)
         super().training_step(step)
 

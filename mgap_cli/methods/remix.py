@@ -1,4 +1,4 @@
-"""Data remixing: each sample trains the modality that is least sure of it, in batches of one modality."""
+"""Data remixing: each sample trains its least certain modality, in batches of one modality."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import MultimodalNetwork
 
 PAPER = "Ma et al., ICML 2025"
-EVERY = -1  # a sample that trains every modality
+EVERY = -1  # mark of a sample that trains every modality
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,14 @@ class Remix(Method):
 
         L = CE(z', y) + own_weight CE(z_m, y).
 
-    Any number of modalities. Each epoch's record has the samples of each modality as `assigned`.
+    The method works with any number of modalities. Each epoch's record has each modality's number of samples
+    as `assigned`.
 
     Buffer: assigned (N,), the modality's number for each sample of the store; -1 before the assignment.
 
     The paper's text was not at hand beyond its abstract: the formulas are those of the authors' program
     (MatthewMaxy/Remix_ICML2025, train.py), which keeps the epoch that is best on the test set. A modality
-    that a single sample is assigned to trains on none here, because of batch normalisation.
+    with a single assigned sample is not trained here, because batch normalisation needs two samples.
     """
 
     name = "remix"
@@ -64,7 +65,7 @@ class Remix(Method):
         self.register_buffer("assigned", torch.full((samples,), EVERY))
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
-        """Assign each training sample to the modality that is least sure of it."""
+        """Assign each training sample to the modality that is least certain of its class."""
         epoch = context.budget_epoch
         if epoch.index / epoch.budget < self.settings.start:
             return []

@@ -1,4 +1,4 @@
-"""Sample-level modality valuation: a modality that adds little to a sample sees that sample again, alone."""
+"""Sample-level modality valuation: a modality that contributes little to a sample trains on it again."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Smv(Joint):
     phi_m is modality m's Shapley value; for two of them phi_a = (v(a) + v(a, v) - v(v)) / 2. In the epoch
     each sample occurs once as it is and, for each m with phi_m < 1, another 2 (1 - phi_m) times, rounded,
     with features of 0 in place of the other modalities'. The loss is CE(z, y) over all of them. This is the
-    sample-level variant; the modality-level one is not here. More than two modalities: ours. Each epoch's
-    record has the mean of phi_m as `contribution`.
+    sample-level variant; mgap does not have the modality-level one. The extension to more than two modalities
+    is ours. Each epoch's record has the mean of phi_m as `contribution`.
 
     Buffers: repeats (N, M), the copies of each sample of the store; contribution (M,).
 
     The paper's text was not at hand beyond its abstract: the numbers of copies are those of the authors'
     program (GeWu-Lab/Valuate-and-Enhance-Multimodal-Cooperation, code/sample_level.py): 1, 2 and 3 for
-    phi_m = 0.5, 0 and -0.5. It values the samples with random crops, and keeps the epoch that is best on the
-    test set.
+    phi_m = 0.5, 0 and -0.5. That program evaluates the samples with random crops, and keeps the epoch that is
+    best on the test set.
     """
 
     name = "smv"
@@ -64,7 +64,7 @@ class Smv(Joint):
         self.register_buffer("contribution", torch.zeros(modalities))
 
     def on_epoch_start(self, context: EpochContext) -> list[str]:
-        """Value the training samples, and decide how often each repeats."""
+        """Compute the contributions in the training samples, and how often each sample repeats."""
         epoch = context.budget_epoch
         if epoch.index / epoch.budget < self.settings.start:
             return []
@@ -86,7 +86,7 @@ class Smv(Joint):
 
     def training_step(self, step: Step) -> None:
         outputs = step.forward()
-        ends = self.repeats[step.batch.index].cumsum(dim=1)  # of each modality's copies, which follow copy 0
+        ends = self.repeats[step.batch.index].cumsum(dim=1)  # last copy of each modality; copy 0: the sample
         copy = step.batch.copies[:, None]
         own = (copy <= ends) & (copy > ends - self.repeats[step.batch.index])
         kept = (own | (copy == 0)).T
@@ -112,7 +112,7 @@ class Smv(Joint):
         return torch.stack(list(shapley_values(list(features), value).values()), dim=1)
 
     def _named(self, network: MultimodalNetwork, features: Mapping[str, Tensor]) -> Tensor:
-        """Return the class (N,) that the fused logits name, in eval mode and in parts that fit the memory."""
+        """Return the class (N,) that the fused logits predict, computed in eval mode and in parts."""
         parts = [torch.split(f, self.config.runtime.eval_batch_size) for f in features.values()]
         with torch.no_grad(), evaluating(network):
             named = [

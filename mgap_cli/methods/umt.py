@@ -47,7 +47,7 @@ class Umt(Method):
     UMT ("On Uni-Modal Feature Learning in Supervised Multi-Modal Learning"). A stage `teacher-m` trains each
     teacher by `unimodal` from new weights; then the stage `train` starts from new weights. All teachers
     together count as one part of the budget, because each trains one encoder; the student has the rest.
-    The paper trains its teachers beforehand, outside the student's budget: the shared budget is ours. The
+    The paper trains its teachers beforehand, outside the student's budget; the shared budget is ours. The
     authors' program was not compared. Linear probes on detached features score each modality, as in `joint`.
     """
 

@@ -1,4 +1,4 @@
-"""One modality alone: the reference for what it can do without the others."""
+"""Training of one modality alone: the reference for its accuracy without the others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Unimodal(Method):
         return super().recipe(config, modalities)
 
     def build(self, network: MultimodalNetwork, samples: int) -> None:
-        """Raises UsageError unless `unimodal.modality` names a modality of the store."""
+        """Raise UsageError unless `unimodal.modality` names a modality of the store."""
         modality = self.settings.modality
         _require_modality(modality, tuple(network.encoders))
         self.heads = (modality,)

@@ -1,4 +1,4 @@
-"""One pass over samples in eval mode, in float32 whatever the precision of training, without augmentation."""
+"""One pass over samples in eval mode and without augmentation, in float32 for any precision of training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Predictions:
     """index: (N,) positions in the store; labels: (N,); probabilities: (N, C) float64 by head.
 
-    features: (N, D) float32 by modality, where they were asked for; else empty.
+    features: (N, D) float32 by modality if they were requested, otherwise empty.
     """
 
     index: npt.NDArray[np.int64]

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from mgap_cli.config import ModelConfig
 
 FUSED = "fused"
-SHARED = "shared"  # the key of the one head of all modalities
+SHARED = "shared"  # the key of the shared head of all modalities
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one forward pass computes.
+    """The outputs of one forward pass.
 
-    logits: (B, C) by head, the fused head first; without it where only some of the modalities ran.
-    features: (B, D) by modality. contributions: the additive fusion's parts (B, C) by modality, which sum
-    to the fused logits; empty for any other fusion.
+    logits: (B, C) by head, the fused head first; without it if only some of the modalities ran. features: (B,
+    D) by modality. contributions: the additive fusion's parts (B, C) by modality, which sum to the fused
+    logits; empty for any other fusion.
     """
 
     logits: dict[str, Tensor]
@@ -38,12 +38,12 @@ class Outputs:
 
     @property
     def fused(self) -> Tensor:
-        """The fused logits (B, C)."""
+        """Return the fused logits (B, C)."""
         return self.logits[FUSED]
 
     @property
     def unimodal(self) -> dict[str, Tensor]:
-        """The logits (B, C) of the unimodal heads, by modality."""
+        """Return the logits (B, C) of the unimodal heads, by modality."""
         return {head: z for head, z in self.logits.items() if head != FUSED}
 
 
@@ -53,9 +53,9 @@ class MultimodalNetwork(nn.Module):
     config.unimodal: "heads" gives each modality its own linear classifier; "shared" has one for all
     (UsageError if their features differ in size); "decomposed" reads the additive fusion's contributions
     instead (UsageError for any other fusion). A late fusion joins the logits of the heads.
-    probes: the unimodal heads read the features without sending gradients back: they measure the
-    encoders and do not train them. A late fusion needs their gradients: there it has no effect.
-    classes: C, the number of logits of each head.
+    probes: the unimodal heads read detached features, so that they measure the encoders and do not train
+    them. This has no effect in a late fusion, which needs their gradients. classes: C, the number of logits
+    of each head.
     """
 
     def __init__(
@@ -133,12 +133,12 @@ class MultimodalNetwork(nn.Module):
         return fused
 
     def head(self, modality: str) -> nn.Module:
-        """Return the linear classifier of a modality, which may be that of all. Not for decomposed logits."""
+        """Return the linear classifier of a modality, which all may share; not for decomposed logits."""
         return self.heads[SHARED if self.unimodal == "shared" else modality]
 
     @property
     def head_names(self) -> tuple[str, ...]:
-        """The fused head and one unimodal head per modality."""
+        """Return the names of the fused head and of one unimodal head per modality."""
         return (FUSED, *self.encoders)
 
 
@@ -164,10 +164,10 @@ def _one_size(sizes: Mapping[str, int]) -> int:
 
 
 def _load_weights(encoder: nn.Module | None, name: str, file: str) -> None:
-    """Load torchvision's weights into an encoder; UsageError if the modality has none that takes them."""
+    """Load torchvision's weights into an encoder; UsageError if the modality's encoder cannot use them."""
     if not isinstance(encoder, TorchvisionEncoder):
         raise UsageError(
-            f"model.{name}_weights is for an encoder that torchvision has too, and {name} has none here.",
+            f"model.{name}_weights is for an encoder of torchvision, and {name} has none here.",
             f"Remove it: --set model.{name}_weights=",
         )
     encoder.load_torchvision(file)
@@ -184,10 +184,10 @@ def initialise(module: nn.Module) -> None:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """Return values in float32, whatever half precision they came in; float64 stays as it is."""
+    """Return values of any half precision in float32; float64 is not changed."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Return softmax over classes in full precision, whatever precision the logits came in."""
+    """Return softmax over classes in full precision, for logits of any precision."""
     return torch.softmax(full_precision(logits), dim=1)

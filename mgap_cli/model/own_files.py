@@ -1,4 +1,4 @@
-"""The user's own files that a network is made of."""
+"""The user's own files that are parts of a network."""
 
 from __future__ import annotations
 

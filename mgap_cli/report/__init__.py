@@ -1,1 +1,1 @@
-"""What a user reads: tables, terminal plot, figures."""
+"""The results for users: tables, figures, files and pages."""

@@ -1,4 +1,4 @@
-"""The JSON documents and CSV files that commands leave: plain values, no NaN, a `schema` field."""
+"""The JSON documents and CSV files that commands write: plain values, no NaN, a `schema` field."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path_document(command: str, path: object, **more: Any) -> dict[str, Any]:
 
 
 def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, Any]:
-    """Return what inspect found; `verified` and `plot`, the PNG written, are null where nobody asked."""
+    """Return the document of inspect; `verified` and `plot` (the PNG file) are null unless asked for."""
     written = None if plot is None else str(plot)
     return {"schema": "mgap.inspect/1", **summary.to_dict(), "verified": verified or None, "plot": written}
 
@@ -37,9 +37,9 @@ def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, 
 def gap_document(
     source: object, split: str, fits: Mapping[str, GapFit], shown: Sequence[str], top: int | None = None
 ) -> dict[str, Any]:
-    """Return what analyze-gap found: the summary, and `samples`, a row each, of the fits `shown`.
+    """Return the document of analyze-gap: the summary, and one row per sample for the fits `shown`.
 
-    top: no more than so many samples of each, the most imbalanced first.
+    top: the largest number of samples of each fit, the most imbalanced first.
     """
     samples = [
         dict(zip(gap_columns(fits[name]), row, strict=True))
@@ -50,9 +50,9 @@ def gap_document(
 
 
 def gap_summary(source: object, split: str, fits: Mapping[str, GapFit]) -> dict[str, Any]:
-    """Return the fit of each split or, of a file of scores, of each pair of modalities.
+    """Return the fit of each split or, for a file of scores, of each pair of modalities.
 
-    split: the one that was asked for; "" where the scores came in a file.
+    split: the split that was asked for; "" for a file of scores.
     """
     return {
         "schema": "mgap.analyze-gap/1",
@@ -69,9 +69,9 @@ def evaluation_document(
     seed_comparisons: Sequence[SeedComparison] = (),
     verdict: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what evaluate found: of each checkpoint, and of methods over their seeds.
+    """Return the document of evaluate: each checkpoint, and methods over their seeds.
 
-    verdict: the sentences of `verdict.verdict`. sha256 tells whether the document is outdated.
+    verdict: the sentences of `verdict.verdict`. The field sha256 shows whether the document is outdated.
     """
     return {
         "schema": "mgap.evaluate/3",
@@ -174,7 +174,7 @@ def movement_csv(found: Movement) -> str:
 
 
 def list_csv(fit: GapFit, rows: Sequence[int]) -> str:
-    """Return samples, by their places, as a list for `adapt --only` and other programs, in their order."""
+    """Return the samples at some positions as a list for `adapt --only` and other programs."""
     scores = fit.scores
     lines = ((scores.ids[i], scores.classes[scores.labels[i]], scores.gap[i], fit.posterior[i]) for i in rows)
     return _csv(("id", "label", "gap", "posterior"), lines)

@@ -1,4 +1,4 @@
-"""What every table is laid out with: readable at 80 columns and without colour.
+"""The layout of every table, readable at 80 columns and without colour.
 
 Names that users chose (ids, classes, paths) are never read as markup.
 """
@@ -14,12 +14,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from mgap_cli.output import printable as printable  # names in tables: escaped before they are measured
+from mgap_cli.output import printable as printable  # escapes names before they are measured
 from mgap_cli.stats.intervals import Interval
 
 
 def new_table(*, headed: bool = True) -> Table:
-    """Return a table without columns yet; its only line is under the heading."""
+    """Return a table without columns; its only line is below the heading."""
     return Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -58,7 +58,7 @@ def confidence_level(confidence: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p-value with three decimals, a tiny one by its magnitude."""
+    """Return a p-value with three decimals, or a tiny one by its order of magnitude."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}" if p > 0 else "<1e-300"
 
 
@@ -71,7 +71,7 @@ def size(count: int) -> str:
 
 
 def verbatim(text: str, style: str = "") -> Text:
-    """Return text whose brackets are brackets."""
+    """Return text whose brackets are not read as markup."""
     return Text(text, style=style)
 
 
@@ -85,13 +85,13 @@ def shortened(text: str, width: int, *, middle: bool = False, mark: str = "…")
 
 
 def cropped(text: str, middle: bool = False) -> Cropped:
-    """Return a user's name, to be cropped where its column is narrower."""
+    """Return a user's name, which is cropped if its column is narrower."""
     return Cropped(printable(text), middle)
 
 
 @dataclass(frozen=True)
 class Cropped:
-    """A name on one line, cropped at its end or in its middle where the column is narrower."""
+    """A name on one line, cropped at its end or in its middle if the column is narrower."""
 
     text: str
     middle: bool

@@ -1,4 +1,4 @@
-"""Markdown as rich lays it out, except that no table cell is cut off."""
+"""Markdown with rich's layout, except that no table cell is cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 class _WholeTable(TableElement):
-    """A table whose long words are broken, where rich would shorten them to an ellipsis."""
+    """A table that breaks long words, which rich would shorten to an ellipsis."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for part in super().__rich_console__(console, options):

@@ -1,8 +1,8 @@
-"""The colours of every figure: one colour means one thing, in all of them.
+"""The colours of every figure. One colour means one thing in all figures.
 
-Okabe and Ito's palette (2008), told apart by colour-blind readers, is for what is compared most often; the
-purple is darker, to be legible as text. Methods take Paul Tol's muted palette (2021), which shares no colour
-with it.
+The most frequent comparisons use the palette of Okabe and Ito (2008), which colour-blind readers can
+distinguish; its purple is darker here, so that it is legible as text. Methods use Paul Tol's muted palette
+(2021), which shares no colour with it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from mgap_cli.gap.mixture import DOMINATED
 from mgap_cli.gap.scores import FUSED
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
 
-INK = "#000000"  # axes, borders, the fused head, what is drawn from all of the data
-GREY = "#999999"  # samples as they are, counts, chance
+INK = "#000000"  # axes, borders, the fused head, and curves of all the data
+GREY = "#999999"  # samples without a group, counts, chance
 DIM = "#555555"  # small text
 
 BALANCED = "#009E73"  # green: the balanced component, samples that became balanced
 IMBALANCED = "#E69F00"  # amber: the imbalanced component, samples that became imbalanced
-POSTERIOR = "#A0417B"  # purple: the posterior of imbalance, and what the model alone finds by it
-PEOPLE = "#56B4E9"  # sky blue: what listeners find
+POSTERIOR = "#A0417B"  # purple: the posterior of imbalance, and clips that are imbalanced for the model only
+PEOPLE = "#56B4E9"  # sky blue: clips that are imbalanced for listeners only
 
 Style = tuple[str, str, str]  # colour, dashes, marker
 FUSED_STYLE: Style = (INK, "-", "o")
-DECISION_STYLE: Style = ("#4D7C0F", "-", "*")  # olive: what a decision rule makes of all heads
-MODALITY_STYLES: tuple[Style, ...] = (  # blue is audio, vermilion visual, or the first and second of others
+DECISION_STYLE: Style = ("#4D7C0F", "-", "*")  # olive: the prediction of a decision rule
+MODALITY_STYLES: tuple[Style, ...] = (  # blue: audio, or the first modality; vermilion: visual, or the second
     *(("#0072B2", "--", "s"), ("#D55E00", "-.", "^")),
     *(("#6A51C7", ":", "D"), ("#7F3B08", "-", "v"), ("#00798C", "--", "P"), ("#B0006D", "-.", "X")),
 )
@@ -42,8 +42,8 @@ SHARES = "Greys"  # matplotlib's colour map of a confusion matrix, from 0 to all
 def head_styles(heads: Iterable[str]) -> dict[str, Style]:
     """Return the style of each head, a modality or the fused one, in the order of the store's modalities.
 
-    Audio and visual keep their styles wherever they are; other modalities take those that are left, in order,
-    and start again where there are more modalities than styles.
+    Audio and visual always keep their styles. Other modalities get the remaining styles in order, from the
+    start again if there are more modalities than styles.
     """
     modalities = [head for head in dict.fromkeys(heads) if head not in (FUSED, DECISION)]
     built_in = {m.name: style for m, style in zip(AUDIO_VISUAL, MODALITY_STYLES, strict=False)}

@@ -21,8 +21,8 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 class Predicted:
     """The predictions for N samples and C classes.
 
-    labels: (N,) index into `classes`. heads: probabilities (N, C) by head. decision: (N, C), what the
-    decision rule called `rule` makes of them.
+    labels: (N,) index into `classes`. heads: probabilities (N, C) by head. decision: (N, C), the
+    probabilities by the decision rule called `rule`.
     """
 
     ids: Sequence[str]
@@ -35,16 +35,16 @@ class Predicted:
 
 
 def require_suffix(path: Path) -> None:
-    """Raise UsageError unless the file's name says a format that `write_predictions` knows."""
+    """Raise UsageError unless the file's suffix is a format that `write_predictions` knows."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"{path}: its ending does not say a format.",
+            f"{path}: its suffix does not name a format.",
             f"Name a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.",
         )
 
 
 def write_predictions(found: Predicted, path: Path) -> None:
-    """Write one row per sample, in the format that the suffix of `path` says.
+    """Write one row per sample, in the format of the suffix of `path`.
 
     Columns: id, split, label, then p_<head>_<class> and predicted_<head> of each head, then
     decision_p_<class>, decision and rule. In NPZ, p_<head> and decision_p are arrays (N, C), label and

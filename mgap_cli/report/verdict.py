@@ -1,7 +1,7 @@
-"""What an evaluation found, in plain sentences: the same for `run`, `evaluate` and `report`.
+"""The verdict of an evaluation in plain sentences, the same for `run`, `evaluate` and `report`.
 
-The last checkpoint is compared with the first in accuracy, and with the checkpoint that its training
-continued from in its gap. Where the gap became larger, that comes first.
+The accuracy of the last checkpoint is compared with the first one's. Its gap is compared with that of the
+checkpoint from which its training continued. If the gap became larger, this comes first.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _accuracy(last: Evaluation, first: Evaluation | None, comparisons: Sequence[
 
 
 def _conclusion(names: tuple[str, str], difference: float, p: float, confidence: float) -> str:
-    """Say which of two is better, if either; difference: of the first minus the second."""
+    """Return which of two is better, if one is; difference: the first minus the second."""
     if p >= 1 - confidence:
         return "the two cannot be told apart"
     return f"{names[0] if difference > 0 else names[1]} is better"
@@ -123,12 +123,12 @@ def _gap_change(
 
 
 def _direction(interval: Interval) -> int:
-    """Return 1 for a change that is above 0 by its interval, -1 for one below, else 0."""
+    """Return 1 if the whole interval of a change is above 0, -1 if it is below 0, otherwise 0."""
     return int(interval.low > _ROUNDING) - int(interval.high < -_ROUNDING)
 
 
 def _movement(means: dict[str, tuple[float, float]]) -> str:
-    """Say how the mean true-class probabilities of the leading and the lagging modality changed.
+    """Return how the mean true-class probabilities of the leading and the lagging modality changed.
 
     means: modality to its mean before and after; the highest one before leads, the lowest lags.
     """
@@ -149,7 +149,7 @@ def _moved(before: float, after: float) -> str:
 
 
 def _heads(e: Evaluation) -> str:
-    """Say which heads are above the share of the most frequent class, by the interval of their accuracy."""
+    """Return which heads are above the share of the most frequent class, by their intervals."""
     chance = max(e.class_counts) / e.n
     above = [(h, m.accuracy) for h, m in e.heads.items() if m.accuracy_interval.low > chance]
     others = [(h, m.accuracy) for h, m in e.heads.items() if m.accuracy_interval.low <= chance]

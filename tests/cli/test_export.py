@@ -96,7 +96,7 @@ def test_analyze_gap_reads_the_file(run, store, tmp_path, suffix):
 
 def test_bad_input(run, tmp_path):
     mgap("export", run / "warmup.pt", "-o", tmp_path / "x.xlsx").fails(2, "x.xlsx", ".csv, .npz or .parquet")
-    mgap("export", run / "warmup.pt", "-o", tmp_path / "x").fails(2, "does not say a format")
+    mgap("export", run / "warmup.pt", "-o", tmp_path / "x").fails(2, "does not name a format")
     mgap("export", run / "warmup.pt", "-o", tmp_path / "x.csv", "--split", "dev").fails(3, "dev")
     mgap("export", run / "warmup.pt", "-o", tmp_path / "x.csv", "--rule", "median").fails(2, "median")
     mgap("export", run / "warmup.pt").fails(2, "--output")

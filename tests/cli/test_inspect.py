@@ -96,7 +96,7 @@ def test_verify_passes_an_intact_store(store, leaky):
     for whole in (store, leaky):
         done = mgap("inspect", whole, "--verify", "--json")
         assert done.code == 0 and done.json()["verified"] is True
-    assert "as it was made" in mgap("inspect", leaky, "--verify").out
+    assert "every byte is as prepare wrote it" in mgap("inspect", leaky, "--verify").out
 
 
 @pytest.mark.parametrize("name", ["frames.npy", "audio.npy", "clips.csv"])

@@ -127,7 +127,7 @@ def test_wrong_use_is_told(run, other_store, tmp_path):
     mgap("analyze-gap", run / "warmup.pt", other / "warmup.pt").fails(3, "another data set", "one store")
     assert not (other / "movement.json").exists()
     mgap("analyze-gap", run / "adapt.pt", "--history").fails(2, "needs a run folder", str(run))
-    mgap("analyze-gap", run, other, "--history").fails(2, "one run folder at a time")
+    mgap("analyze-gap", run, other, "--history").fails(2, "only one run folder")
     mgap("analyze-gap", tmp_path / "none", "--history").fails(3, "no such run folder")
     mgap("analyze-gap", tmp_path).fails(3, "no checkpoint of a finished stage")
     mgap("analyze-gap", tmp_path, "--history").fails(3, "nothing was trained")

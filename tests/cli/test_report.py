@@ -155,8 +155,8 @@ def test_what_is_out_of_date_is_left_out(judged, tmp_path, drawn_fast):
     with (run / "adapt.pt").open("ab") as file:
         file.write(b"\0")  # zip archives may end in anything: another file, the same weights
     page = report(run)
-    assert "evaluate.json is of an earlier adapt.pt than the one in the folder" in page.said
-    assert "movement.json is of an earlier adapt.pt" in page.said
+    assert "evaluate.json is left out, as it is for an earlier adapt.pt than the folder's" in page.said
+    assert "movement.json is left out, as it is for an earlier adapt.pt" in page.said
     assert "Accuracy on test" not in page.said and "Gaps of warmup.pt on train" in page.said
 
 

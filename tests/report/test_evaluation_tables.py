@@ -96,7 +96,7 @@ def test_evaluation_shows_value_and_interval():
     ):
         assert f"{100 * interval.low:.1f}-{100 * interval.high:.1f}" in shown
     assert "test, n = 200" in text and "top-5" in more
-    assert "No samples of empty: left out of mAP." in text
+    assert "Classes without samples, left out of mAP: empty." in text
 
 
 def test_top_k_has_no_column_with_few_classes():

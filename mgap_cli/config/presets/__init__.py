@@ -1,4 +1,4 @@
-"""The settings of each data set and of each protocol, one YAML file each; its first comment sums it up.
+"""The settings of data sets and protocols, one YAML file each; its first comment is the summary.
 
 A data set's own preset has its name; `<data set>-<protocol>` is a protocol that `prepare --preset` chooses.
 """
@@ -21,7 +21,7 @@ def presets() -> list[str]:
 
 
 def data_set_presets() -> list[str]:
-    """Return the presets that are not one more protocol of a data set with a preset of its own."""
+    """Return the presets of data sets, without those of further protocols."""
     known = presets()
     return [name for name in known if not any(name.startswith(f"{other}-") for other in known)]
 
@@ -42,7 +42,7 @@ def preset(name: str) -> Config:
 
 
 def protocol_text(name: str, data: DataConfig) -> str:
-    """Return the protocol `data` in words: the preset `name`, and what differs from it.
+    """Return the protocol `data` in words: the preset `name` and the differences from it.
 
     Seeds and the share of validation belong to the split, not to the protocol.
     """
@@ -58,7 +58,7 @@ def protocol_text(name: str, data: DataConfig) -> str:
 
 
 def preset_summary(name: str) -> str:
-    """Return what a preset's comment at the top says of it."""
+    """Return the comment at the top of a preset."""
     lines = _preset_text(name).splitlines()
     comment = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     return " ".join(line.removeprefix("#").strip() for line in comment)

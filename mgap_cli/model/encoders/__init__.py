@@ -29,8 +29,8 @@ def load_encoder(name: str) -> type[Encoder]:
 def encoder_name(modality: Modality, config: ModelConfig) -> str:
     """Return the name of a modality's encoder.
 
-    It is that of `model.encoders`; else `model.encoder`, if it accepts this kind of modality; else the
-    default of the kind.
+    It is the entry in `model.encoders`; otherwise `model.encoder`, if this accepts the kind of modality;
+    otherwise the default of the kind.
     """
     if modality.name in config.encoders:
         return config.encoders[modality.name]

@@ -1,4 +1,4 @@
-"""The protocol of an encoder: one modality's inputs to one feature vector per sample.
+"""The protocol of an encoder, which turns the inputs of a modality into one feature vector per sample.
 
 To add an encoder, write one file here with a subclass of `Encoder` whose `name` is the file's name (with
 `-` for `_`).
@@ -36,12 +36,12 @@ class Encoder(nn.Module):
 
 
 def present_steps(sequence: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a sequence (B, T, D) with 0 for NaN, and which of its steps are there, (B, T) bool."""
+    """Return a sequence (B, T, D) with 0 for NaN, and whether each step is present, (B, T) bool."""
     present = ~sequence.isnan().any(dim=2)
     return torch.where(present[:, :, None], sequence, 0), present
 
 
 def mean_over_steps(sequence: Tensor, present: Tensor) -> Tensor:
-    """Return the mean (B, D) of a sequence (B, T, D) over the steps that are there; 0 where none is."""
+    """Return the mean (B, D) of a sequence (B, T, D) over the present steps; 0 without any."""
     weights = present[:, :, None].to(sequence.dtype)
     return (sequence * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

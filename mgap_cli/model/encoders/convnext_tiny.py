@@ -18,15 +18,14 @@ INPUTS = "spectrogram, frames"
 FEATURES = "768"
 PREPROCESSING = "frames: ImageNet's mean and sd; spectrograms: each to mean 0 and sd 1"
 PAPER = "Liu et al., CVPR 2022"
-SCALE = 1e-6  # of each block's residual branch at the start, as in the paper
+SCALE = 1e-6  # initial scale of each block's residual branch, as in the paper
 
 
 class ConvNextTiny(WrappedNetwork):
     """ConvNeXt-Tiny: (B, channels, H, W), at least 32 x 32, to (B, 768).
 
-    Without stochastic depth, so that a training step draws no random numbers of the network's own. A
-    spectrogram is standardised by its own mean and standard deviation: the network does not normalise its
-    input.
+    It has no stochastic depth, so that the network draws no random numbers in a training step. A spectrogram
+    is standardised by its own mean and standard deviation, because the network does not normalise its input.
     """
 
     name = "convnext-tiny"
@@ -45,7 +44,7 @@ class ConvNextTiny(WrappedNetwork):
         self.network.classifier[2] = nn.Identity()
 
     def reset_parameters(self) -> None:
-        """Set what neither a convolution nor a linear or normalisation layer owns to its initial value."""
+        """Initialise the parameters outside of convolutions, linear and normalisation layers."""
         for part in self.network.modules():
             if isinstance(part, CNBlock):
                 nn.init.constant_(part.layer_scale, SCALE)

@@ -1,4 +1,4 @@
-"""A perceptron with one hidden layer, for features; of a sequence it takes the mean over time."""
+"""A perceptron with one hidden layer, for features, and for the mean over time of a sequence."""
 
 from __future__ import annotations
 

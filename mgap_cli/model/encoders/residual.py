@@ -18,8 +18,8 @@ class ResNet(TorchvisionEncoder):
     """A ResNet without its classifier: (B, channels, H, W) to (B, features).
 
     block: torchvision's block. blocks: their number in each of the four stages. The first stage has
-    `model.width` channels, and each of the other three twice those of the one before (times the block's
-    expansion); with 64 it is torchvision's network, parameter names included.
+    `model.width` channels, and each of the other three has twice as many as the stage before (times the
+    block's expansion). With 64 channels it is torchvision's network, with the same parameter names.
     """
 
     classifier = "fc."

@@ -1,4 +1,4 @@
-"""Two convolutions over time and a mean over the steps that are there, for sequences."""
+"""Two convolutions over time and a mean over the present steps, for sequences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 INPUTS = "sequence"
 FEATURES = "model.hidden"
 PREPROCESSING = "batch normalisation of the steps"
-STEPS = 5  # of one convolution's kernel
+STEPS = 5  # size of a convolution's kernel
 
 
 class Temporal(Encoder):
     """Standardise the steps, convolve twice over time, average: (B, T, D) to (B, model.hidden) (ours).
 
-    Missing steps count nowhere: not in the batch's statistics, and as zeros at a convolution's edge.
+    Missing steps are left out of the batch's statistics, and are zeros for a convolution.
     """
 
     name = "temporal"

@@ -28,7 +28,7 @@ class TorchvisionEncoder(Encoder):
 
     @property
     def weight_module(self) -> nn.Module:
-        """The module whose state dict has torchvision's names."""
+        """Return the module whose state dict has torchvision's names."""
         return self
 
     def load_torchvision(self, path: str) -> None:
@@ -53,13 +53,13 @@ class TorchvisionEncoder(Encoder):
             raise self._unfit(path, "not a file" if Path(path).exists() else "no such file of weights")
         try:
             state = torch.load(Path(path), map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises a dozen kinds
+        except Exception as error:  # torch.load raises many kinds of exceptions
             reason = reason_of(str(error).partition("\n")[0][:120] or error)
             raise self._unfit(path, f"cannot be read as a state dict ({reason})") from error
         if not isinstance(state, dict) or not state:
             raise self._unfit(path, f"holds a {type(state).__name__}, not a state dict")
         if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-            raise self._unfit(path, "not a state dict: it holds more than named tensors")
+            raise self._unfit(path, "not a state dict: it has more than named tensors")
         return state
 
     def _unfit(self, path: str, problem: str) -> UnfitError:
@@ -83,7 +83,7 @@ class WrappedNetwork(TorchvisionEncoder):
 
 
 def _defect(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return why `weights` cannot replace `own`, or "" if they can."""
+    """Return the reason why `weights` cannot replace `own`, or "" if they can."""
     if missing := [name for name in own if name not in weights]:
         return f"{len(missing)} of its {len(own)} tensors are missing, such as {missing[0]}"
     if foreign := [name for name in weights if name not in own]:

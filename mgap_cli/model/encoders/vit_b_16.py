@@ -18,15 +18,15 @@ INPUTS = "spectrogram, frames"
 FEATURES = "768"
 PREPROCESSING = "resized to 224 x 224; frames: ImageNet's mean and sd; spectrograms: each to mean 0 and sd 1"
 PAPER = "Dosovitskiy et al., ICLR 2021"
-SIZE = 224  # pixels, height and width: the positions of its 14 x 14 patches are learnt
-POSITION_SD = 0.02  # of the initial embeddings of positions, as in the paper's program
+SIZE = 224  # height and width in pixels, fixed because the positions of the 14 x 14 patches are learnt
+POSITION_SD = 0.02  # standard deviation of the initial position embeddings, as in the paper's program
 
 
 class ViTB16(WrappedNetwork):
     """ViT-B/16: (B, channels, H, W), resized to 224 x 224, to its class token (B, 768).
 
-    A spectrogram is standardised by its own mean and standard deviation: the network does not normalise its
-    input.
+    A spectrogram is standardised by its own mean and standard deviation, because the network does not
+    normalise its input.
     """
 
     name = "vit-b-16"
@@ -45,7 +45,7 @@ class ViTB16(WrappedNetwork):
         self.network.heads = nn.Identity()
 
     def reset_parameters(self) -> None:
-        """Set what neither a convolution nor a linear or normalisation layer owns to its initial value."""
+        """Initialise the parameters outside of convolutions, linear and normalisation layers."""
         nn.init.zeros_(self.network.class_token)
         nn.init.normal_(self.network.encoder.pos_embedding, std=POSITION_SD)
         for part in self.network.modules():

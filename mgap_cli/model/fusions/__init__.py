@@ -22,5 +22,5 @@ def load_fusion(name: str) -> type[Fusion]:
 
 
 def additive_names() -> list[str]:
-    """Return the names of the fusions that ship and whose logits are a sum over the modalities."""
+    """Return the names of the built-in fusions whose logits are a sum over the modalities."""
     return [name for name in FUSIONS.names() if load_fusion(name).additive]

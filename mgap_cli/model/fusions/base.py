@@ -1,4 +1,4 @@
-"""The protocol of a fusion: one set of logits out of one feature vector, or unimodal logits, per modality.
+"""The protocol of a fusion, which joins one feature vector (or the logits) per modality into fused logits.
 
 To add a fusion, write one file here with a subclass of `Fusion` whose `name` is the file's name (with `-`
 for `_`).
@@ -20,8 +20,8 @@ class Fusion(nn.Module):
     """Base class of every fusion: features {modality: (B, D_m)} to fused logits (B, C).
 
     name: as on the command line. additive: the fused logits are a sum with one part per modality, which
-    `contributions` returns. pair_only: the fusion joins exactly two modalities. late: it joins the logits
-    (B, C) of the unimodal heads, not features; whatever trains it trains the heads. pools: it takes both, as
+    `contributions` returns. pair_only: the fusion joins exactly two modalities. late: it joins the logits (B,
+    C) of the unimodal heads, not features, so its loss trains the heads, too. pools: it takes both, as
     `forward(features, logits)`.
     """
 
@@ -32,7 +32,7 @@ class Fusion(nn.Module):
     pools: ClassVar[bool] = False
 
     def __init__(self, sizes: Mapping[str, int], classes: int) -> None:
-        """Build it for features of these sizes, {modality: D_m}, in the order of the modalities.
+        """Build the fusion for features of these sizes, {modality: D_m}, in the order of the modalities.
 
         Raises UsageError if the fusion joins two modalities and there are more.
         """
@@ -45,5 +45,5 @@ class Fusion(nn.Module):
             )
 
     def contributions(self, features: Features) -> dict[str, Tensor]:
-        """Return each modality's part (B, C) of the fused logits; they sum to them. Additive fusions only."""
+        """Return each modality's part (B, C); their sum is the fused logits. Only for additive fusions."""
         raise NotImplementedError

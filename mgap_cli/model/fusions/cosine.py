@@ -1,4 +1,4 @@
-"""Sum of scaled cosines: z_k = s sum_m cos(f_m, w_m,k), whatever the size of the features."""
+"""Sum of scaled cosines: z_k = s sum_m cos(f_m, w_m,k), which does not depend on the features' norm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAPER = "Xu et al., ICASSP 2023"
 
 
 class Cosine(Fusion):
-    """z_k = s sum_m cos(f_m, w_m,k), w_m,k the weights of class k for modality m (MMCosine, ICASSP 2023).
+    """z_k = s sum_m cos(f_m, w_m,k) with the weights w_m,k of class k for modality m (MMCosine, 2023).
 
     Buffer: scale, s. It is saved with the weights; the method `mmcosine` sets it.
     """

@@ -16,7 +16,7 @@ PAPER = "Zhang et al., CVPR 2024"
 class LateEntropy(Fusion):
     """z = sum_m w_m z_m with w_m proportional to exp(max_n H_n - H_m), per sample.
 
-    H_m is the entropy of softmax(z_m). The test-time fusion of MLA (Zhang et al., CVPR 2024).
+    H_m is the entropy of softmax(z_m). This is the test-time fusion of MLA (Zhang et al., CVPR 2024).
     """
 
     name = "late-entropy"

@@ -1,4 +1,4 @@
-"""One linear layer per modality, summed: z = sum_m W_m f_m + b."""
+"""The sum of one linear layer per modality: z = sum_m W_m f_m + b."""
 
 from __future__ import annotations
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ROW = 0.32  # inches of height for each method
+_ROW = 0.32  # height in inches for each method
 
 
 def method_figure(rows: Sequence[Row], table: ComparisonTable) -> Figure:
     """Draw each method of a store, the best on top: its seeds, its mean and the interval of the mean.
 
-    A filled mark: the corrected test tells the method from the reference, whose mean is the dashed line.
+    A filled mark shows that the corrected test finds a difference to the reference, whose mean is the dashed
+    line.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A page of clips, each one's frames beside its spectrogram, as the network will get them."""
+"""A page of clips with the frames of each clip beside its spectrogram, as the network gets them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-CLIPS = 12  # at least, as far as a whole number from each class goes
+CLIPS = 12  # number of clips, rounded to the same number of each class
 MOST_CLIPS = 48
 MOST_FRAMES = 4  # of one clip
 DYNAMIC_RANGE = 80.0  # dB
@@ -72,9 +72,9 @@ class _Page:
 
 
 def sampled_rows(store: Store) -> list[int]:
-    """Choose clips to show, by position: as many of each class, in the classes' order.
+    """Choose the positions of clips to show: the same number of each class, in the classes' order.
 
-    Which ones depends on their ids alone: stores of the same clips show the same.
+    The choice depends only on the ids, so stores of the same clips show the same ones.
     """
     of_class: dict[int, list[int]] = {}
     for i in sorted(range(len(store)), key=lambda i: (zlib.crc32(store.ids[i].encode()), store.ids[i])):
@@ -116,9 +116,9 @@ def contact_sheet(store: Store, rows: Sequence[int]) -> Figure:
 
 
 def clip_figures(store: Store, rows: Sequence[int]) -> Iterator[Figure]:
-    """Draw each of the clips as a figure of its own, without a word: frames, then the log-spectrogram.
+    """Draw each clip as a separate figure without text: frames, then the log-spectrogram.
 
-    Loudness has one scale in all of them, as on a contact sheet.
+    All figures have the same scale of loudness, as on a contact sheet.
     """
     from matplotlib.figure import Figure
 
@@ -214,7 +214,7 @@ def _scale(store: Store, rows: Sequence[int]) -> tuple[float, float]:
 
 
 def _decibels(stored: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Return spectrograms of a store as dB; what is not finite, a damaged store's, counts as 0.
+    """Return spectrograms of a store as dB; values that are not finite, as in a damaged store, count as 0.
 
     They are natural logarithms: of magnitudes, or of energies that were standardised.
     """

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from mgap_cli.report.tables.evaluation import Contender
     from mgap_cli.stats.arrays import FloatArray
 
-NUMBERED = 12  # classes up to which matrices are in one row; more are in a square, beside a list
+NUMBERED = 12  # up to this number of classes, matrices are in one row; otherwise in a square, beside a list
 LONGEST = 18  # characters of a class's name
 CONFUSIONS = 14  # in the list
-SPARSE = 10  # samples under which a bin's accuracy says little: drawn pale
-BANDS = 3  # lines up to which intervals are drawn
+SPARSE = 10  # bins with fewer samples are drawn pale, because their accuracy is uncertain
+BANDS = 3  # up to this number of lines, intervals are drawn
 UNITS = {
     AUDIO_NOISE: "signal-to-noise ratio, dB",
     FRAME_NOISE: "standard deviation, white = 1",
@@ -36,7 +36,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of robustness: whose, of which head, and its colour, dashes and marker."""
+    """A curve of robustness: its model, its head, and its colour, dashes and marker."""
 
     label: str
     contender: Contender
@@ -45,7 +45,7 @@ class Line:
 
 
 def confusion_figure(e: Evaluation) -> Figure:
-    """Draw a confusion matrix a head, each row (a true class) in shares of its samples."""
+    """Draw one confusion matrix per head; each row (a true class) has shares of its samples."""
     from matplotlib.figure import Figure
 
     heads, classes = list(e.heads), len(e.classes)
@@ -93,7 +93,7 @@ def _number(axes: Any, shares: FloatArray, size: float) -> None:
 
 
 def _list_confusions(axes: Any, e: Evaluation, names: Sequence[str]) -> None:
-    """List the pairs of classes that the first head takes for one another most, by share of the true one."""
+    """List the pairs of classes that the first head confuses most, by share of the true class."""
     head = next(iter(e.heads))
     counts = np.array(e.heads[head].confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -24,7 +24,7 @@ BINS = 50
 GRID = 801  # points of a curve
 DPI = 150
 SENTENCE_WIDTH = 100  # characters of the verdict on one line
-SENTENCE_LINE = 17  # points that a line of it takes
+SENTENCE_LINE = 17  # height of one of its lines in points
 
 
 def gap_figure(fit: GapFit, split: str = "") -> Figure:
@@ -107,13 +107,13 @@ def png_bytes(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names in a script that the font lacks, drawn as boxes
+        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
 def write_png(figure: Figure, path: Path, sink: Output) -> None:
-    """Write the figure, and say so; of several processes, the main one does it."""
+    """Write the figure and log its path; with several processes, only the main one does."""
     if not is_main():
         return
     with atomic_write(path) as file:

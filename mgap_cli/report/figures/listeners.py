@@ -1,4 +1,4 @@
-"""A scatter plot of the model's gap over people's."""
+"""A scatter plot of the model's gap over the gap of listeners."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mgap_cli.analysis.listeners import HumanComparison
     from mgap_cli.gap.mixture import GapFit
 
-JITTER = 0.015  # a dozen votes take few values: moved at random, dots do not hide one another
+JITTER = 0.015  # a dozen votes have few values, so dots are moved at random to be visible
 
 
 def human_figure(found: HumanComparison, fit: GapFit, split: str = "") -> Figure:
-    """Draw each clip at (human gap, model gap), marked by who calls it imbalanced."""
+    """Draw each clip at (human gap, model gap); its mark shows for whom it is imbalanced."""
     from matplotlib.figure import Figure
 
     first, second = found.modalities

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # columns; a wider terminal is not filled
 MARGIN = 8  # columns left of the axis
-BAR = 2  # columns a bar
+BAR = 2  # columns per bar
 HISTOGRAM_ROWS, POSTERIOR_ROWS = 12, 5
 BLOCKS = " ▁▂▃▄▅▆▇█"  # eighths of a cell
 ASCII_BLOCKS = " .:#"  # thirds
-BALANCED, IMBALANCED = "green", "yellow"  # as near to the palette of the figures as a terminal gets
+BALANCED, IMBALANCED = "green", "yellow"  # most like the palette of the figures
 
 
 @dataclass(frozen=True)

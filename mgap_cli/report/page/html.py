@@ -1,6 +1,6 @@
-"""One HTML file that needs nothing else: no network, no scripts, images inside.
+"""One HTML file with its images inside, which needs neither a network nor scripts.
 
-The tables are those of the terminal, turned into table markup. Everything from users is escaped.
+The tables are those of the terminal, converted to table markup. All text from users is escaped.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class Section:
     blocks: list[str] = field(default_factory=list)
 
     def add(self, *shown: RenderableType) -> None:
-        """Add tables as they would be printed."""
+        """Add tables in the form that the terminal shows."""
         self.blocks += [markup for item in shown for markup in blocks_of(item)]
 
     def say(self, text: str, *, missing: bool = False) -> None:
-        """Add a paragraph; `missing`: one that says what is not there, and which command makes it."""
+        """Add a paragraph; `missing`: it names a missing result and the command that makes it."""
         self.blocks.append(fragment("paragraph", text, missing))
 
     def picture(self, png: bytes, alt: str, caption: str = "") -> None:
@@ -79,7 +79,7 @@ def text_html(text: str) -> Markup:
 
 def figure_html(png: bytes, alt: str, caption: str) -> Markup:
     """Return a figure with the image inside; a `caption` that is not Markup is escaped."""
-    width, height = struct.unpack(">II", png[16:24])  # of the header, so that nothing jumps as it loads
+    width, height = struct.unpack(">II", png[16:24])  # from the header, so that the page stays still
     return fragment("figure", base64.b64encode(png).decode(), width, height, alt, caption)
 
 
@@ -133,5 +133,5 @@ def _cell_text(cell: object) -> str:
 
 
 def _lines(text: str) -> Markup:
-    """Return text as HTML in which each of its lines is a line."""
+    """Return text as HTML that keeps its lines."""
     return Markup("<br>").join(map(printable, text.split("\n")))

@@ -1,4 +1,4 @@
-"""A run folder as one page: what was run, the results, and the clips that it is about."""
+"""A run folder as one page: its settings, its results and the most imbalanced clips."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ PLOTS = {  # the endings of the PNG files that evaluate writes: what they show
 
 
 class RunReport:
-    """Builds the page of a run. verdict: its sentences; figure: the one below them.
+    """Builds the page of a run.
 
-    missing: the sections that lack something.
+    verdict: its sentences. figure: the figure below them. missing: the sections that lack a result.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -93,25 +93,25 @@ class RunReport:
     def _fill(self, section: Section, build: Callable[[Section], None], file: str) -> None:
         try:
             build(section)
-        except (*MALFORMED, struct.error) as error:  # the latter: of a PNG that is cut short
+        except (*MALFORMED, struct.error) as error:  # ValueError: from a PNG file that is cut short
             raise damaged(self.run.path / file, error) from error
 
     def _lacks(self, section: Section, what: str, command: str) -> None:
         self.missing.append(section.key)
         section.say(
-            f"{what} To have it here: `{command}`, then `{self.run.command('report', str(self.run.path))}`.",
+            f"{what} To add it: `{command}`, then `{self.run.command('report', str(self.run.path))}`.",
             missing=True,
         )
 
     def _current(self, section: Section, file: str, command: str) -> dict[str, Any] | None:
-        """Return a document; None, and the section says so, where there is none of these checkpoints."""
+        """Return a document; None, with a note in the section, if there is none for these checkpoints."""
         document = self.run.document(file)
         if document is None:
-            self._lacks(section, "Nothing is known yet.", command)
+            self._lacks(section, "There are no results yet.", command)
             return None
         outdated = self.run.outdated(document.get("sha256", {}))
         if outdated:
-            what = f"{file} is of an earlier {', '.join(outdated)} than the one in the folder, and left out."
+            what = f"{file} is left out, as it is for an earlier {', '.join(outdated)} than the folder's."
             self._lacks(section, what, command)
             return None
         return document
@@ -134,7 +134,7 @@ class RunReport:
         section.blocks.append(pairs_html("Run", facts))
 
     def _gaps(self) -> Section:
-        """Show what analyze-gap found for each stage; the warm-up alone must have been analysed."""
+        """Show the analysis of each stage; only the analysis of the warm-up is required."""
         section = Section("gap", "Modality gap")
         needed = "adapt" if [*self.run.checkpoints] == ["adapt"] else "warmup"
         for stage in STAGES:
@@ -157,10 +157,10 @@ class RunReport:
                 name: dict(zip(self.store.ids, values, strict=True))
                 for name, values in self.store.columns.items()
             }
-        section.say(f"Of `{checkpoint}`, on the {split} split.")
+        section.say(f"For `{checkpoint}`, on the {split} split.")
         fit = saved_fit(csv, document["fits"][split], columns) if csv.is_file() else None
         if fit is None or len(fit.scores) != document["fits"][split]["n"]:
-            self._lacks(section, f"There is no {csv.name} of this split.", command)
+            self._lacks(section, f"There is no {csv.name} for this split.", command)
             section.add(run_tables.split_table(document))
             return
         if self.fit is None:
@@ -222,7 +222,7 @@ class RunReport:
 
     def _moves(self, section: Section) -> None:
         if len(self.run.checkpoints) < 2:
-            section.say("Moves take two finished stages, a warm-up and an adaptive one.")
+            section.say("Moves need two finished stages, a warm-up and an adaptive one.")
             return
         document = self._current(
             section, "movement.json", self.run.command("analyze-gap", "warmup.pt", "adapt.pt", "--plot")
@@ -264,18 +264,18 @@ class RunReport:
             self.missing.append("clips")
             return section
         if self.fit is None or self.store is None:
-            section.say("Which they are is not known: see the modality gap above.", missing=True)
+            section.say("These clips are not known yet: see the modality gap above.", missing=True)
             self.missing.append("clips")
             return section
         if self.store.modalities != AUDIO_VISUAL:
-            section.say("This store has arrays, not clips: there is nothing to look at.", missing=True)
+            section.say("This store has arrays and no clips, so there is nothing to show.", missing=True)
             return section
         fit, store = self.fit, self.store
         place = {id_: i for i, id_ in enumerate(store.ids)}
         order = np.lexsort((-np.abs(fit.scores.gap), -fit.posterior))[:CLIPS].tolist()
         order = [i for i in order if fit.scores.ids[i] in place]
         if not order:
-            section.say("None of the samples that were analysed is in the store.", missing=True)
+            section.say("The store has none of the samples that were analysed.", missing=True)
             return section
         rows = [place[fit.scores.ids[i]] for i in order]
         section.say(
@@ -340,7 +340,7 @@ class RunReport:
 
 
 def _command_line(environment: dict[str, Any]) -> str:
-    """Return the words after the program's own path, which says nothing."""
+    """Return the words after the program's path."""
     return shlex.join(["mgap", *map(str, environment.get("command", [])[1:])])
 
 

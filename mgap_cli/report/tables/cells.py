@@ -1,4 +1,4 @@
-"""The state of a comparison's cells, and what they have cost."""
+"""The state of a comparison's cells, and their training time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def status_tables(
         table.add_row(cropped(store), cropped(method), *counts, f"{hours:.2f}")
     total = Counter(state_of(cell, result, at_work) for cell, result in results.items())
     title = f"Cells: {len(results)}, {', '.join(f'{n} {state}' for state, n in total.items())}"
-    shown: list[RenderableType] = [titled(title, table, "hours: of training, on a GPU or on a CPU's cores.")]
+    shown: list[RenderableType] = [titled(title, table, "hours: training time on a GPU or on a CPU's cores.")]
     failed = [(cell, result) for cell, result in results.items() if result and result.state == "failed"]
     if failed:
         errors = [f"{cell}: {result.error}" for cell, result in failed[:_LONGEST_LIST]]

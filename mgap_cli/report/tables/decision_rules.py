@@ -15,7 +15,7 @@ from mgap_cli.report.tables.evaluation import BLOCK, Contender, contenders
 
 
 def rules_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> RenderableType | None:
-    """Return the table of all checkpoints that have several heads; None where none has."""
+    """Return the table of all checkpoints that have several heads; None if there is none."""
     if len(judged) == 1:
         return _one(judged[0])
     numbered = dict(enumerate(contenders(judged, groups), start=1))  # as in the other tables
@@ -50,7 +50,7 @@ def _one(judgement: Judgement) -> RenderableType | None:
     if found.chosen:
         notes = ["* the rule that validation chooses: --rule auto reports it."]
     notes.append("p: McNemar's, after Holm's correction. Intervals: Wilson's, and paired bootstrap.")
-    notes.append("on val: a rule that learns is judged on samples that it was not fitted on (5 folds).")
+    notes.append("on val: a rule that learns is tested on samples to which it was not fitted (5 folds).")
     if decision:
         notes.append(f"Reported: {decision.name}{' (auto)' if decision.asked != decision.name else ''}.")
     if found.sentence:

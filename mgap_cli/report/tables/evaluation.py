@@ -1,7 +1,7 @@
-"""What `evaluate` prints: checkpoints, or methods over their seeds, and what was asked for beside them.
+"""The tables of `evaluate`: checkpoints, or methods over their seeds, and further tables on request.
 
-Readable at 80 columns: of few checkpoints everything with its interval, of many a line each. Each function
-returns a renderable; see `tables`.
+They are readable at 80 columns: a few checkpoints have all values with intervals, many have one line each.
+Each function returns a renderable; see `tables`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A checkpoint, or the checkpoints of one method over its seeds; their figures are averaged."""
+    """A checkpoint, or the checkpoints of one method over its seeds, whose figures are averaged."""
 
     name: str
     members: tuple[Judgement, ...]
@@ -62,7 +62,7 @@ class Contender:
 
 
 def contenders(judged: Sequence[Judgement], groups: Sequence[RunGroup]) -> list[Contender]:
-    """Return what is shown side by side: groups where one has several seeds, else checkpoints."""
+    """Return the columns of a comparison: groups if one has several seeds, otherwise checkpoints."""
     if several_seeds(groups):
         return [Contender(g.name, tuple(judged[i] for i in g.members.values())) for g in groups]
     return [Contender(j.evaluation.name, (j,)) for j in judged]
@@ -89,7 +89,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         "bal.: share of samples with a posterior of imbalance under 1/2."
     ]
     for absent in dict.fromkeys(e.absent for e in evaluations if e.absent):
-        notes.append(f"No samples of {', '.join(map(printable, absent))}: left out of mAP.")
+        notes.append(f"Classes without samples, left out of mAP: {', '.join(map(printable, absent))}.")
     return titled(f"Evaluation{_on(evaluations)}", table, *notes)
 
 
@@ -232,15 +232,15 @@ def seed_comparison_table(
         )
     if comparisons:
         notes.append(
-            "p: sign-flip permutation test over the seeds that both have, two-sided, every sign pattern. "
+            "p: two-sided sign-flip permutation test over the common seeds, with every sign pattern. "
             f"Holm: corrected for {_times(len(comparisons))}."
         )
         if any(c.smallest_p > 1 - confidence for c in comparisons):
             needed = next(n for n in count(1) if smallest_p(n) <= 1 - confidence)
             notes.append(
-                "Where the smallest p possible is above "
+                "If the smallest possible p is above "
                 f"{1 - confidence:.3g}, no difference, however large, is significant: "
-                f"that takes {needed} seeds, and more with Holm's correction."
+                f"that needs {needed} seeds, and more with Holm's correction."
             )
     title = f"Accuracy of methods minus that of {base}, paired by seed"
     return titled(title, table if comparisons else None, *notes)
@@ -344,7 +344,7 @@ def by_table(judged: Sequence[Judgement], groups: Sequence[RunGroup], place: int
     values = [f"... {len(first.groups) - LISTED} between" if g is None else g.value for g in listed]
     counts = ["" if g is None else g.n for g in listed]
     body = _blocks(first.column, values, counts, columns)
-    notes[0] = notes[0].replace("The least", "By the first: the least")
+    notes[0] = notes[0].replace("The least", "Sorted by the first: the least")
     return titled(f"{_head_of(side_by_side)} a{title}", body, *notes, *_legend(side_by_side))
 
 
@@ -407,7 +407,7 @@ def robustness_table(judged: Sequence[Judgement], groups: Sequence[RunGroup]) ->
 
 
 def _with_intervals(heads: Collection[str]) -> Collection[str]:
-    """Return the heads whose intervals fit: all of few, else the main one."""
+    """Return the heads whose intervals fit: all heads if they are few, otherwise the main one."""
     return heads if len(heads) <= _HEADS_WITH_INTERVALS else (main_head(heads),)
 
 
@@ -435,7 +435,7 @@ def _main_heads(evaluations: Sequence[Evaluation]) -> str:
 
 
 def verdict_paragraphs(sentences: Sequence[str]) -> RenderableType:
-    """What the evaluation found, one paragraph per sentence."""
+    """Return the verdict of the evaluation, one paragraph per sentence."""
     return titled("Verdict", Group(*map(verbatim, sentences)))
 
 

@@ -1,4 +1,4 @@
-"""What `analyze-gap` concludes: are there two populations, who the imbalanced are, what people say."""
+"""The conclusions of `analyze-gap`: the verdict, imbalanced samples, and the comparison with listeners."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_HEADS = 4  # modalities whose accuracies are columns beside others
 
 
 def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
-    """Is it really bimodal? The tests, what each says, and the sentence that follows from them."""
+    """Is the distribution bimodal? The table has the tests and the result of each; the verdict follows."""
     found = fit.bimodality
     assert found is not None, "examine the fit first"
     title = _verdict(fit, split)
@@ -68,9 +68,9 @@ def verdict_table(fit: GapFit, split: str = "") -> RenderableType:
 
 
 def conclusion_table(fits: Mapping[str, GapFit], split: str | None = None) -> RenderableType:
-    """The verdict, what it rests on and what to beware of, to be the last lines on the screen.
+    """Return the verdict, its reasons and its cautions, which are the last lines on the screen.
 
-    Of `split`, with the other splits beside it; without it of every pair of modalities.
+    It is for `split`, with the other splits beside it; without `split`, for every pair of modalities.
     """
     names = [split] if split else list(fits)
     table = new_table()
@@ -156,14 +156,14 @@ def identification_table(found: Identification, split: str = "", condition: str 
         table.add_row(d.name, *cells)
     share = found.imbalanced / found.n
     notes = [
-        f"In truth {found.imbalanced} are imbalanced ({share:.1%}): the average precision of chance. "
+        f"Truly imbalanced: {found.imbalanced} ({share:.1%}, the average precision of chance). "
         f"Below each value: {level} bootstrap interval.",
-        f"Posterior >= 1/2: {found.called} samples, of which {found.found} are imbalanced in truth "
+        f"Posterior >= 1/2: {found.called} samples, of which {found.found} are truly imbalanced "
         f"(precision {found.found / max(found.called, 1):.1%}, recall {found.found / found.imbalanced:.1%}).",
     ]
     if found.named:
         part = found.right / found.named
-        notes.append(f"The intact modality leads in {found.right} of {found.named} that are ({part:.1%}).")
+        notes.append(f"The intact modality leads in {found.right} of {found.named} of these ({part:.1%}).")
     parts = [
         "Identification",
         printable(split),
@@ -175,7 +175,7 @@ def identification_table(found: Identification, split: str = "", condition: str 
 
 
 def human_table(found: HumanComparison, split: str = "", condition: str = "") -> RenderableType:
-    """The model's gap beside people's: correlations, and whether both find the same clips imbalanced."""
+    """Compare the model's gap with listeners': correlations, and clips that are imbalanced for both."""
     first, second = map(printable, found.modalities)
     level = f"{100 * found.confidence:g} %\ninterval"
     table = new_table()
@@ -210,5 +210,5 @@ def human_table(found: HumanComparison, split: str = "", condition: str = "") ->
     if found.unmatched:
         some = ", ".join(shortened(printable(name), 24) for name in found.unmatched[:EXAMPLES])
         notes.append(f"Without votes for voice and face: {len(found.unmatched)}, such as {some}.")
-    parts = ["People and the model", printable(split), printable(condition), f"n = {found.n}"]
+    parts = ["Listeners and the model", printable(split), printable(condition), f"n = {found.n}"]
     return titled(", ".join(filter(None, parts)), table, *notes)

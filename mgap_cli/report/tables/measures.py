@@ -13,7 +13,7 @@ from mgap_cli.report.layout import add_numbers, new_table, printable, titled
 def measures_table(
     found: Sequence[Measure], modalities: tuple[str, str], confidence: float, split: str = ""
 ) -> RenderableType:
-    """Each measure's figure for both modalities, how they compare, and who leads by it."""
+    """Return each measure's figure for both modalities, their comparison and the leading modality."""
     first, second = map(printable, modalities)
     table = new_table()
     table.add_column("measure")
@@ -44,7 +44,7 @@ def measures_table(
     where = f", {printable(split)}" if split else ""
     notes = [
         f"+/-: {first} minus {second}; /: their ratio, with its interval. None leads where that holds "
-        "equality; of entropy share and probe gap the smaller leads. n in samples, b: batches.",
+        "equality; for entropy share and probe gap the smaller leads. n: samples, or batches (b).",
         "; ".join(f"[{i}] {source}" for i, source in enumerate(sources, 1)) + ".",
     ]
     return titled(f"Imbalance by other measures{where}", table, *notes)

@@ -1,4 +1,4 @@
-"""What `analyze-gap` shows of time: the mixture over the epochs, and the samples that moved."""
+"""The tables of `analyze-gap` over time: the mixture over the epochs, and the samples that moved."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _mixture_cells(mixture: Mapping[str, Any] | None, roles: Sequence[Role]) -> 
 
 
 def movement_tables(found: Movement, top: int) -> list[RenderableType]:
-    """All that is known of the moves, the last checkpoint against the first where there are groups."""
+    """Return all tables of the moves; tables by group compare the last checkpoint with the first."""
     shown = [transition_table(found, k) for k in range(1, len(found.fits))]
     if len(found.fits) > 2:
         shown.append(path_table(found))
@@ -131,7 +131,7 @@ def movement_tables(found: Movement, top: int) -> list[RenderableType]:
 
 
 def transition_table(found: Movement, k: int) -> RenderableType:
-    """From which side to which samples went between the first checkpoint and checkpoint `k`."""
+    """Return the numbers of samples by their sides at the first checkpoint and at checkpoint `k`."""
     held, own = found.since_first(k), found.since_first(k, own=True)
     level = f"{100 * held.confidence:g} %\ninterval"
     table = new_table()
@@ -177,7 +177,7 @@ def score_table(found: Movement) -> RenderableType:
             ]
         table.add_row(f"{before}\n-> {after}", str(count), *cells)
     ends = f"{printable(found.names[0])} to {printable(found.names[-1])}, mixture of the first."
-    note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
+    note = "A gap closes because the lagging modality rises, or because the leading one falls."
     return titled(
         f"How the gaps changed, {printable(found.split)}, n = {len(found.scores)}", table, ends, note
     )
@@ -228,7 +228,7 @@ def group_table(what: str, groups: Sequence[tuple[str, Transition]], found: Move
 
 
 def mover_table(found: Movement, before: str, after: str, title: str, top: int) -> RenderableType:
-    """The samples that went one way, those that moved furthest, or are furthest off, first."""
+    """Return the samples of one move, sorted by how far they moved or by their present gap."""
     rows = found.movers(before, after)
     gaps, scores = found.gaps, found.scores
     table = new_table()

@@ -1,4 +1,4 @@
-"""Published accuracies on a data set, each with what keeps it from being compared with ours."""
+"""Published accuracies on a data set, each with the reasons why it is not comparable with ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mgap_cli.report.layout import add_numbers, new_table, titled, verbatim
 
 
 def published_table(dataset: str, n: int) -> RenderableType | None:
-    """Return the published accuracies on a data set, None without any; n: test samples of our results."""
+    """Return the published accuracies on a data set, or None; n: number of test samples of our results."""
     rows = published_on(dataset)
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""Tables of a run's report out of the documents that its commands left."""
+"""Tables of a run's report, from the documents that its commands wrote."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEADS = "_leads_share"  # the ending of the keys of a gap's leading modalities
 
 
 def stage_table(run: RunFolder) -> RenderableType:
-    """What was trained: method, epochs, which epoch was chosen and how, time."""
+    """Return what was trained: method, epochs, the chosen epoch and the reason, time."""
     table = new_table()
     table.add_column("stage")
     table.add_column("method")
@@ -48,7 +48,7 @@ def stage_table(run: RunFolder) -> RenderableType:
 
 
 def split_table(document: Document) -> RenderableType:
-    """The fits of a document of analyze-gap, split by split."""
+    """Return the fits in a document of analyze-gap, one row per split."""
     fits = document["fits"]
     first = next(iter(fits.values()))["modalities"][0]
     table = new_table()
@@ -76,7 +76,7 @@ def split_table(document: Document) -> RenderableType:
 
 
 def evaluation_tables(document: Document) -> list[RenderableType]:
-    """Heads, gaps, differences and classes out of evaluate.json."""
+    """Return the tables of heads, gaps, differences and classes from evaluate.json."""
     found = document["evaluations"]
     splits = ", ".join(dict.fromkeys(f"{e['split']}, n = {e['n']}" for e in found))
     shown = [_heads(found, splits), _gaps(found, splits)]
@@ -260,7 +260,7 @@ def _scores_of_moves(document: Document) -> RenderableType:
             ]
         table.add_row(move["before"], move["after"], *cells)
     first, last = document["checkpoints"][0], document["checkpoints"][-1]
-    note = "A gap that closes upward has the lagging modality rise; downward, the leading one fall."
+    note = "A gap closes because the lagging modality rises, or because the leading one falls."
     return titled(f"How the gaps changed from {printable(first)} to {printable(last)}", table, note)
 
 

@@ -1,4 +1,4 @@
-"""What `inspect` prints of a store: what it is, and its clips by split, class and group."""
+"""The tables of `inspect`: the facts of a store, and its clips by split, class and group."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from mgap_cli.report.layout import (
     verbatim,
 )
 
-CLASSES_LISTED = 40  # more classes than this, and only the largest and smallest are shown
+CLASSES_LISTED = 40  # with more classes than this, only the largest and smallest are shown
 GROUPS_LISTED = 8
 REASONS_LISTED = 10
 EXAMPLES = 3  # of each kind of leak
 
 
 def overview_table(summary: Summary, verified: bool) -> RenderableType:
-    """What the store is: origin, shapes, size on disk, fingerprint."""
+    """Return the facts of the store: origin, shapes, size on disk, fingerprint."""
     protocol = summary.protocol
     asked = [
         f"{name.replace('_', ' ')} {_option(value)}" for name, value in summary.source["options"].items()
@@ -46,7 +46,7 @@ def overview_table(summary: Summary, verified: bool) -> RenderableType:
         "made by": f"mgap {summary.version}, data.seed {protocol['seed']}, "
         f"data.val_share {protocol['val_share']:g}",
         "fingerprint": summary.fingerprint,
-        "verified": "yes: read whole, as it was made" if verified else "no: --verify reads it whole",
+        "verified": "yes: every byte is as prepare wrote it" if verified else "no: --verify reads every byte",
     }
     table = new_table(headed=False)
     table.add_column(no_wrap=True)
@@ -128,7 +128,7 @@ def group_table(summary: Summary) -> RenderableType:
 
 
 def leak_table(summary: Summary) -> RenderableType:
-    """What is in more than one split: how many ids, files and groups, and in which splits."""
+    """Return the numbers of ids, files and groups that are in more than one split, by splits."""
     pairs = list(combinations(summary.splits, 2))
     kinds = {"ids": summary.leaks.ids, "files": summary.leaks.files, "groups": summary.leaks.groups}
     table = new_table()
@@ -140,7 +140,7 @@ def leak_table(summary: Summary) -> RenderableType:
         table.add_row(kind, *map(str, shared), str(len(leaks)), str(clips))
     notes = [_examples(kind, leaks) for kind, leaks in kinds.items() if leaks]
     if not summary.groups:
-        notes.append("Without groups, a speaker or source video in two splits would not show here.")
+        notes.append("Without groups, this table cannot show a speaker or source video in two splits.")
     if summary.leaks_kept is not None:
         kept = (
             "kept in train (--keep-leaks)" if summary.leaks_kept else "dropped from train (no --keep-leaks)"
@@ -172,7 +172,7 @@ def skip_table(summary: Summary) -> RenderableType:
 
 
 def _counts_table(heading: str, named: Mapping[str, Counts], splits: Counts, listed: int) -> Table:
-    """One row per name; where there are more than `listed`, the largest and the smallest, largest first."""
+    """One row per name, the largest first; if there are more than `listed`, the largest and the smallest."""
     rows = list(named.items())
     if len(rows) > listed:
         rows.sort(key=lambda row: -sum(row[1].values()))
