@@ -147,7 +147,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UnfitError(f"{path}: no such store.", "Make one with: mgap prepare")
     if not path.is_dir():
-        raise UnfitError(f"{path}: this is not a folder, and a store is a folder.")
+        raise UnfitError(f"{path}: not a store, because it is not a folder.")
     file = path / "store.json"
     if not file.is_file():
         raise UnfitError(

@@ -130,7 +130,7 @@ def test_wrong_use_is_told(run, other_store, tmp_path):
     mgap("analyze-gap", run, other, "--history").fails(2, "only one run folder")
     mgap("analyze-gap", tmp_path / "none", "--history").fails(3, "no such run folder")
     mgap("analyze-gap", tmp_path).fails(3, "no checkpoint of a finished stage")
-    mgap("analyze-gap", tmp_path, "--history").fails(3, "nothing was trained")
+    mgap("analyze-gap", tmp_path, "--history").fails(3, "nothing was trained there")
     mgap("analyze-gap", run / "warmup.pt", run / "gone.pt").fails(3, "gone.pt", "no such checkpoint")
     (run / "metrics.jsonl").write_text('{"stage": "adapt"')
     mgap("analyze-gap", run, "--history").fails(3, "metrics.jsonl", "damaged")

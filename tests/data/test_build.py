@@ -355,7 +355,7 @@ def test_what_is_no_store_says_so(tmp_path):
     with pytest.raises(UnfitError, match="no such store"):
         open_store(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UnfitError, match="this is not a folder, and a store is a folder"):
+    with pytest.raises(UnfitError, match="not a store, because it is not a folder"):
         open_store(tmp_path / "file")
     assert not is_store(tmp_path)
 
