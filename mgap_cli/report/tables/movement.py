@@ -87,7 +87,7 @@ def history_tables(entries: Entries) -> list[RenderableType]:
 
 
 def component_roles(mixtures: Entries) -> list[Role]:
-    """Return the roles that components of any of these mixtures have, in the order of the fullest's means."""
+    """Return the roles of the components of these mixtures, in the order of the largest mixture's means."""
     found = [role for m in sorted(mixtures, key=lambda m: -len(m["components"])) for role in by_role(m)]
     return list(dict.fromkeys(found))
 
