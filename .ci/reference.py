@@ -140,7 +140,7 @@ def described(settings: type) -> dict[str, str]:
 
 
 def values_of(field: dataclasses.Field[Any], hint: Any) -> str:
-    """Return the choices of a setting, or its bounds without an upper one that no user meets."""
+    """Return the choices of a setting, or its bounds; an upper bound that no user needs is left out."""
     from mgap_cli import config
 
     if get_origin(hint) is Literal:

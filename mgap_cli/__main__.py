@@ -23,7 +23,7 @@ class _Stopped(BaseException):
 
 
 def main() -> NoReturn:
-    """Run `mgap`. Never returns, and never shows a traceback unless asked to with `--debug`."""
+    """Run `mgap`. The function never returns, and shows a traceback only with `--debug`."""
     open_missing_streams()
     os.environ["MPLBACKEND"] = "agg"  # plots go to files: the user's window system must not matter
     try:

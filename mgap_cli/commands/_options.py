@@ -227,8 +227,8 @@ DECISION: Group = {
     "rule": setting(
         "evaluate.rule",
         str,
-        f"Decision rule that is reported: {', '.join(configuration.RULES.names())} (the rule that validation "
-        "chooses); or your own, as path/to/file.py:Name.",
+        f"Decision rule that is reported: {', '.join(configuration.RULES.names())}. With auto, validation "
+        "chooses the rule. Or your own, as path/to/file.py:Name.",
         panel="Options",
         metavar=NAME_OR_FILE,
         autocompletion=configuration.RULES.names,

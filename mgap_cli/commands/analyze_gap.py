@@ -144,7 +144,7 @@ def analyze_gap(
         bool,
         typer.Option(
             "--held-out",
-            help="Of a checkpoint: say why a modality lags (late, memorised or uninformative), by training "
+            help="For a checkpoint: show why a modality lags (late, memorised or uninformative), by training "
             "against held-out samples.",
         ),
     ] = False,

@@ -27,7 +27,7 @@ def measure(
     labels: (N,) class indices or names. scores: by modality, (N,) probabilities of the true class, (N, C)
     probabilities of all classes, or (N, C) logits with kind="logits"; `fused` is the head of all modalities.
     Arrays, lists and tensors of every float type and device are accepted, with or without gradients; no
-    gradient is computed. The gap of two modalities is the first minus the second; of more, it is the mean
+    gradient is computed. The gap of two modalities is the first minus the second; the gap of more is the mean
     over pairs (see `gap.scores`). The fit's arrays have the order of the samples. Raises UnfitError for
     invalid scores, shapes or labels, UsageError for fewer than two modalities and an unknown kind.
     """

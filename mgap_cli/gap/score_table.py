@@ -1,7 +1,7 @@
 """The checked scores of any model, from a file or from arrays, for any number of modalities.
 
 A modality's scores are its probabilities of the true class, (N,), or the probabilities or logits of all
-classes, (N, C). Of the latter only the measured numbers are kept, so that a million samples fit in memory
+classes, (N, C). Only the measured numbers are kept, so that a million samples fit in memory
 with any number of classes.
 """
 

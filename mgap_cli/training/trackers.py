@@ -59,7 +59,7 @@ class Logger:
 
 
 class TensorBoard(Logger):
-    """Event files in RUN/tensorboard/STAGE. `purge_step` removes steps after the last save."""
+    """Writes event files to RUN/tensorboard/STAGE. `purge_step` removes steps after the last save."""
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:
         super().__init__(run, stage, config, history, sink)

@@ -15,7 +15,7 @@ LOG_FLOOR = 1e-7  # added before the logarithm, as the literature's scripts do
 
 
 def log_spectrogram_shape(config: DataConfig) -> tuple[int, int]:
-    """Return (F, L), frequency bins and time columns, of `log_spectrogram`."""
+    """Return the shape (F, L) of `log_spectrogram`: frequency bins and time columns."""
     return config.n_fft // 2 + 1, _samples(config) // config.hop + 1
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def spectrogram_shape(config: DataConfig) -> tuple[int, int]:
-    """Return (F, L), frequency bins and time columns, of every clip's spectrogram."""
+    """Return the shape (F, L) of every clip's spectrogram: frequency bins and time columns."""
     if config.audio == "fbank":
         return filter_banks.filter_bank_shape(config)
     return audio.log_spectrogram_shape(config)
