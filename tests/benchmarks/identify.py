@@ -1,8 +1,8 @@
 """How well the posterior finds the samples that are known to be degraded, before and after adaptation.
 
-    python tests/benchmarks/identify.py runs/digits-0 runs/digits-1 runs/digits-2 --split test
+    python tests/benchmarks/identify.py results/cells/digits/adaptive/seed? --split test
 
-Each run folder holds warmup.pt and adapt.pt of one seed, as `mgap train STORE --method adaptive` leaves
+Each run folder holds warmup.pt and adapt.pt of one seed, as `mgap compare STORE --methods adaptive` leaves
 them. A sample that is degraded in either modality counts as imbalanced. The other detectors are |gap| itself
 and the fused head's cross-entropy. Prints one Markdown table with mean and standard deviation over the
 folders; nothing is written into them.
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from compare import spread
 
 from mgap_cli.analysis.identification import Identification, identify
 from mgap_cli.gap.mixture import analyse
@@ -31,6 +30,10 @@ def found_by(checkpoint: Path, store: Path | None, split: str, column: str) -> I
     found = identify(fit, column, np.ones(len(fit.scores), dtype=bool), model.config.analysis)
     assert found is not None, f"{column} says the same of every sample"
     return found
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
     python tests/benchmarks/train.py
     python tests/benchmarks/train.py --only a b --clips 384 --rounds 5
-    python tests/benchmarks/train.py --accuracy STORE RUNS --seeds 5
 
 a  `warmup` against a plain loop: a Dataset that reads an image and a WAV file an item and computes PIL
    transforms and an STFT on them, DataLoader workers = cores, float32, NCHW. Both train two ResNet-18 on
@@ -15,8 +14,7 @@ e  from a command's start: `mgap --help`, and a training run of a single step.
 f  `warmup` in float32, in mixed precision, and compiled: later epochs of one run each. Only with --only f.
 
 Rounds go in turns after one that does not count, and the median of their ratios is what to read: both
-halves of a round see the same machine. On every device there is: CPU, then CUDA. `--accuracy` trains with
-`scores` online and pass over seeds instead, and prints test accuracy and time beside each other.
+halves of a round see the same machine. On every device there is: CPU, then CUDA.
 """
 
 from __future__ import annotations
@@ -34,7 +32,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import compare
 import numpy as np
 import torch
 from scipy.io import wavfile
@@ -361,27 +358,6 @@ def startup(options: argparse.Namespace, folder: Path) -> None:
         print(f"| {name} | {median(figures):.2f} | {goal} |", flush=True)
 
 
-def accuracy(options: argparse.Namespace, store: Path, runs: Path) -> None:
-    """Print what each source of scores costs and gains, trained by the commands themselves."""
-    settings = [word for value in options.set for word in ("--set", value)]
-    settings += ["--config", str(options.config)] if options.config else []
-    print(f"| scores ({options.seeds} seeds) | fused % | audio % | visual % | fused, val % | adapt, s |")
-    print("|---|---|---|---|---|---:|")
-    for scores in ("online", "pass"):
-        chosen = [*settings, "--set", f"adaptive.scores={scores}"]
-        checkpoints = [
-            compare.train(store, runs / scores, "adaptive", seed, chosen) for seed in range(options.seeds)
-        ]
-        test, val = ([compare.accuracies(path, split) for path in checkpoints] for split in ("test", "val"))
-        seconds = []
-        for path in checkpoints:
-            lines = map(json.loads, path.with_name("metrics.jsonl").read_text().splitlines())
-            seconds.append(sum(line["seconds"] for line in lines if line["stage"] == "adapt"))
-        cells = [compare.spread([one[head] for one in test]) for head in compare.HEADS]
-        cells += [compare.spread([one["fused"] for one in val]), f"{np.mean(seconds):.1f}"]
-        print(f"| {scores} | {' | '.join(cells)} |", flush=True)
-
-
 def named(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -401,17 +377,11 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: all there are")
     parser.add_argument("--profile", action="store_true", help="where an epoch's time goes, after b")
-    parser.add_argument("--accuracy", nargs=2, type=Path, metavar=("STORE", "RUNS"))
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for mgap")
-    parser.add_argument("--config", type=Path, help="as for mgap")
     parser.add_argument("--grown", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.grown:
         grown(Path(options.grown[0]), int(options.grown[1]))
-        return
-    if options.accuracy:
-        accuracy(options, *options.accuracy)
         return
     devices = (
         [options.device] if options.device else ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
