@@ -73,7 +73,7 @@ def train_and_evaluate(
     document = {
         "schema": "mgap.run/2",
         "run": str(folder),
-        "gap": gap_summary(warm, "train", fits),
+        "gap": {**gap_summary(warm, "train", fits), "gap_scores": config.gap.scores},
         "evaluation": evaluation,
         "report": str(page),
         "next": following,
