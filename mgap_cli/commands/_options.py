@@ -285,8 +285,10 @@ MACHINE: Group = {
     "report_to": setting(
         "runtime.report_to",
         configuration.LoggerName,
-        "Experiment tracker that also gets the figures of metrics.jsonl.",
+        "Experiment tracker that also gets the figures of metrics.jsonl: "
+        f"{', '.join(get_args(configuration.LoggerName))}.",
         panel=RUNTIME,
+        metavar="TRACKER",
     ),
 }
 
@@ -307,7 +309,13 @@ KeepLeaks = Annotated[
 Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.", "--strict")]
 Variant = Annotated[
     Literal["late", "memorised", "uninformative", "degraded"] | None,
-    _source("digits: replace the pictures, so that the cause of the imbalance is known."),
+    typer.Option(
+        help="digits: replace the pictures, so that the cause of the imbalance is known: late, memorised, "
+        "uninformative or degraded.",
+        metavar="VARIANT",
+        show_default=False,
+        rich_help_panel=SOURCE,
+    ),
 ]
 AllowSkips = Annotated[
     bool, _source("Continue if more than 5 % of the clips cannot be read.", "--allow-skips")
