@@ -1,8 +1,8 @@
 """The adaptive loss: the mixture's posteriors weight each sample.
 
-The three aims (smaller gaps; imbalanced samples moved towards the balanced ones; a heavier penalty on
-imbalanced samples) and the fusion loss that prefers balanced samples are those of arXiv 2510.21797. The
-formulas that realise them are ours:
+The loss has three aims, which are those of arXiv 2510.21797: smaller gaps, imbalanced samples moved towards
+the balanced ones, and a heavier penalty on imbalanced samples. So is the fusion loss, which prefers balanced
+samples. The formulas are ours:
 
     L = mean_i[ w_i CE(z_i, y_i) ]  +  sum_m mean_i[ CE(z_m,i, y_i) ]
       + lambda_gap   * mean_i[ (1 + beta r_i) d_i ]

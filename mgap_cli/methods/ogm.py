@@ -52,7 +52,8 @@ class Ogm(Joint):
     stages, epoch e of a budget of E epochs is in the window if start <= e / E <= end; nothing is rounded.
     With 0 and 0.5 these are epochs 0 to 50 of 100. That is the authors' program (GeWu-Lab/OGM-GE_CVPR2022,
     main.py: `modulation_starts <= epoch <= modulation_ends`, 0 and 50 of 100 epochs by default). Outside
-    the window a step is the same as one of `joint`, bit for bit. Each epoch's record has `modulated`.
+    the window a step is the same as one of `joint`, bit for bit. In each
+    epoch's record, `modulated` says whether the epoch is in the window.
     """
 
     name = "ogm"

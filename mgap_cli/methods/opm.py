@@ -47,8 +47,8 @@ class Opm(Joint):
     expected sum. phi_m is the modality's contribution to the fused logits before the drop: W_m f_m + b/2 in
     an additive fusion, as published; in any other fusion (ours) found by passes with zeros, as in AGM (see
     `attribution`). The loss is CE(z, y) of the fused logits after the drop; joint's probes read the features
-    before it. A step that drops nothing is a step of `joint`. The method needs two modalities. Each epoch's
-    record has `modulated`.
+    before it. A step that drops nothing is a step of `joint`. The method needs two modalities. In each
+    epoch's record, `modulated` says whether the epoch is one in which features are dropped.
 
     The paper's text was not at hand: this is the formula of the authors' program (GeWu-Lab/BML_TPAMI2024,
     models/Classifier.py). There a step drops with probability 0.7, from the seventh epoch on; the command

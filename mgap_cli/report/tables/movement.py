@@ -77,8 +77,8 @@ def history_tables(entries: Entries) -> list[RenderableType]:
         n = mixtures[0]["n"]
         notes.insert(
             0,
-            f"Mixture over {quantity} of {n} training samples, fitted at the start of the epoch; bal.: share "
-            "with a posterior of imbalance under 1/2; w.: weight of the component.",
+            f"Mixture over {quantity} of {n} training samples, fitted at the start of the epoch. bal. is the "
+            "balanced share: samples with a posterior of imbalance below 1/2. w. is the component's weight.",
         )
     else:
         notes.append("No epoch has a mixture: only the adaptive method fits one as it trains.")
