@@ -196,7 +196,7 @@ def test_a_list_decides_what_adapt_trains_on(run, tmp_path):
     ids = [row["id"] for row in csv.DictReader(path.open())]
     done = mgap("adapt", run / "warmup.pt", "--only", path, "-o", tmp_path / "pure")
     assert done.code == 0, done.err
-    assert f"training on {len(ids)} listed of " in done.err
+    assert f"training on the {len(ids)} listed of " in done.err
     again = mgap("adapt", run / "warmup.pt", "--only", path, "-o", tmp_path / "pure")
     assert again.code == 0 and "already finished" in again.err
     path.write_text("\n".join(["id", *ids[1:]]) + "\n")

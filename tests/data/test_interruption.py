@@ -83,7 +83,7 @@ def journal(out: Path) -> int:
 
 def believed(done: Done) -> int:
     """The number of clips that a run took over from the one before."""
-    found = re.search(r"unfinished store, (\d+) clips done", done.err)
+    found = re.search(r"unfinished store with (\d+) finished clips", done.err)
     return int(found[1]) if found else 0
 
 
