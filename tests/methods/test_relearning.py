@@ -97,9 +97,9 @@ def test_steps_are_the_formula():
 def test_the_program_moves_encoders_back_and_says_so(store, tmp_path):
     run = tmp_path / "run"
     own = sets(*TINY, "relearning.every=1", "relearning.times=2", "train.epochs=4")
+    done = mgap("train", store, "--method", "relearning", "-o", run, *own)
     words = " ".join(done.err.split())  # long lines of the log are broken
     assert done.code == 0 and words.count("way back to its initial weights") == 4
-    assert done.code == 0 and done.err.count("back to its initial weights") == 4
     moved = [entry["moved_back"] for entry in metrics(run, "train")]
     assert moved[0] is None and moved[3] is None
     assert all(0 <= share < 1 for entry in moved[1:3] if entry for share in entry.values())
