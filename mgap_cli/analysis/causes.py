@@ -45,12 +45,12 @@ class Level:
 
     def share(self, chance: float) -> float:
         """Return the learnt share, 0 at chance."""
-        return (self.mean - chance) / (1 - chance)
+        return _share(self.mean, chance)
 
     def above(self, chance: float) -> bool:
         """Return whether the lower end of the interval is above chance by more than LEARNT."""
         low = self.mean if self.interval is None else self.interval.low
-        return (low - chance) / (1 - chance) > LEARNT
+        return _share(low, chance) > LEARNT
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,18 @@ def diagnose(
     chance = 1 / len(training.classes)
     held = validation or cross_fitted
     leader = max(held.p, key=lambda name: float(held.p[name].mean()))
-    found = []
+    causes = []
     for name in training.p:
         levels = [_level(scores, name, confidence) for scores in (training, cross_fitted, held)]
         cause = _cause(levels[0], levels[2], held.p, name, leader, chance, confidence)
-        shown = levels[2] if validation else None
-        found.append(ModalityCause(name, cause, chance, levels[0], levels[1], shown, leader))
-    return found
+        validated = levels[2] if validation else None
+        causes.append(ModalityCause(name, cause, chance, levels[0], levels[1], validated, leader))
+    return causes
+
+
+def _share(p: float, chance: float) -> float:
+    """Return how far a probability is on the way from chance (0) to certainty (1)."""
+    return (p - chance) / (1 - chance)
 
 
 def _cause(
@@ -121,7 +126,7 @@ def _cause(
         return "memorised" if training.above(chance) else "uninformative"
     if held.share(chance) < FOLLOWS * training.share(chance):
         return "memorised"
-    best = (float(p[leader].mean()) - chance) / (1 - chance)
+    best = _share(float(p[leader].mean()), chance)
     difference = student_interval(p[leader] - p[name], confidence)
     clearly = difference is not None and difference.low > 0
     return "late" if clearly and held.share(chance) < BEHIND * best else "balanced"

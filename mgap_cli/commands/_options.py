@@ -308,10 +308,10 @@ KeepLeaks = Annotated[
 ]
 Strict = Annotated[bool, _source("kinetics-sounds: a missing clip is an error.", "--strict")]
 Variant = Annotated[
-    Literal["late", "memorised", "uninformative", "degraded"] | None,
+    configuration.DigitsVariant | None,
     typer.Option(
-        help="digits: replace the pictures, so that the cause of the imbalance is known: late, memorised, "
-        "uninformative or degraded.",
+        help="digits: replace the pictures, so that the cause of the imbalance is known: "
+        f"{', '.join(get_args(configuration.DigitsVariant))}.",
         metavar="VARIANT",
         show_default=False,
         rich_help_panel=SOURCE,

@@ -44,6 +44,7 @@ ScoreSource = Literal["pass", "online"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 Float32Name = Literal["auto", "tf32", "ieee"]
 AudioName = Literal["stft", "fbank"]
+DigitsVariant = Literal["late", "memorised", "uninformative", "degraded"]
 LoggerName = Literal["none", "tensorboard", "wandb", "trackio"]
 ENCODERS = Choices("mgap_cli.model.encoders", without=("base", "residual", "torchvision_weights"))
 FUSIONS = Choices("mgap_cli.model.fusions", without=("base",))

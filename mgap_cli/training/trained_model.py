@@ -72,6 +72,25 @@ class TrainedModel:
         splits, which are held out, as `pass` does. Raises UsageError if a modality was not trained, whose
         scores would mean nothing.
         """
+        if source == "held-out" and split == "train":
+            return self.training_scores()[1]
+        self._require_every_modality()
+        return self._scores_of(self.predict(split))
+
+    def training_scores(self) -> tuple[Scores, Scores]:
+        """Return the training split's scores by `pass` and by `held-out`, from one pass of the network.
+
+        Raises UsageError as `scores` does.
+        """
+        self._require_every_modality()
+        predictions = self.predict("train", features=True)
+        scores = self._scores_of(predictions)
+        return scores, held_out_scores(predictions, scores)
+
+    def _scores_of(self, predictions: Predictions) -> Scores:
+        return scores_of(predictions, self.store.ids, self.store.classes, self.store.columns)
+
+    def _require_every_modality(self) -> None:
         untrained = set(self.network.encoders) - set(self.heads)
         if untrained:
             raise UsageError(
@@ -79,10 +98,6 @@ class TrainedModel:
                 f"{' and the '.join(sorted(untrained))} branch untrained.",
                 "The gap needs all branches: train with --method joint-heads or joint.",
             )
-        cross_fitted = source == "held-out" and split == "train"
-        predictions = self.predict(split, features=cross_fitted)
-        scores = scores_of(predictions, self.store.ids, self.store.classes, self.store.columns)
-        return held_out_scores(predictions, scores) if cross_fitted else scores
 
 
 def open_trained(

@@ -19,5 +19,5 @@ def diagnosis(model: TrainedModel, config: Config) -> tuple[list[dict[str, Any]]
     validated = (model.store.splits == "val").any()
     validation = model.scores("val") if validated else None
     confidence = config.analysis.confidence
-    found = diagnose(model.scores("train"), model.scores("train", "held-out"), validation, confidence)
-    return [cause.to_dict() for cause in found], [causes_table(found, confidence)]
+    causes = diagnose(*model.training_scores(), validation, confidence)
+    return [cause.to_dict() for cause in causes], [causes_table(causes, confidence)]

@@ -20,7 +20,7 @@ from mgap_cli.comparison.plan import (
     read_request,
 )
 from mgap_cli.comparison.process_pool import ProcessPool, Worker, workers
-from mgap_cli.comparison.slurm_jobs import AtWork, job_states, record_of
+from mgap_cli.comparison.slurm_jobs import AtWork, JobStates, job_states, record_of
 from mgap_cli.comparison.tuning import tuning_space, with_values
 from mgap_cli.cores import usable_cores
 from mgap_cli.errors import ExitCode, UnfitError, UsageError
@@ -187,7 +187,7 @@ def execute_comparison(
             comparison = with_chosen_values(comparison, results)
         unfinished = comparison.unfinished(results, retry_failed)
         finished = len(comparison.cells()) - len(unfinished)
-        waiting = without_those_at_work(unfinished, results, sink)
+        waiting = without_those_at_work(unfinished, job_states(results), results, sink)
         if not waiting:
             return
         sink.log(
@@ -216,9 +216,13 @@ def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) 
             sink.log(f"done: {cell}, {found.seconds:.1f} s of training")
 
 
-def without_those_at_work(jobs: Sequence[CellJob], results: Path, sink: Output) -> list[CellJob]:
-    """Return the cells that are neither queued nor running, and say how many are."""
-    states = job_states(results)
+def without_those_at_work(
+    jobs: Sequence[CellJob], states: JobStates, results: Path, sink: Output
+) -> list[CellJob]:
+    """Return the cells that are neither queued nor running, and log how many are.
+
+    states: of the jobs of Slurm.
+    """
     left = [job for job in jobs if job.cell not in states.at_work and not is_locked(job.cell.folder(results))]
     if len(left) < len(jobs):
         sink.log(f"compare: already queued or running: {counted(len(jobs) - len(left), 'cell')}")

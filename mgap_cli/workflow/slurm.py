@@ -61,12 +61,12 @@ def submit_comparison(
         keep_plan(comparison, results)
         require_finished_trials(comparison, results)
         comparison = with_chosen_values(comparison, results)
-        waiting = without_those_at_work(comparison.unfinished(results, retry_failed), results, sink)
+        states = job_states(results)
+        waiting = without_those_at_work(comparison.unfinished(results, retry_failed), states, results, sink)
         jobs: list[str] = []
         if waiting:
             folder = folder_of(results.resolve())
             folder.mkdir(parents=True, exist_ok=True)
-            before = job_states(results).cells
             executor = submitit.SlurmExecutor(folder)
             executor.update_parameters(**_parameters(request, len(waiting)))
             try:
@@ -77,7 +77,7 @@ def submit_comparison(
                     "Change --time-limit, --partition, --account or --sbatch, then run it again.",
                 ) from error
             new = {name: job.cell for name, job in zip(jobs, waiting, strict=True)}
-            write_jobs(results, {**before, **new})
+            write_jobs(results, {**states.cells, **new})
     array = jobs[0].partition("_")[0] if jobs else None
     document = {
         "schema": "mgap.compare-slurm/1",

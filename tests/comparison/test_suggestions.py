@@ -14,7 +14,7 @@ SPACE = {"train.lr": Between(1e-3, 1e-1, log=True), "own.every": Between(1, 9), 
 START = {"train.lr": 1e-2, "own.every": 4, "own.form": "a"}
 
 
-def told(trials: int) -> list[tuple[dict[str, object], float]]:
+def outcomes(trials: int) -> list[tuple[dict[str, object], float]]:
     """Return finished trials whose accuracy is highest at a large learning rate."""
     finished: list[tuple[dict[str, object], float]] = []
     for _ in range(trials):
@@ -36,8 +36,8 @@ def test_a_missing_optuna_is_one_message(monkeypatch):
 
 def test_suggestions_lie_in_the_space_and_repeat():
     pytest.importorskip("optuna")
-    finished = told(14)
-    assert finished == told(14)
+    finished = outcomes(14)
+    assert finished == outcomes(14)
     for values, _ in finished:
         assert all(values[key] in search for key, search in SPACE.items())
         assert type(values["own.every"]) is int
@@ -54,5 +54,5 @@ def test_random_trials_cover_the_space_of_every_method_alike():
 
 def test_later_trials_go_where_the_accuracy_is_high():
     pytest.importorskip("optuna")
-    rates = [float(values["train.lr"]) for values, _ in told(30)]
+    rates = [float(values["train.lr"]) for values, _ in outcomes(30)]
     assert sum(rates[20:]) / 10 > sum(rates[:10]) / 10

@@ -1,6 +1,6 @@
 """From clips to a finished store. Decoding is parallel and resumable; a store is complete or does not exist.
 
-    STORE/.lock held while prepare runs; its text marks the folder as one of mgap
+    STORE/.lock                     held while prepare runs; its text marks the folder as one of mgap
     STORE/.partial/plan.json        the clips and the protocol of this unfinished build
                    journal.jsonl    one line per clip that is done or skipped
                    frames.npy, audio.npy      one row per clip, skipped ones included

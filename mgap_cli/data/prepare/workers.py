@@ -150,7 +150,7 @@ class _Crew:
         return (row, None, cause) if blamed else None
 
     def _feed(self, connection: Connection) -> None:
-        """Send a worker as many tasks as it may have at hand; one for which there are none may leave."""
+        """Send a worker tasks up to its limit, and tell a worker without tasks to end."""
         worker = self.workers[connection]
         while len(worker.tasks) < _AT_HAND and (task := self._next_task()):
             worker.tasks.append(task)

@@ -13,14 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from mgap_cli.config import DataConfig
+from mgap_cli.config import DataConfig, DigitsVariant
 from mgap_cli.data.clips import Dataset
 from mgap_cli.errors import UnfitError, UsageError, did_you_mean
 from mgap_cli.registry import Choices
 
 SOURCES = Choices(__name__, without=("digit_pictures",))
 source_names = SOURCES.names
-DigitsVariant = Literal["late", "memorised", "uninformative", "degraded"]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mgap_cli.config import DataConfig
+from mgap_cli.config import DataConfig, DigitsVariant
 from mgap_cli.data.clips import Clip, Dataset
-from mgap_cli.data.sources import DigitsVariant, SourceOptions, digit_pictures
+from mgap_cli.data.sources import SourceOptions, digit_pictures
 from mgap_cli.data.splits import carve_validation, stratified_choice
 from mgap_cli.errors import UsageError
 

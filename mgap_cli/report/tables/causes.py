@@ -24,7 +24,7 @@ def causes_table(found: Sequence[ModalityCause], confidence: float) -> Renderabl
             table.add_row("" if i else printable(modality.modality), where, *_cells(level))
     notes = [printable(modality.sentence) for modality in found]
     if not found[0].validation:
-        notes.append("There is no validation split: what the encoders memorised themselves is not seen.")
+        notes.append("There is no validation split, so memorising by the encoders is not detected.")
     notes.append(
         "cross-fitted: linear heads on features of an encoder that has seen the samples. "
         f"{confidence_level(confidence)} intervals."
