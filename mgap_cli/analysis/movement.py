@@ -2,9 +2,9 @@
 
 The aim that imbalanced samples move to the balanced component is that of arXiv 2510.21797; the definition of
 a move is ours. A sample can change sides in two ways: its gap crosses the border, or the border moves,
-because each checkpoint has another mixture. The analysis therefore uses two mixtures. The first checkpoint's
-mixture is *held* for all checkpoints, so that a sample moves only if its gap changes. Each checkpoint's *own*
-mixture shows whether that network still has a separate group.
+because each checkpoint has another mixture. The analysis therefore uses two mixtures. The *fixed* mixture is
+the first checkpoint's. It judges all checkpoints, so that a sample moves only if its gap changes. The
+*refitted* mixture is fitted to each checkpoint. It shows whether that network still has a separate group.
 """
 
 from __future__ import annotations
@@ -98,15 +98,15 @@ class Transition:
 class Movement:
     """The gaps of the same N samples at K checkpoints.
 
-    names: the checkpoints' names. fits: one fit per checkpoint, with its own mixture. held: (K, N) posteriors
-    of imbalance under the first checkpoint's mixture. Tables by group and lists of moved samples compare the
-    last checkpoint with the first.
+    names: the checkpoints' names. fits: one fit per checkpoint, with its refitted mixture. fixed_posteriors:
+    (K, N) posteriors of imbalance under the fixed mixture, the first checkpoint's. Tables by group and lists
+    of moved samples compare the last checkpoint with the first.
     """
 
     names: tuple[str, ...]
     split: str
     fits: tuple[GapFit, ...]
-    held: FloatArray
+    fixed_posteriors: FloatArray
     config: Config
 
     @property
@@ -121,8 +121,8 @@ class Movement:
 
     @property
     def imbalanced(self) -> BoolArray:
-        """Return (K, N) whether each sample is imbalanced at each checkpoint under the first mixture."""
-        return np.asarray(self.held >= IMBALANCED)
+        """Return (K, N) whether each sample is imbalanced at each checkpoint under the fixed mixture."""
+        return np.asarray(self.fixed_posteriors >= IMBALANCED)
 
     def since_first(self, k: int, rows: BoolArray | None = None, *, refitted: bool = False) -> Transition:
         """Return the moves from the first checkpoint to checkpoint `k`, of all samples or (N,) `rows`."""
@@ -177,13 +177,13 @@ class Movement:
             "split": self.split,
             "n": len(self.scores),
             "checkpoints": list(self.names),
-            "held_mixture": self.names[0],
+            "fixed_mixture": self.names[0],
             "modalities": list(self.scores.modalities),
             "since_first": [
                 {
                     "checkpoint": self.names[k],
-                    "held": self.since_first(k).to_dict(),
-                    "own": self.since_first(k, refitted=True).to_dict(),
+                    "fixed": self.since_first(k).to_dict(),
+                    "refitted": self.since_first(k, refitted=True).to_dict(),
                 }
                 for k in later
             ],
@@ -217,7 +217,7 @@ def transition(before: BoolArray, after: BoolArray, config: Config) -> Transitio
 
 
 def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, config: Config) -> Movement:
-    """Fit each checkpoint's mixture, and hold the first for all; UnfitError if the samples differ."""
+    """Fit each checkpoint's mixture; the first is the fixed one. UnfitError if the samples differ."""
     for name, table in zip(names[1:], scores[1:], strict=True):
         if table.ids != scores[0].ids:
             raise UnfitError(
@@ -225,5 +225,5 @@ def movement_of(names: Sequence[str], scores: Sequence[Scores], split: str, conf
                 "Give checkpoints that were trained on one store.",
             )
     fits = tuple(analyse(table, config.gap) for table in scores)
-    posteriors = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
-    return Movement(tuple(names), split, fits, posteriors, config)
+    fixed_posteriors = np.stack([fits[0].mixture.posterior(table.gap) for table in scores])
+    return Movement(tuple(names), split, fits, fixed_posteriors, config)

@@ -24,6 +24,8 @@ from mgap_cli.gap.mixture import GapFit
 if TYPE_CHECKING:
     from mgap_cli.evaluation.evaluate import Judgement  # its module imports torch
 
+MOVEMENT_SCHEMA = "mgap.movement/2"  # 2: held and own are called fixed and refitted
+
 
 def path_document(command: str, path: object, **more: Any) -> dict[str, Any]:
     """Return the document of a command whose result is the path it wrote."""
@@ -174,18 +176,23 @@ def gap_csv(fit: GapFit) -> str:
     return _csv(gap_columns(fit), gap_rows(fit))
 
 
-def movement_csv(movement: Movement) -> str:
-    """Return one row per sample: its gap at each checkpoint, its posterior by the first mixture and its own.
+def movement_document(movement: Movement, digests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the document of analyze-gap for several checkpoints; `digests` are theirs, by path."""
+    return {"schema": MOVEMENT_SCHEMA, "sha256": dict(digests), **movement.to_dict()}
 
-    Columns end in the number of the checkpoint, from 1; `sides` are those by the first's mixture.
+
+def movement_csv(movement: Movement) -> str:
+    """Return one row per sample: its gap at each checkpoint, its posteriors by both mixtures.
+
+    Columns end in the number of the checkpoint, from 1; `sides` are those by the fixed one.
     """
     scores, numbers = movement.scores, range(1, len(movement.fits) + 1)
-    kinds = ("gap", "posterior", "own_posterior")
-    header = ["id", "label", *(f"{name}_{k}" for k in numbers for name in kinds)]
+    quantities = ("gap", "fixed_posterior", "refitted_posterior")
+    header = ["id", "label", *(f"{name}_{k}" for k in numbers for name in quantities)]
     values = [
         column
         for k, fit in enumerate(movement.fits)
-        for column in (fit.scores.gap.tolist(), movement.held[k].tolist(), fit.posterior.tolist())
+        for column in (fit.scores.gap.tolist(), movement.fixed_posteriors[k].tolist(), fit.posterior.tolist())
     ]
     sides = ("-".join(SIDES[side] for side in column) for column in movement.imbalanced.T.tolist())
     labels = (scores.classes[label] for label in scores.labels.tolist())

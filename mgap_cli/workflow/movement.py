@@ -68,7 +68,7 @@ def movement(
     """
     from mgap_cli.analysis.movement import movement_of
     from mgap_cli.files import ensure_outputs_allowed, write_json_once, write_text_once
-    from mgap_cli.report.documents import movement_csv
+    from mgap_cli.report.documents import movement_csv, movement_document
     from mgap_cli.report.tables.movement import movement_tables
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
@@ -93,7 +93,7 @@ def movement(
             for warning in fit.warnings:
                 sink.warn(f"{name}: {warning}")
         digests = {str(model.path): model.digest for model in models}
-        summary = {"schema": "mgap.movement/1", "sha256": digests, **moved.to_dict()}
+        summary = movement_document(moved, digests)
         write_text_once(table, movement_csv(moved))
         write_json_once(document, summary)
         if plot:

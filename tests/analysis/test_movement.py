@@ -1,4 +1,4 @@
-"""Which samples moved: counts against scikit-learn's, intervals against SciPy's, what is held."""
+"""Which samples moved: counts against scikit-learn's, intervals against SciPy's, and the fixed mixture."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_groups_make_up_the_whole(moved):
     assert paths["imbalanced", "balanced", "imbalanced"] == returned.sum()
 
 
-def test_held_mixture_moves_only_samples_whose_gap_changed(moved):
+def test_the_fixed_mixture_moves_only_samples_whose_gap_changed(moved):
     first = moved.fits[0].scores
     half = np.arange(N) < N // 2
     other = scores(5, 0.05)
@@ -85,9 +85,9 @@ def test_held_mixture_moves_only_samples_whose_gap_changed(moved):
     )
     found = movement_of(["before", "after"], [first, changed], "train", CONFIG)
     assert (found.imbalanced[0] == found.imbalanced[1])[~half].all()
-    np.testing.assert_allclose(found.held[0], found.fits[0].posterior)
-    np.testing.assert_allclose(found.held[1], found.fits[0].mixture.posterior(changed.gap))
-    assert (found.fits[1].posterior != found.held[1]).any()  # its own mixture is another one
+    np.testing.assert_allclose(found.fixed_posteriors[0], found.fits[0].posterior)
+    np.testing.assert_allclose(found.fixed_posteriors[1], found.fits[0].mixture.posterior(changed.gap))
+    assert (found.fits[1].posterior != found.fixed_posteriors[1]).any()  # its own mixture is another one
     same = movement_of(["before", "after"], [first, first], "train", CONFIG)
     assert same.since_first(1).recovered == same.since_first(1).worsened == 0
     assert same.since_first(1).p_value == 1.0

@@ -95,7 +95,7 @@ def test_movement(run, tmp_path):
     checkpoints = (run / "warmup.pt", run / "adapt.pt")
     done = mgap("analyze-gap", *checkpoints, "--json", "--plot", "--csv", path, *FAST)
     document = done.json()
-    assert document["schema"] == "mgap.movement/1" and document["checkpoints"] == ["warmup", "adapt"]
+    assert document["schema"] == "mgap.movement/2" and document["checkpoints"] == ["warmup", "adapt"]
     assert json.loads((run / "movement.json").read_text()) == document
     assert (run / "movement.png").read_bytes().startswith(b"\x89PNG")
     with path.open() as file:
@@ -104,7 +104,7 @@ def test_movement(run, tmp_path):
     first, last = (
         {s["id"]: s for s in mgap("analyze-gap", c, "--json", *FAST).json()["samples"]} for c in checkpoints
     )
-    moves = {(m["before"], m["after"]): m["samples"] for m in document["since_first"][0]["own"]["moves"]}
+    moves = {(m["before"], m["after"]): m["samples"] for m in document["since_first"][0]["refitted"]["moves"]}
     sides = [
         tuple("imbalanced" if s[row["id"]]["posterior"] >= 0.5 else "balanced" for s in (first, last))
         for row in rows
@@ -112,12 +112,12 @@ def test_movement(run, tmp_path):
     assert moves == {
         (a, b): sides.count((a, b)) for a in ("imbalanced", "balanced") for b in ("balanced", "imbalanced")
     }
-    held = {(m["before"], m["after"]): m["samples"] for m in document["since_first"][0]["held"]["moves"]}
-    assert held["imbalanced", "balanced"] == sum(row["sides"] == "imbalanced-balanced" for row in rows)
+    fixed = {(m["before"], m["after"]): m["samples"] for m in document["since_first"][0]["fixed"]["moves"]}
+    assert fixed["imbalanced", "balanced"] == sum(row["sides"] == "imbalanced-balanced" for row in rows)
     for row in rows[:20]:
         assert float(row["gap_1"]) == pytest.approx(first[row["id"]]["gap"], abs=1e-5)
-        assert float(row["own_posterior_2"]) == pytest.approx(last[row["id"]]["posterior"], abs=1e-4)
-    assert np.isfinite([float(row["posterior_2"]) for row in rows]).all()
+        assert float(row["refitted_posterior_2"]) == pytest.approx(last[row["id"]]["posterior"], abs=1e-4)
+    assert np.isfinite([float(row["fixed_posterior_2"]) for row in rows]).all()
 
 
 def test_wrong_use_is_told(run, other_store, tmp_path):

@@ -160,6 +160,16 @@ def test_what_is_out_of_date_is_left_out(judged, tmp_path, drawn_fast):
     assert "Accuracy on test" not in page.said and "Gaps of warmup.pt on train" in page.said
 
 
+def test_the_moves_of_an_earlier_version_are_left_out(judged, tmp_path, drawn_fast):
+    run = Path(shutil.copytree(judged, tmp_path / "run"))
+    document = json.loads((run / "movement.json").read_text())
+    (run / "movement.json").write_text(json.dumps({**document, "schema": "mgap.movement/1"}))
+    page = report(run)
+    assert "movement.json is of another version of mgap (mgap.movement/1; this one reads" in page.said
+    assert f"mgap analyze-gap {run / 'warmup.pt'} {run / 'adapt.pt'} --plot" in page.said
+    assert "Moves from warmup to adapt" not in page.said
+
+
 def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, drawn_fast):
     run = Path(shutil.copytree(judged, tmp_path / "moved"))
     moved = Path(shutil.copytree(store, tmp_path / "elsewhere"))

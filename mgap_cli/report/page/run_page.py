@@ -22,6 +22,7 @@ from mgap_cli.files import MALFORMED, damaged
 from mgap_cli.gap.mixture import GapFit
 from mgap_cli.gap.saved import saved_fit
 from mgap_cli.modalities.audio_visual import AUDIO_VISUAL
+from mgap_cli.report.documents import MOVEMENT_SCHEMA
 from mgap_cli.report.figures.contact_sheet import CLIPS, clip_figures
 from mgap_cli.report.figures.gap import gap_figure, png_bytes
 from mgap_cli.report.figures.history import history_figure
@@ -224,12 +225,16 @@ class RunReport:
         if len(self.run.checkpoints) < 2:
             section.say("Moves need two finished stages, a warm-up and an adaptive one.")
             return
-        document = self._current(
-            section, "movement.json", self.run.command("analyze-gap", "warmup.pt", "adapt.pt", "--plot")
-        )
+        command = self.run.command("analyze-gap", "warmup.pt", "adapt.pt", "--plot")
+        document = self._current(section, "movement.json", command)
         if document is None:
             return
-        fixed = document["since_first"][-1]["held"]
+        schema = document.get("schema", MOVEMENT_SCHEMA)
+        if schema != MOVEMENT_SCHEMA:
+            reads = f"{schema}; this one reads {MOVEMENT_SCHEMA}"
+            self._lacks(section, f"movement.json is of another version of mgap ({reads}).", command)
+            return
+        fixed = document["since_first"][-1]["fixed"]
         recovered, _, worsened, _ = fixed["moves"]
         parts = []
         for move, name in ((recovered, "imbalanced"), (worsened, "balanced")):

@@ -137,8 +137,8 @@ def transition_table(movement: Movement, k: int) -> RenderableType:
     level = f"{confidence_level(fixed.confidence)}\ninterval"
     table = new_table()
     table.add_column("from -> to")
-    add_numbers(table, "n\nheld", "of all\n%", "of from\n%", level, "n\nown", "of from\n%", level)
-    for (before, after, count, of), (_, _, own_count, own_of) in zip(
+    add_numbers(table, "n\nfixed", "of all\n%", "of from\n%", level, "n\nrefitted", "of from\n%", level)
+    for (before, after, count, of), (_, _, refitted_count, refitted_of) in zip(
         fixed.rows(), refitted.rows(), strict=True
     ):
         table.add_row(
@@ -147,16 +147,16 @@ def transition_table(movement: Movement, k: int) -> RenderableType:
             percent(count / fixed.n),
             percent(count / of if of else None),
             _range(fixed.interval(count, of)),
-            str(own_count),
-            percent(own_count / own_of if own_of else None),
-            _range(refitted.interval(own_count, own_of)),
+            str(refitted_count),
+            percent(refitted_count / refitted_of if refitted_of else None),
+            _range(refitted.interval(refitted_count, refitted_of)),
         )
     first, last = printable(movement.names[0]), printable(movement.names[k])
     notes = [
-        f"held: both judged by the mixture of {first}, so that only samples whose own gap changed can move.",
-        "own: each judged by its own mixture, whose border moves too.",
-        f"Imbalanced, held: {_changed(fixed)}.",
-        f"Imbalanced, own: {_changed(refitted)}.",
+        f"fixed: both judged by the mixture of {first}, so that only samples whose gap changed can move.",
+        "refitted: each judged by its own mixture, whose border moves too.",
+        f"Imbalanced, fixed mixture: {_changed(fixed)}.",
+        f"Imbalanced, refitted mixture: {_changed(refitted)}.",
     ]
     return titled(f"Moves from {first} to {last}, {printable(movement.split)}, n = {fixed.n}", table, *notes)
 
@@ -248,8 +248,8 @@ def mover_table(movement: Movement, before: str, after: str, title: str, top: in
             f"{gaps[0, i]:+.3f}",
             f"{gaps[-1, i]:+.3f}",
             f"{size[-1] - size[0]:+.3f}",
-            f"{movement.held[0, i]:.3f}",
-            f"{movement.held[-1, i]:.3f}",
+            f"{movement.fixed_posteriors[0, i]:.3f}",
+            f"{movement.fixed_posteriors[-1, i]:.3f}",
         )
     count = f"first {min(top, len(rows))} of {len(rows)}" if len(rows) > top else f"n = {len(rows)}"
     title = f"{title}, {printable(movement.split)}, {count}"

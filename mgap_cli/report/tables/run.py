@@ -218,36 +218,37 @@ def _class_share(e: Document, head: str, name: str) -> str:
 
 
 def move_tables(document: Document) -> list[RenderableType]:
-    """The moves of movement.json: by the first checkpoint's mixture, and by each one's own."""
+    """The moves of movement.json: by the fixed mixture, and by the refitted ones."""
     tables: list[RenderableType] = []
     for movement in document["since_first"]:
+        fixed, refitted = movement["fixed"], movement["refitted"]
         table = new_table()
         table.add_column("from")
         table.add_column("to")
-        add_numbers(table, "n\nheld", "of from\n%", "interval", "n\nown", "of from\n%", "interval")
-        for fixed, refitted in zip(movement["held"]["moves"], movement["own"]["moves"], strict=True):
+        add_numbers(table, "n\nfixed", "of from\n%", "interval", "n\nrefitted", "of from\n%", "interval")
+        for by_fixed, by_refitted in zip(fixed["moves"], refitted["moves"], strict=True):
             cells = [
                 cell
-                for move in (fixed, refitted)
+                for move in (by_fixed, by_refitted)
                 for cell in (
                     str(move["samples"]),
                     percent(move["share_of_before"]),
                     _range(move["interval"]),
                 )
             ]
-            table.add_row(fixed["before"], fixed["after"], *cells)
+            table.add_row(by_fixed["before"], by_fixed["after"], *cells)
         first, last = document["checkpoints"][0], movement["checkpoint"]
         title = f"Moves from {first} to {last}, {document['split']}, n = {document['n']}"
         notes = [
-            f"held: both judged by the mixture of {printable(first)}, so that only samples whose own gap "
-            "changed can move. own: each judged by its own mixture.",
+            f"fixed: both judged by the mixture of {printable(first)}, so that only samples whose gap "
+            "changed can move. refitted: each judged by its own mixture.",
         ]
-        change = movement["held"]["change"], *movement["held"]["change_interval"]
+        change = fixed["change"], *fixed["change_interval"]
         points, low, high = (f"{100 * value:+.1f}" for value in change)
         notes.append(
-            f"Imbalanced, held: {movement['held']['imbalanced_before']:.1%} to "
-            f"{movement['held']['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
-            f"McNemar p {p_value(movement['held']['mcnemar_p'])}."
+            f"Imbalanced, fixed mixture: {fixed['imbalanced_before']:.1%} to "
+            f"{fixed['imbalanced_after']:.1%}, {points} points ({low} to {high}), "
+            f"McNemar p {p_value(fixed['mcnemar_p'])}."
         )
         tables.append(titled(printable(title), table, *notes))
     return [*tables, _scores_of_moves(document)]
