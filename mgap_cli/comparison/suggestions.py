@@ -29,7 +29,8 @@ def suggestion(
     """Return the values of the trial after the `finished` ones, each with its values and its accuracy.
 
         start: the values of the first trial. Those of the others depend only on `finished` and the trial's
-    number: the next nine are random, then the tree-structured Parzen estimator (Bergstra et al., 2011) chooses.
+    number: the next nine are random, then the tree-structured Parzen estimator chooses (Bergstra et al.,
+    2011).
     Trials with the same number draw the same random numbers, so that every method's space is covered alike.
     Raises ImportError if Optuna is not installed.
     """

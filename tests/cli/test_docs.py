@@ -38,7 +38,7 @@ def test_a_page_is_shown_whole(topic):
 
 def test_a_link_to_another_page_becomes_a_command():
     shown = " ".join(docs("analysis").out.split())
-    assert "on the page performance (mgap docs performance)" in shown and "](" not in shown
+    assert "The page performance (mgap docs performance)" in shown and "](" not in shown
 
 
 def test_an_unknown_page_is_a_wrong_command_line():
