@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,13 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import Between, bounded, search_space
-from mgap_cli.methods.base import Method, cross_entropy, unimodal_cross_entropy
+from mgap_cli.methods.base import Method, Needs, cross_entropy, unimodal_cross_entropy
 from mgap_cli.stats.opinion_pool import log_probabilities, pool_weights
 
 if TYPE_CHECKING:
     from mgap_cli.config import Config
-    from mgap_cli.data.loading.loader import Batch
-    from mgap_cli.methods.base import BudgetEpoch, EpochContext
-    from mgap_cli.model.network import MultimodalNetwork, Outputs
+    from mgap_cli.methods.base import BudgetEpoch, EpochContext, Step
+    from mgap_cli.model.network import MultimodalNetwork
 
 PAPER = "ours"
 JOINT = "joint"  # the name of the joint layer in the record of an epoch
@@ -26,8 +26,12 @@ Arguments = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Settings:
-    """coupling: share of the joint layer's gradient that reaches the encoders; with 0 it trains none."""
+    """dropout: weight of the joint layer's loss without one modality, of its loss with and without it.
 
+    coupling: share of the joint layer's gradient that reaches the encoders; with 0 it trains none.
+    """
+
+    dropout: float = bounded(0.5, 0, 1)
     coupling: float = bounded(1.0, 0, 1)
 
 
@@ -35,11 +39,15 @@ class Pooled(Method):
     """Joint layer and heads decide together, each with a weight that validation gives it (ours).
 
     z_J = W [f_1; ...; f_M] + b is the joint layer's output for the features f_m, and z_m the logits of
-    modality m's head. Training:
+    modality m's head. z_D is z_J with features of 0 in place of one modality's, which each sample draws anew
+    in each step. Training, with d for `dropout`:
 
-        L = CE(z_J, y) + sum_m CE(z_m, y),
+        L = (1 - d) CE(z_J, y) + d CE(z_D, y) + sum_m CE(z_m, y),
 
-    with `coupling` times the gradient of z_J in the features. The decision, fusion `pool`, is
+    with `coupling` times the gradient of z_J and z_D in the features. This is modality dropout as in ModDrop
+    (Neverova et al., 2016), but of one modality at most, and with the mean over the choice to drop in place of
+    a draw. With d = 0 the training is that of `joint-heads`. So the joint layer may not rely on one modality
+    alone. The decision, fusion `pool`, is
 
         z = beta_J z_J + sum_m beta_m z_m,      beta >= 0.
 
@@ -55,7 +63,8 @@ class Pooled(Method):
 
     name = "pooled"
     Settings = Settings
-    space = search_space(coupling=Between(0, 1))
+    space = search_space(dropout=Between(0, 1), coupling=Between(0, 1))
+    needs = Needs(features=True)
 
     @classmethod
     def model(cls, config: Config) -> dict[str, Any]:
@@ -67,8 +76,14 @@ class Pooled(Method):
         self.fitted: dict[str, float] = {}  # by expert, since the end of the epoch that is being recorded
         network.fusion.register_forward_pre_hook(self._couple)
 
-    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        return cross_entropy(outputs.fused, batch.labels) + unimodal_cross_entropy(outputs, batch.labels)
+    def training_step(self, step: Step) -> None:
+        outputs, labels = step.forward(), step.batch.labels
+        joint, share = cross_entropy(outputs.fused, labels), self.settings.dropout
+        if share:
+            dropped = cross_entropy(step.fuse(_without_one(step, outputs.features)), labels)
+            joint = (1 - share) * joint + share * dropped
+        step.backward(joint + unimodal_cross_entropy(outputs, labels))
+        step.update()
 
     def on_epoch_end(self, context: EpochContext) -> list[str]:
         """Fit the pool on validation."""
@@ -95,3 +110,11 @@ class Pooled(Method):
         if share == 1:
             return arguments
         return {m: share * f + (1 - share) * f.detach() for m, f in features.items()}, logits
+
+
+def _without_one(step: Step, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return features (B, D) by modality, in each row with 0 in place of one modality's."""
+    # The modality is drawn on the CPU, so that a seed gives the same one on every device.
+    draws = torch.randint(len(features), (len(step.batch.labels),), generator=step.generator)
+    missing = draws.to(step.batch.labels.device)
+    return {m: f * (missing != i).to(f)[:, None] for i, (m, f) in enumerate(features.items())}
