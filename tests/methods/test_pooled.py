@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from helpers.methods import built, configured
 from helpers.program import TINY, metrics, mgap, sets
+from helpers.steps import ROWS as ROWS_OF_STEP
 from helpers.steps import TOLERANCE, exercise, gradients_of
 
 from mgap_cli.errors import UsageError
@@ -22,21 +23,38 @@ from mgap_cli.training.trained_model import open_trained
 ROWS, CLASSES = 300, 3
 
 
-@pytest.mark.parametrize(("modalities", "coupling"), [(2, 1.0), (2, 0.0), (3, 0.25)])
-def test_one_step_is_the_formula(modalities, coupling):
-    ex = exercise("pooled", modalities, pooled__coupling=coupling)
-    names, fusion = list(ex.before.encoders), ex.before.fusion.linear
+@pytest.mark.parametrize(
+    ("modalities", "dropout", "coupling"), [(2, 0.5, 1.0), (2, 0.0, 0.0), (3, 0.3, 0.25), (3, 1.0, 1.0)]
+)
+def test_one_step_is_the_formula(modalities, dropout, coupling):
+    ex = exercise("pooled", modalities, pooled__dropout=dropout, pooled__coupling=coupling)
+    names, fusion, y = list(ex.before.encoders), ex.before.fusion.linear, ex.batch.labels
     features = {m: ex.before.encode(m, ex.batch.inputs[m]) for m in names}
-    joint = F.cross_entropy(fusion(torch.cat([features[m] for m in names], dim=1)), ex.batch.labels)
-    unimodal = sum(F.cross_entropy(ex.before.head(m)(features[m]), ex.batch.labels) for m in names)
+    missing = torch.randint(modalities, (ROWS_OF_STEP,), generator=torch.Generator().manual_seed(1)).tolist()
+    assert len(set(missing)) == modalities, "every modality is missing somewhere"
+    without = [
+        torch.cat([features[m][i] * (m != names[missing[i]]) for m in names]) for i in range(ROWS_OF_STEP)
+    ]
+    whole = F.cross_entropy(fusion(torch.cat([features[m] for m in names], dim=1)), y)
+    dropped = F.cross_entropy(fusion(torch.stack(without)), y)
+    joint = (1 - dropout) * whole + dropout * dropped
+    unimodal = sum(F.cross_entropy(ex.before.head(m)(features[m]), y) for m in names)
     expected = gradients_of(unimodal, ex.before)
     for name, g in gradients_of(joint, ex.before).items():
         share = coupling if name.startswith("encoders.") else 1.0
         expected[name] = expected[name] + share * g if name in expected else share * g
-    step = ex.step()
+    step = ex.step(epoch=1)
     torch.testing.assert_close(step.loss, (joint + unimodal).detach(), **TOLERANCE)
     ex.assert_gradients(expected)
     ex.assert_updated(expected)
+
+
+def test_each_step_draws_the_missing_modality_again():
+    losses = set()
+    for epoch in range(6):
+        ex = exercise("pooled", pooled__dropout=1.0)
+        losses.add(ex.step(epoch).loss.item())
+    assert len(losses) > 3
 
 
 @dataclass
@@ -132,9 +150,9 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
     assert mgap("evaluate", tmp_path / "train.pt", *sets("evaluate.bootstrap=50")).code == 0
 
 
-def test_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
+def test_without_dropout_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
     """It differs in the decision, and in the epoch that the decision chooses; here the last one is kept."""
-    same = sets(*TINY, "train.epochs=2", "train.select=last")
+    same = sets(*TINY, "train.epochs=2", "train.select=last", "pooled.dropout=0")
     found = {}
     for method in ("pooled", "joint-heads"):
         assert mgap("train", store, "--method", method, "-o", tmp_path / method, *same).code == 0
@@ -151,4 +169,5 @@ def test_another_decision_or_a_shared_head_is_refused(key, value):
 
 
 def test_it_builds_with_the_default_settings():
-    assert built("pooled", configured()).settings.coupling == 1.0
+    settings = built("pooled", configured()).settings
+    assert (settings.dropout, settings.coupling) == (0.5, 1.0)

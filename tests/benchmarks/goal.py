@@ -1,0 +1,129 @@
+"""One method against all others of a comparison, data set by data set: the table of docs/results.md.
+
+    python tests/benchmarks/goal.py pooled "RAVDESS=results/ravdess:ravdess-*" "digits=results/digits:digits"
+
+Each data set is NAME=RESULTS:STORES, with the folder of a `mgap compare` and a pattern of its stores' names;
+several stores are folds, whose test samples differ. Two methods are compared on the stores and seeds that
+both have finished. Accuracy is a mean over seeds of that over the samples of all folds. McNemar's p-value is
+that of the samples of all folds, by seed; of several seeds, which share their samples, twice the mean of
+theirs, a valid p-value whatever their dependence (Rüschendorf, 1982). Holm's correction is over the data
+sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+
+from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.stats.multiple_testing import holm
+from mgap_cli.stats.paired import mcnemar
+from mgap_cli.workflow.comparison import open_comparison, read_results
+
+METRIC = "fused.accuracy"
+MARGIN = 0.01  # below the best rival
+LEVEL = 0.05
+
+Found = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by seed and store
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus a rival, on the cells that both have; p_value by McNemar's test over the samples."""
+
+    rival: str
+    method: float
+    other: float
+    p_value: float
+
+    @property
+    def points(self) -> float:
+        return 100 * (self.method - self.other)
+
+
+def finished(argument: str) -> tuple[str, Found]:
+    """Return the name of a data set and its finished cells."""
+    name, _, place = argument.partition("=")
+    folder, _, pattern = place.rpartition(":")
+    found: Found = {}
+    results = Path(folder)
+    for cell, result in read_results(open_comparison(results), results).items():
+        if result is not None and result.state == "done" and fnmatch(cell.store, pattern):
+            found.setdefault(cell.method, {})[cell.seed, cell.store] = result
+    return name, found
+
+
+def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str]]) -> np.ndarray:
+    """Return which samples of these cells are right, (N,) booleans."""
+    return np.array(list("".join(cells[key].correct_by(METRIC) for key in keys))) == "1"
+
+
+def difference(found: Found, method: str, rival: str) -> Difference:
+    """Compare two methods on the cells that both have."""
+    common = sorted(found[method].keys() & found[rival].keys())
+    seeds = sorted({seed for seed, _ in common})
+    mine, other, p_values = [], [], []
+    for seed in seeds:
+        keys = [key for key in common if key[0] == seed]
+        a, b = right(found[method], keys), right(found[rival], keys)
+        mine.append(a.mean())
+        other.append(b.mean())
+        p_values.append(mcnemar(a, b).p_value)
+    p = p_values[0] if len(seeds) == 1 else min(1.0, 2 * float(np.mean(p_values)))
+    return Difference(rival, float(np.mean(mine)), float(np.mean(other)), p)
+
+
+def accuracy(found: Found, method: str) -> str:
+    """Return a method's mean accuracy in %, and its cells where it has fewer than the method with most."""
+    cells = found.get(method, {})
+    if not cells:
+        return "-"
+    seeds = sorted({seed for seed, _ in cells})
+    values = [right(cells, [key for key in sorted(cells) if key[0] == seed]).mean() for seed in seeds]
+    spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(seeds) > 1 else ""
+    most = max(map(len, found.values()))
+    fewer = f" ({len(cells)} of {most})" if len(cells) < most else ""
+    return f"{100 * np.mean(values):.1f}{spread}{fewer}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("method")
+    parser.add_argument("data", nargs="+", help="NAME=RESULTS:STORES")
+    parser.add_argument("--reference", default="joint-heads")
+    options = parser.parse_args()
+    method, reference = options.method, options.reference
+
+    data = {name: found for name, found in map(finished, options.data) if method in found}
+    methods = list(dict.fromkeys(m for found in data.values() for m in found if m != method)) + [method]
+    print(f"| data | n | {' | '.join(methods)} |\n|---|---:|{'---:|' * len(methods)}")
+    for name, found in data.items():
+        n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in found.values())
+        print(f"| {name} | {n:,} | {' | '.join(accuracy(found, m) for m in methods)} |")
+
+    against = {n: [difference(f, method, m) for m in f if m != method] for n, f in data.items()}
+    to_reference = {n: next(d for d in against[n] if d.rival == reference) for n in data}
+    corrected = dict(zip(data, holm([d.p_value for d in to_reference.values()]), strict=True))
+    print(f"\n| data | best rival | {method} minus it | within 1 point | minus {reference} | p | p, Holm |")
+    print("|---|---|---:|---|---:|---:|---:|")
+    for name, rivals in against.items():
+        best = max(rivals, key=lambda d: d.other)
+        near = "yes" if best.method >= best.other - MARGIN else "no"
+        d = to_reference[name]
+        print(
+            f"| {name} | `{best.rival}` {100 * best.other:.1f} | {best.points:+.1f} | {near} | "
+            f"{d.points:+.1f} | {d.p_value:.2g} | {corrected[name]:.2g} |"
+        )
+    reached = sum(corrected[n] < LEVEL and d.points > 0 for n, d in to_reference.items())
+    print(f"\nAhead of {reference} with a corrected p below {LEVEL}: {reached} of {len(data)} data sets.")
+
+
+if __name__ == "__main__":
+    main()
