@@ -44,10 +44,10 @@ class Pooled(Method):
 
         L = (1 - d) CE(z_J, y) + d CE(z_D, y) + sum_m CE(z_m, y),
 
-    with `coupling` times the gradient of z_J and z_D in the features. This is modality dropout as in ModDrop
-    (Neverova et al., 2016), but of one modality at most, and with the mean over the choice to drop in place of
-    a draw. With d = 0 the training is that of `joint-heads`. So the joint layer may not rely on one modality
-    alone. The decision, fusion `pool`, is
+    with `coupling` times the gradient of z_J and z_D in the features. This is modality dropout (ModDrop;
+    Neverova et al., 2016) of one modality at most, with the mean over whether one is dropped in place of a
+    draw (ours), so that the joint layer cannot rely on one modality alone. With d = 0 the training is that
+    of `joint-heads`. The decision, fusion `pool`, is
 
         z = beta_J z_J + sum_m beta_m z_m,      beta >= 0.
 
