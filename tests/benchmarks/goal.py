@@ -3,7 +3,8 @@
     python tests/benchmarks/goal.py pooled "RAVDESS=results/ravdess:ravdess-*" "digits=results/digits:digits"
 
 Each data set is NAME=RESULTS:STORES, with the folder of a `mgap compare` and a pattern of its stores' names;
-several stores are folds, whose test samples differ. Two methods are compared on the stores and seeds that
+several stores are folds, whose test samples differ. With NAME=RESULTS+RESULTS:STORES the methods of two
+folders are put together. Two methods are compared on the stores and seeds that
 both have finished. Accuracy is a mean over seeds of that over the samples of all folds. McNemar's p-value is
 that of the samples of all folds, by seed; of several seeds, which share their samples, twice the mean of
 theirs, a valid p-value whatever their dependence (Rüschendorf, 1982). Holm's correction is over the data
@@ -51,10 +52,10 @@ def finished(argument: str) -> tuple[str, Found]:
     name, _, place = argument.partition("=")
     folder, _, pattern = place.rpartition(":")
     found: Found = {}
-    results = Path(folder)
-    for cell, result in read_results(open_comparison(results), results).items():
-        if result is not None and result.state == "done" and fnmatch(cell.store, pattern):
-            found.setdefault(cell.method, {})[cell.seed, cell.store] = result
+    for results in map(Path, folder.split("+")):
+        for cell, result in read_results(open_comparison(results), results).items():
+            if result is not None and result.state == "done" and fnmatch(cell.store, pattern):
+                found.setdefault(cell.method, {})[cell.seed, cell.store] = result
     return name, found
 
 
@@ -102,7 +103,7 @@ def main() -> None:
     method, reference = options.method, options.reference
 
     data = {name: found for name, found in map(finished, options.data) if method in found}
-    methods = list(dict.fromkeys(m for found in data.values() for m in found if m != method)) + [method]
+    methods = [*dict.fromkeys(m for found in data.values() for m in found if m != method), method]
     print(f"| data | n | {' | '.join(methods)} |\n|---|---:|{'---:|' * len(methods)}")
     for name, found in data.items():
         n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in found.values())
