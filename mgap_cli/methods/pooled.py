@@ -39,8 +39,8 @@ class Pooled(Method):
     """Joint layer and heads decide together, each with a weight that validation gives it (ours).
 
     z_J = W [f_1; ...; f_M] + b is the joint layer's output for the features f_m, and z_m the logits of
-    modality m's head. z_D is z_J with features of 0 in place of one modality's, which is drawn for each sample
-    in each step. Training, with d for `dropout`:
+    modality m's head. z_D is z_J with features of 0 in place of one modality's, which is drawn for each
+    sample and step. Training, with d for `dropout`:
 
         L = (1 - d) CE(z_J, y) + d CE(z_D, y) + sum_m CE(z_m, y),
 
