@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.pages import PAGES
 
 import mgap_cli
 
@@ -73,6 +74,12 @@ def users(*packages: str) -> set[str]:
 
 def test_every_part_has_its_place():
     assert {part(m) for m in MODULES} <= set(ORDER)
+
+
+def test_the_layout_in_the_docs_has_this_order():
+    picture = PAGES["contributing"].partition("## Layout")[2].split("```")[1]
+    names = [line.partition("  ")[0].split() for line in picture.strip().splitlines()]
+    assert [name.rstrip("/") for line in names for name in line] == ORDER[1:]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.relative_to(PACKAGE).as_posix())
