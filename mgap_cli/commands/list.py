@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mgap_cli import config as configuration
 from mgap_cli import methods
 from mgap_cli.commands import _options as options
+from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Topic = Literal["methods", "datasets", "presets", "settings", "measures", "encoders", "fusions", "rules"]
-
 
 def list_(
     topic: Annotated[
-        Topic,
+        str,
         typer.Argument(
             help="methods, datasets, presets, settings, measures, encoders, fusions or rules.",
             show_default=False,
+            autocompletion=lambda: [*_TOPICS],
         ),
     ],
     json: options.Json = False,
@@ -31,6 +31,9 @@ def list_(
     """List methods, data sets, presets, settings, measures, encoders, fusions or decision rules."""
     from mgap_cli.report.tables.choices import choices_table
 
+    if topic not in _TOPICS:
+        hint = did_you_mean(topic, _TOPICS, f"Topics: {', '.join(_TOPICS)}.", "`mgap list {}`")
+        raise UsageError(f"list: there is no topic {topic!r}.", hint)
     columns, rows = _TOPICS[topic]()
     document: dict[str, Any] = {
         "schema": "mgap.list/1",

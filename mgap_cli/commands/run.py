@@ -38,7 +38,6 @@ def run(
         typer.Option(
             "--baseline/--no-baseline",
             help="Also train the fair baseline, joint-heads, for the same number of epochs, for comparison.",
-            rich_help_panel=options.TRAINING,
         ),
     ] = True,
     dry_run: options.DryRun = False,

@@ -40,4 +40,5 @@ def test_methods_name_their_papers():
 
 
 def test_an_unknown_topic_is_a_usage_error():
-    mgap("list", "everything").fails(2, "everything")
+    mgap("list", "everything").fails(2, "there is no topic 'everything'", "Topics: methods, datasets")
+    mgap("list", "fusion").fails(2, "Did you mean `mgap list fusions`?")

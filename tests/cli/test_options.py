@@ -75,6 +75,12 @@ def test_help_shows_the_defaults_and_those_of_the_presets():
     assert f"{Config().train.lr}; digits: {preset('digits').train.lr}" in shown
 
 
+@pytest.mark.parametrize("name", PUBLIC)
+def test_no_choice_is_broken_over_two_lines_of_80_columns(name):
+    for line in mgap(name, "--help", env={"COLUMNS": "80"}).out.splitlines():
+        assert "<" not in line or ">" in line.partition("<")[2], line
+
+
 def test_run_takes_the_options_of_training_and_a_dry_run_changes_nothing(store, tmp_path):
     line = ["run", store, "-o", tmp_path / "run", "--lr", "0.5", "--fusion", "film", "--dry-run", "--json"]
     document = mgap(*line).json()
