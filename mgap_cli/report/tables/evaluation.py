@@ -73,33 +73,38 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
     heads = list(dict.fromkeys(head for e in evaluations for head in e.heads))
     few = len(evaluations) <= FEW and len(heads) <= _HEADS_WITH_INTERVALS
     table = new_table()
+    add_numbers(table, "")
     if not few:
-        add_numbers(table, "")
-    table.add_column("checkpoint", overflow="fold")
+        table.add_column("checkpoint")
     add_numbers(table, *(f"{head}\nacc. %" for head in heads))
     add_numbers(table, "macro-F1\n%", "mAP\n%", "mean\n|gap|", "bal.\n%")
-    for number, e in enumerate(evaluations):
-        if few and number:
+    for number, e in enumerate(evaluations, start=1):
+        if few and number > 1:
             table.add_row()
         (_paragraph if few else _line)(table, number, e, heads)
     level = confidence_level(evaluations[0].confidence)
     where = "Below each share: its {} interval." if few else "{} intervals: --json."
+    names = [f"{number}: {_name_and_training(e)}" for number, e in enumerate(evaluations, start=1)]
     notes = [
+        *(names if few else []),
         f"{where.format(level)} macro-F1, mAP: {_main_heads(evaluations)}. "
-        "bal.: share of samples with a posterior of imbalance under 1/2."
+        "bal.: share of samples with a posterior of imbalance under 1/2.",
     ]
     for absent in dict.fromkeys(e.absent for e in evaluations if e.absent):
         notes.append(f"Classes without samples, left out of mAP: {', '.join(map(printable, absent))}.")
     return titled(f"Evaluation{_on(evaluations)}", table, *notes)
 
 
+def _name_and_training(e: Evaluation) -> str:
+    seed = f"seed {e.seed}" if e.seed else ""
+    training = ", ".join(map(printable, filter(None, [e.stage, e.method, seed])))
+    return printable(e.name) + (f" ({training})" if training else "")
+
+
 def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
     main = e.heads[main_head(e.heads)]
-    seed = f"seed {e.seed}" if e.seed else ""
-    folder, slash, stem = e.name.rpartition("/")
-    lines = [f"{folder}{slash}", stem, ", ".join(filter(None, [e.stage, e.method, seed]))]
     table.add_row(
-        verbatim("\n".join(printable(line) for line in lines if line)),
+        str(number),
         *(
             _with_interval(e.heads[head].accuracy, e.heads[head].accuracy_interval)
             if head in e.heads
@@ -115,7 +120,7 @@ def _paragraph(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -
 def _line(table: Table, number: int, e: Evaluation, heads: Sequence[str]) -> None:
     main = e.heads[main_head(e.heads)]
     table.add_row(
-        str(number + 1),
+        str(number),
         cropped(e.name, middle=True),
         *(percent(m.accuracy if (m := e.heads.get(head)) else None) for head in heads),
         percent(main.macro_f1),
@@ -254,26 +259,18 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
     numbers = {e.name: str(i) for i, e in reversed(list(enumerate(evaluations, start=1)))}
     few, many = len(evaluations) <= FEW, len(comparisons) > 1
     table = new_table()
-    if few:
-        table.add_column("compared", overflow="fold")
-    else:
-        add_numbers(table, "compared")
+    add_numbers(table, "compared")
+    if not few:
         table.add_column("first of them")
     add_numbers(table, "difference\npoints" if few else "diff.\npoints", "interval\npoints")
     add_numbers(table, *(("only first\nright", "only second\nright") if few else ("only\n1st", "only\n2nd")))
     add_numbers(table, "McNemar\np")
     if many:
         add_numbers(table, "p\nHolm")
-    for number, c in enumerate(comparisons):
-        if few and number:
-            table.add_row()
-        names = (
-            [verbatim(f"{printable(c.b)}\nminus {printable(c.a)}")]
-            if few
-            else [f"{numbers[c.b]} - {numbers[c.a]}", cropped(c.b, middle=True)]
-        )
+    for c in comparisons:
         table.add_row(
-            *names,
+            f"{numbers[c.b]} minus {numbers[c.a]}" if few else f"{numbers[c.b]} - {numbers[c.a]}",
+            *([] if few else [cropped(c.b, middle=True)]),
             f"{100 * c.difference:+.1f}",
             f"{100 * c.interval.low:+.1f}, {100 * c.interval.high:+.1f}",
             str(c.test.only_b),
@@ -285,6 +282,7 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
     sizes = ", ".join(dict.fromkeys(str(c.n) for c in comparisons))
     level = confidence_level(comparisons[0].confidence)
     notes = [
+        *([f"{i}: {printable(e.name)}" for i, e in enumerate(evaluations, start=1)] if few else []),
         f"Interval: {level} paired bootstrap. "
         "McNemar: chi-square with continuity correction; * exact binomial."
     ]
