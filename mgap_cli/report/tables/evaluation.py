@@ -284,7 +284,7 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
     notes = [
         *([f"{i}: {printable(e.name)}" for i, e in enumerate(evaluations, start=1)] if few else []),
         f"Interval: {level} paired bootstrap. "
-        "McNemar: chi-square with continuity correction; * exact binomial."
+        "McNemar: chi-square with continuity correction; * exact binomial.",
     ]
     if many:
         notes.append(f"Holm: McNemar's p corrected for {_times(len(comparisons))}.")
