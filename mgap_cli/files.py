@@ -34,7 +34,7 @@ CHECKPOINT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 MALFORMED = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, StopIteration,
              TypeError, ValueError)  # fmt: skip
 
-_KINDS = {
+_FILE_TYPES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -186,7 +186,7 @@ def require_regular_file(path: Path, what: str) -> None:
         raise UsageError(f"{path}: cannot be read ({reason_of(error)}).", hint) from error
     if not stat.S_ISREG(mode):
         raise UsageError(
-            f"{path}: it is {_KINDS.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint
+            f"{path}: it is {_FILE_TYPES.get(stat.S_IFMT(mode), 'a special file')}, not {what}.", hint
         )
 
 

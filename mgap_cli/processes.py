@@ -33,9 +33,9 @@ def check() -> None:
         wrong = [name for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE") if value[name] < 1]
         wrong += [name for name, limit in limits if value[name] >= limit]
     if wrong:
-        values = ", ".join(f"{name} is {_shown(name)}" for name in wrong)
+        values = ", ".join(f"{name} is {_variable(name)}" for name in wrong)
         raise UsageError(
-            f"environment: WORLD_SIZE is {_shown('WORLD_SIZE')}, but not as torchrun sets it ({values}).",
+            f"environment: WORLD_SIZE is {_variable('WORLD_SIZE')}, but not as torchrun sets it ({values}).",
             "Start with torchrun, or unset WORLD_SIZE.",
         )
 
@@ -91,5 +91,5 @@ def _number(name: str, default: int) -> int:
     return int(word) if _is_number(word) else default
 
 
-def _shown(name: str) -> str:
+def _variable(name: str) -> str:
     return (os.environ.get(name) or "not set")[:40]

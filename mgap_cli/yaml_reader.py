@@ -25,7 +25,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 80
 _short.maxlevel = 2
 
 
-def shown(value: object) -> str:
+def shortened(value: object) -> str:
     """Return `value` for a message: on one line, and shortened."""
     try:
         return " ".join(_short.repr(value).split())
@@ -88,7 +88,7 @@ class _StrictLoader(yaml.SafeLoader):
             for key_node, _ in node.value:
                 key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
                 if key in first:
-                    problem = f"the key {shown(key)} is given twice, here and in line {first[key]}"
+                    problem = f"the key {shortened(key)} is given twice, here and in line {first[key]}"
                     raise ConstructorError(None, None, problem, key_node.start_mark)
                 first[key] = line
         return mapping
@@ -101,5 +101,5 @@ class _StrictLoader(yaml.SafeLoader):
             LookupError,
             OverflowError,
         ) as error:  # PyYAML leaves int("x")'s error
-            problem = f"{shown(node.value)} is not of type {node.tag.rpartition(':')[2]}"
+            problem = f"{shortened(node.value)} is not of type {node.tag.rpartition(':')[2]}"
             raise ConstructorError(None, None, problem, node.start_mark) from error

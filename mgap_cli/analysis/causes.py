@@ -73,9 +73,9 @@ class ModalityCause:
     @property
     def sentence(self) -> str:
         """The diagnosis with its figures, in one sentence."""
-        seen, held = self.training.mean, self.held_out.mean
+        seen, held_out = self.training.mean, self.held_out.mean
         where = "validation" if self.validation else "cross-fitted"
-        figures = f"mean p {seen:.3f} on train, {held:.3f} {where}, chance {self.chance:.3f}"
+        figures = f"mean p {seen:.3f} on train, {held_out:.3f} {where}, chance {self.chance:.3f}"
         says = {
             "uninformative": "uninformative or not yet learnt: near chance on train and on held-out samples",
             "memorised": "memorised: what it shows on train does not hold for held-out samples",
@@ -97,12 +97,12 @@ def diagnose(
     them. confidence: of the intervals.
     """
     chance = 1 / len(training.classes)
-    held = validation or cross_fitted
-    leader = max(held.p, key=lambda name: float(held.p[name].mean()))
+    held_out = validation or cross_fitted
+    leader = max(held_out.p, key=lambda name: float(held_out.p[name].mean()))
     causes = []
     for name in training.p:
-        levels = [_level(scores, name, confidence) for scores in (training, cross_fitted, held)]
-        cause = _cause(levels[0], levels[2], held.p, name, leader, chance, confidence)
+        levels = [_level(scores, name, confidence) for scores in (training, cross_fitted, held_out)]
+        cause = _cause(levels[0], levels[2], held_out.p, name, leader, chance, confidence)
         validated = levels[2] if validation else None
         causes.append(ModalityCause(name, cause, chance, levels[0], levels[1], validated, leader))
     return causes
@@ -115,21 +115,21 @@ def _share(p: float, chance: float) -> float:
 
 def _cause(
     training: Level,
-    held: Level,
+    held_out: Level,
     p: Mapping[str, FloatArray],
     name: str,
     leader: str,
     chance: float,
     confidence: float,
 ) -> Cause:
-    if not held.above(chance):
+    if not held_out.above(chance):
         return "memorised" if training.above(chance) else "uninformative"
-    if held.share(chance) < FOLLOWS * training.share(chance):
+    if held_out.share(chance) < FOLLOWS * training.share(chance):
         return "memorised"
     best = _share(float(p[leader].mean()), chance)
     difference = student_interval(p[leader] - p[name], confidence)
     clearly = difference is not None and difference.low > 0
-    return "late" if clearly and held.share(chance) < BEHIND * best else "balanced"
+    return "late" if clearly and held_out.share(chance) < BEHIND * best else "balanced"
 
 
 def _level(scores: Scores, name: str, confidence: float) -> Level:

@@ -57,7 +57,7 @@ class Detector:
 class Identification:
     """Detectors over n samples, of which `imbalanced` are truly imbalanced according to a column.
 
-    called: number of samples whose posterior is at least one half. found: how many of these are truly
+    called: number of samples whose posterior is at least one half. correct: how many of these are truly
     imbalanced. named: number of samples whose column names the degraded modality. right: in how many of these
     the other modality leads. Both are 0 if the column names no modality.
     """
@@ -66,7 +66,7 @@ class Identification:
     n: int
     imbalanced: int
     called: int
-    found: int
+    correct: int
     named: int
     right: int
     detectors: list[Detector]
@@ -79,7 +79,7 @@ class Identification:
             "n": self.n,
             "imbalanced": self.imbalanced,
             "called_imbalanced": self.called,
-            "of_these_right": self.found,
+            "of_these_right": self.correct,
             "modality_named": self.named,
             "other_modality_leads": self.right,
             "confidence": self.confidence,
@@ -96,8 +96,8 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
     """
     rows = np.flatnonzero(chosen)
     values = values_of(fit.scores, column)
-    kinds = [values[i].strip().lower() for i in rows.tolist()]
-    truth = np.array([defect not in BALANCED_WORDS for defect in kinds])
+    defects = [values[i].strip().lower() for i in rows.tolist()]
+    truth = np.array([defect not in BALANCED_WORDS for defect in defects])
     if truth.all() or not truth.any():
         return None
     imbalanced = fit.imbalanced[rows]
@@ -105,13 +105,13 @@ def identify(fit: GapFit, column: str, chosen: BoolArray, config: AnalysisConfig
     if fit.scores.fused_loss is not None:
         scores["fused loss"] = fit.scores.fused_loss[rows]
     lags = {name.lower(): fit.scores.lags(name)[rows] for name in fit.scores.modalities}
-    right = [bool(lags[defect][i]) for i, defect in enumerate(kinds) if defect in lags]
+    right = [bool(lags[defect][i]) for i, defect in enumerate(defects) if defect in lags]
     return Identification(
         column=column,
         n=len(truth),
         imbalanced=int(truth.sum()),
         called=int(imbalanced.sum()),
-        found=int((imbalanced & truth).sum()),
+        correct=int((imbalanced & truth).sum()),
         named=len(right),
         right=sum(right),
         detectors=_detectors(scores, truth, config),

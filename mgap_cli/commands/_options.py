@@ -107,13 +107,16 @@ def with_settings(*groups: Group) -> Callable[[Callable[..., None]], Callable[..
                 parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
                 continue
             for name, option in {**shared, "config": ConfigFile, "sets": Sets}.items():
-                kind = inspect.Parameter.KEYWORD_ONLY
-                parameters.append(inspect.Parameter(name, kind, default=None, annotation=option))
+                parameters.append(_keyword_only(name, option))
         run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         return run
 
     return decorate
+
+
+def _keyword_only(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _float32(tf32: bool) -> configuration.Float32Name:

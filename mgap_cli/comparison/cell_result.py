@@ -46,14 +46,14 @@ class CellResult:
 
     def figure(self, metric: str, split: str = "test") -> float | None:
         """Return a figure; of a network without a fused head, `fused` means its only head."""
-        return self.figures.get(split, {}).get(self._own_name(metric))
+        return self.figures.get(split, {}).get(self._recorded_name(metric))
 
     def correct_by(self, metric: str) -> str:
         """Return the samples, as in `correct`, that an accuracy is a share of; empty for another metric."""
-        head, _, figure = self._own_name(metric).rpartition(".")
+        head, _, figure = self._recorded_name(metric).rpartition(".")
         return self.correct.get(head, "") if figure == "accuracy" else ""
 
-    def _own_name(self, metric: str) -> str:
+    def _recorded_name(self, metric: str) -> str:
         head, _, figure = metric.rpartition(".")
         return f"{self.head}.{figure}" if head == FUSED and self.head else metric
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from mgap_cli.config import read_yaml
 from mgap_cli.errors import UsageError
-from mgap_cli.yaml_reader import parse_yaml, shown
+from mgap_cli.yaml_reader import parse_yaml, shortened
 
 DEFAULT_SEEDS = 3
 DEFAULT_METRIC = "fused.accuracy"
@@ -148,14 +148,14 @@ def parse_methods(text: str) -> tuple[MethodChoice, ...]:
     methods = []
     for word in text.split(","):
         parts = word.strip().split(":")
-        own = [part for part in parts[1:] if "=" in part]
-        name = ":".join(part for part in parts if part not in own)
+        assignments = [part for part in parts[1:] if "=" in part]
+        name = ":".join(part for part in parts if part not in assignments)
         if not name:
             raise UsageError(
-                f"--methods {shown(text)}: a method's name is empty.", "Use --methods joint,joint-heads."
+                f"--methods {shortened(text)}: a method's name is empty.", "Use --methods joint,joint-heads."
             )
-        pairs = [part.partition("=")[::2] for part in own]
-        settings = tuple((key, parse_yaml(value, f"--methods {shown(word)}")) for key, value in pairs)
+        pairs = [part.partition("=")[::2] for part in assignments]
+        settings = tuple((key, parse_yaml(value, f"--methods {shortened(word)}")) for key, value in pairs)
         methods.append(MethodChoice(name, settings))
     return tuple(methods)
 
@@ -171,7 +171,7 @@ def read_request(path: Path) -> Request:
     tree = read_yaml(path)
     unknown = [key for key in tree if key not in _KEYS]
     if unknown:
-        raise UsageError(f"{path}: unknown key {shown(unknown[0])}.", f"The keys are {', '.join(_KEYS)}.")
+        raise UsageError(f"{path}: unknown key {shortened(unknown[0])}.", f"The keys are {', '.join(_KEYS)}.")
     stores = tree.get("stores", [])
     if not isinstance(stores, list) or not all(isinstance(store, str) for store in stores):
         raise UsageError(f"{path}: stores must be a list of folders.")
@@ -180,7 +180,7 @@ def read_request(path: Path) -> Request:
         raise UsageError(f"{path}: settings must be sections with keys, as in a file for --config.")
     trials = tree.get("tune", 0)
     if type(trials) is not int or trials < 0:
-        raise UsageError(f"{path}: tune is {shown(trials)}; expected a number of trials.")
+        raise UsageError(f"{path}: tune is {shortened(trials)}; expected a number of trials.")
     methods = _methods(tree.get("methods", []), path)
     seeds = parse_seeds(tree.get("seeds", DEFAULT_SEEDS), str(path))
     return Request(tuple(map(Path, stores)), methods, seeds, settings, trials)
@@ -191,7 +191,7 @@ def parse_seeds(given: object, origin: str) -> tuple[int, ...]:
     values = list(range(given)) if type(given) is int and given > 0 else given
     if isinstance(values, list) and values and all(type(v) is int and 0 <= v < 2**32 for v in values):
         return tuple(values)
-    raise UsageError(f"{origin}: seeds is {shown(given)}; expected a count or a list of seeds from 0.")
+    raise UsageError(f"{origin}: seeds is {shortened(given)}; expected a count or a list of seeds from 0.")
 
 
 def _methods(given: object, path: Path) -> tuple[MethodChoice, ...]:
@@ -217,5 +217,5 @@ def _refuse_repeats(what: str, names: Sequence[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise UsageError(
-                f"compare: the {what} {shown(name)} is in the plan {times} times.", "Name it once."
+                f"compare: the {what} {shortened(name)} is in the plan {times} times.", "Name it once."
             )

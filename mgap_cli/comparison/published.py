@@ -36,16 +36,16 @@ class Published:
 
         The epoch of that accuracy was chosen on validation.
         """
-        found = []
+        reasons = []
         if self.n is None:
-            found.append("its number of test samples is unknown")
+            reasons.append("its number of test samples is unknown")
         elif self.n != n:
-            found.append(f"it has {self.n} test samples, not {n}")
+            reasons.append(f"it has {self.n} test samples, not {n}")
         if self.chosen_on_test == "yes":
-            found.append("the test set chose its epoch")
+            reasons.append("the test set chose its epoch")
         elif self.chosen_on_test == "unknown":
-            found.append("how its epoch was chosen is unknown")
-        return found
+            reasons.append("how its epoch was chosen is unknown")
+        return reasons
 
 
 @cache

@@ -98,11 +98,11 @@ def _ask_squeue(jobs: Iterable[str]) -> dict[str, AtWork] | None:
         return None
     if done.returncode != 0 and "Invalid job id" not in done.stderr:
         return None
-    found: dict[str, AtWork] = {}
+    states: dict[str, AtWork] = {}
     for line in done.stdout.splitlines():
         job, _, state = line.strip().partition("|")
         if state in _QUEUED:
-            found[job] = "queued"
+            states[job] = "queued"
         elif state in _RUNNING:
-            found[job] = "running"
-    return found
+            states[job] = "running"
+    return states

@@ -120,10 +120,10 @@ def compare_methods(
             key = (result.cell.store, result.cell.method)
             grouped.setdefault(key, {})[result.cell.seed] = result
     rows = []
-    for (store, method), found in grouped.items():
+    for (store, method), by_seed in grouped.items():
         base = grouped.get((store, reference))
-        against = _against(found, base, metric, reference) if base and method != reference else None
-        rows.append(_row(store, method, found, metric, grouped.get((store, cost_unit)), against))
+        against = _against(by_seed, base, metric, reference) if base and method != reference else None
+        rows.append(_row(store, method, by_seed, metric, grouped.get((store, cost_unit)), against))
     return ComparisonTable(metric, reference, tuple(_corrected(rows)), ranks(rows, metric))
 
 
@@ -181,7 +181,7 @@ def ranks(rows: Sequence[Row], metric: str) -> Ranks | None:
     for row in rows:
         means.setdefault(row.method, {})[row.store] = row.spread.mean
     stores = list(dict.fromkeys(row.store for row in rows))
-    methods = [method for method, found in means.items() if len(found) == len(stores)]
+    methods = [method for method, by_store in means.items() if len(by_store) == len(stores)]
     n, k = len(stores), len(methods)
     if n < 3 or k < 3:
         return None
@@ -207,14 +207,14 @@ def seeds_needed(tests: int) -> int:
 def _row(
     store: str,
     method: str,
-    found: Mapping[int, CellResult],
+    by_seed: Mapping[int, CellResult],
     metric: str,
     unit: Mapping[int, CellResult] | None,
     against: Against | None,
 ) -> Row:
-    values = _values(found, metric)
-    val = [value for r in found.values() if (value := r.figure(metric, "val")) is not None]
-    seconds = float(np.mean([r.seconds for r in found.values()]))
+    values = _values(by_seed, metric)
+    val = [value for r in by_seed.values() if (value := r.figure(metric, "val")) is not None]
+    seconds = float(np.mean([r.seconds for r in by_seed.values()]))
     base = float(np.mean([r.seconds for r in unit.values()])) if unit else 0.0
     return Row(
         store,
@@ -225,7 +225,7 @@ def _row(
         float(np.mean(val)) if val else None,
         seconds,
         seconds / base if base > 0 else None,
-        _other_heads(list(found.values()), metric),
+        _other_heads(list(by_seed.values()), metric),
         against,
     )
 
@@ -238,28 +238,28 @@ def _values(cells: Mapping[int, CellResult], metric: str) -> dict[int, float]:
 def _other_heads(results: Sequence[CellResult], metric: str) -> dict[str, float]:
     """Return the means of `metric` of the heads that it is not of, of those that all cells have."""
     head, _, figure = metric.rpartition(".")
-    found = [r.figures["test"] for r in results]
+    figures = [r.figures["test"] for r in results]
     names = [
         name
-        for name in found[0]
+        for name in figures[0]
         if name.endswith(f".{figure}") and name != metric and not name.startswith(RULE_PREFIX)
     ]
     return {
-        name.rpartition(".")[0]: float(np.mean([values[name] for values in found]))
+        name.rpartition(".")[0]: float(np.mean([values[name] for values in figures]))
         for name in names
-        if head != "gap" and all(name in values for values in found)
+        if head != "gap" and all(name in values for values in figures)
     }
 
 
 def _against(
-    found: Mapping[int, CellResult], base: Mapping[int, CellResult], metric: str, reference: str
+    by_seed: Mapping[int, CellResult], base: Mapping[int, CellResult], metric: str, reference: str
 ) -> Against | None:
-    seeds = [seed for seed in base if seed in found]
+    seeds = [seed for seed in base if seed in by_seed]
     if not seeds:
         return None
-    ours, theirs = (list(_values({s: cells[s] for s in seeds}, metric).values()) for cells in (found, base))
+    ours, theirs = (list(_values({s: cells[s] for s in seeds}, metric).values()) for cells in (by_seed, base))
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    pairs = [(found[seed], base[seed]) for seed in seeds]
+    pairs = [(by_seed[seed], base[seed]) for seed in seeds]
     p_samples, detectable = _on_samples(pairs, metric)
     better = probability_of_improvement(theirs, ours)
     if smaller_is_better(metric):

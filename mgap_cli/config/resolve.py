@@ -15,7 +15,7 @@ from mgap_cli.config.method_sections import method_section
 from mgap_cli.config.schema import Config
 from mgap_cli.errors import UsageError
 from mgap_cli.files import require_regular_file
-from mgap_cli.yaml_reader import parse_yaml, shown
+from mgap_cli.yaml_reader import parse_yaml, shortened
 
 ENVIRONMENT_PREFIX = "MGAP_"
 LARGEST_FILE = 1_000_000  # largest settings file in bytes, far more than all settings need
@@ -81,11 +81,11 @@ def _flattened(tree: Mapping[str, Any], origin: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for section, keys in tree.items():
         if not isinstance(keys, Mapping):
-            raise UsageError(f"{origin}: {shown(section)} must hold a mapping of settings.")
+            raise UsageError(f"{origin}: {shortened(section)} must hold a mapping of settings.")
         for key, value in keys.items():
             if not (isinstance(section, str) and isinstance(key, str)):
                 wrong = key if isinstance(section, str) else section
-                raise UsageError(f"{origin}: {shown(wrong)} is not the name of a setting.")
+                raise UsageError(f"{origin}: {shortened(wrong)} is not the name of a setting.")
             flat[f"{section}.{key}"] = value
     return flat
 
@@ -99,7 +99,9 @@ def _environment_changes(environment: Mapping[str, str]) -> dict[str, Any]:
             dashed = section.replace("_", "-")  # the name of a variable cannot have a dash, as in `ogm-ge`
             key = f"{dashed if dashed != section and method_section(dashed) else section}.{setting}"
             if key in changes:
-                raise UsageError(f"environment: {shown(name)} sets {key}, which another variable sets too.")
+                raise UsageError(
+                    f"environment: {shortened(name)} sets {key}, which another variable sets too."
+                )
             changes[key] = parse_yaml(value, f"environment: {name}")
     return changes
 
@@ -108,6 +110,6 @@ def _parsed_set(word: str) -> tuple[str, Any]:
     key, equals, value = word.partition("=")
     if not equals:
         raise UsageError(
-            f"--set {shown(word)}: expected section.key=value.", "For example: --set train.lr=0.01"
+            f"--set {shortened(word)}: expected section.key=value.", "For example: --set train.lr=0.01"
         )
-    return key.strip(), parse_yaml(value, f"--set {shown(word)}")
+    return key.strip(), parse_yaml(value, f"--set {shortened(word)}")

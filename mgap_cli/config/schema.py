@@ -29,7 +29,7 @@ from mgap_cli.config.ranges import (
 from mgap_cli.config.values import check_ranges, coerced, gathered, known_names
 from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.registry import Choices
-from mgap_cli.yaml_reader import shown
+from mgap_cli.yaml_reader import shortened
 
 UnimodalLogits = Literal["heads", "shared", "decomposed"]
 OptimizerName = Literal["sgd", "adamw"]
@@ -273,7 +273,7 @@ class Config:
             if key not in known:
                 known = whole.with_methods(method_section_names()).flat()
                 hint = did_you_mean(key, known, f"Known keys: {', '.join(known)}.")
-                raise UsageError(f"{origin}: unknown setting {shown(key)}.", hint)
+                raise UsageError(f"{origin}: unknown setting {shortened(key)}.", hint)
             section, name = key.split(".")
             read = coerced(key, value, _types(section)[name], origin)
             sections.setdefault(section, {})[name] = known_names(key, read, _metadata(section, name), origin)

@@ -12,7 +12,7 @@ from mgap_cli.config.ranges import Range
 from mgap_cli.errors import UsageError
 from mgap_cli.plugins import absolute_spec, is_plugin
 from mgap_cli.registry import Choices
-from mgap_cli.yaml_reader import shown
+from mgap_cli.yaml_reader import shortened
 
 _TYPE_NAMES = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
@@ -24,11 +24,11 @@ def coerced(key: str, value: Any, expected_type: Any, origin: str) -> Any:
         if value in options:
             return value
         expected = f"one of {', '.join(map(str, options))}"
-        raise UsageError(f"{origin}: {key} is {shown(value)}; expected {expected}.")
+        raise UsageError(f"{origin}: {key} is {shortened(value)}; expected {expected}.")
     assert not isinstance(expected_type, UnionType), "settings have one type each"
     if typing.get_origin(expected_type) is Mapping:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise UsageError(f"{origin}: {key} is {shown(value)}; expected a mapping of names.")
+            raise UsageError(f"{origin}: {key} is {shortened(value)}; expected a mapping of names.")
         inner = typing.get_args(expected_type)[1]
         return {name: coerced(f"{key}.{name}", v, inner, origin) for name, v in value.items()}
     if typing.get_origin(expected_type) is tuple:
@@ -46,7 +46,7 @@ def coerced(key: str, value: Any, expected_type: Any, origin: str) -> Any:
                 return text
     except (TypeError, ValueError, OverflowError):
         pass
-    raise UsageError(f"{origin}: {key} is {shown(value)}; expected {_TYPE_NAMES[expected_type]}.")
+    raise UsageError(f"{origin}: {key} is {shortened(value)}; expected {_TYPE_NAMES[expected_type]}.")
 
 
 def _coerced_list(key: str, value: Any, expected_type: Any, origin: str) -> tuple[Any, ...]:
@@ -91,7 +91,8 @@ def _known_name(key: str, value: str, choices: Choices, origin: str) -> str:
     if value not in choices.names():
         expected = f"one of {', '.join(choices.names())}"
         raise UsageError(
-            f"{origin}: {key} is {shown(value)}; expected {expected}, or your own as path/to/file.py:Name."
+            f"{origin}: {key} is {shortened(value)}; expected {expected}, or your own as "
+            "path/to/file.py:Name."
         )
     return value
 
@@ -105,4 +106,4 @@ def check_ranges(sections: Mapping[str, Any], origin: str) -> None:
             for number in value if isinstance(value, tuple) else (value,):
                 if bounds is not None and not bounds.holds(number):
                     name = f"{section}.{setting.name}"
-                    raise UsageError(f"{origin}: {name} is {shown(number)}; it must be {bounds}.")
+                    raise UsageError(f"{origin}: {name} is {shortened(number)}; it must be {bounds}.")

@@ -506,17 +506,17 @@ def _resampled_counts(counts: IntArray, config: EvaluateConfig) -> Iterator[Floa
     as right and wrong) a million samples cost no more than ten.
     """
     generator = np.random.default_rng(config.seed)
-    n, kinds = int(counts.sum()), len(counts)
-    few = kinds * 4 < n
-    chunk = max(1, CHUNK // (kinds if few else n))
-    kind_of = np.repeat(np.arange(kinds), 0 if few else counts)
+    n, groups = int(counts.sum()), len(counts)
+    few = groups * 4 < n
+    chunk = max(1, CHUNK // (groups if few else n))
+    group_of = np.repeat(np.arange(groups), 0 if few else counts)
     for start in range(0, config.bootstrap, chunk):
         size = min(chunk, config.bootstrap - start)
         if few:
             yield generator.multinomial(n, counts / n, size=size).astype(np.float64)
         else:  # nearly every sample is its own kind: drawing samples is faster than a multinomial
-            drawn = kind_of[generator.integers(0, n, size=(size, n))] + kinds * np.arange(size)[:, None]
-            yield np.bincount(drawn.ravel(), minlength=size * kinds).reshape(size, kinds).astype(np.float64)
+            drawn = group_of[generator.integers(0, n, size=(size, n))] + groups * np.arange(size)[:, None]
+            yield np.bincount(drawn.ravel(), minlength=size * groups).reshape(size, groups).astype(np.float64)
 
 
 def _percentiles(draws: FloatArray, config: EvaluateConfig) -> Interval:

@@ -44,7 +44,7 @@ from mgap_cli.training.trained_model import TrainedModel
 
 CLEAN, AUDIO_NOISE, FRAME_NOISE, OCCLUSION = "clean", "audio noise", "frame noise", "occlusion"
 FILLS = ("zeros", "mean")
-_NOISE, _PIXELS, _PLACE = range(3)  # numbers of the streams of random numbers
+_NOISE, _PIXELS, _CORNER = range(3)  # numbers of the streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def occlude(frames: Tensor, share: float, clips: list[int], seed: int) -> Tensor
     side = min(size, max(1, round(size * share**0.5)))
     covered = frames.clone()
     for row, clip in enumerate(clips):
-        corner = torch.rand(2, generator=generator_for(seed, _PLACE, clip)) * (size - side + 1)
+        corner = torch.rand(2, generator=generator_for(seed, _CORNER, clip)) * (size - side + 1)
         top, left = corner.long().tolist()
         covered[row, :, :, top : top + side, left : left + side] = 0
     return covered

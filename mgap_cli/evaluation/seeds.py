@@ -93,13 +93,13 @@ def grouped(evaluations: Sequence[Evaluation], configs: Sequence[Config]) -> tup
     Each seed counts once per group. If two checkpoints have the same seed and settings (such as a copy), the
     first is taken.
     """
-    kinds: dict[tuple[str, str], list[int]] = {}
+    alike: dict[tuple[str, str], list[int]] = {}
     for i, e in enumerate(evaluations):
-        kinds.setdefault((e.stage, e.method), []).append(i)
+        alike.setdefault((e.stage, e.method), []).append(i)
     groups: dict[tuple[Any, ...], RunGroup] = {}
     warnings = []
     for i, e in enumerate(evaluations):
-        settings = _telling_apart([configs[j] for j in kinds[e.stage, e.method]], configs[i], e)
+        settings = _telling_apart([configs[j] for j in alike[e.stage, e.method]], configs[i], e)
         key = (e.stage, e.method, *settings.items())
         group = groups.setdefault(key, RunGroup(e.stage, e.method, settings))
         first = group.members.setdefault(e.seed, i)

@@ -10,13 +10,13 @@ import numpy as np
 from mgap_cli.config import GapConfig
 from mgap_cli.errors import UsageError
 from mgap_cli.gap.mixture import GapFit, analyse
-from mgap_cli.gap.score_table import Kind, table_of
+from mgap_cli.gap.score_table import ScoreForm, table_of
 
 
 def measure(
     labels: Any,
     *,
-    kind: Kind = "p",
+    form: ScoreForm = "p",
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     config: GapConfig | None = None,
@@ -25,24 +25,24 @@ def measure(
     """Return the gaps of two or more modalities, their mixture and each sample's posterior of imbalance.
 
     labels: (N,) class indices or names. scores: by modality, (N,) probabilities of the true class, (N, C)
-    probabilities of all classes, or (N, C) logits with kind="logits"; `fused` is the head of all modalities.
+    probabilities of all classes, or (N, C) logits with form="logits"; `fused` is the head of all modalities.
     Arrays, lists and tensors of every float type and device are accepted, with or without gradients; no
     gradient is computed. The gap of two modalities is the first minus the second; the gap of more is the mean
     over pairs (see `gap.scores`). The fit's arrays have the order of the samples. Raises UnfitError for
-    invalid scores, shapes or labels, UsageError for fewer than two modalities and an unknown kind.
+    invalid scores, shapes or labels, UsageError for fewer than two modalities and an unknown form.
     """
-    require_kind(kind)
-    heads = {name: (kind, as_array(values)) for name, values in scores.items()}
+    require_form(form)
+    heads = {name: (form, as_array(values)) for name, values in scores.items()}
     table = table_of(as_array(labels), heads, ids=ids, classes=classes)
     return analyse(table, config or GapConfig())
 
 
-def require_kind(kind: str) -> None:
-    """Raise UsageError unless `kind` is a kind of scores."""
-    if kind not in get_args(Kind):
+def require_form(form: str) -> None:
+    """Raise UsageError unless `form` is a form of scores."""
+    if form not in get_args(ScoreForm):
         raise UsageError(
-            f"kind={kind!r} is not a kind of scores.",
-            "Give kind='p' for probabilities, kind='logits' for logits.",
+            f"form={form!r} is not a form of scores.",
+            "Give form='p' for probabilities, form='logits' for logits.",
         )
 
 

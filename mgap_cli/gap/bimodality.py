@@ -148,7 +148,7 @@ def examine(
     generator = np.random.default_rng(config.seed)
     step = grid_step(gap)
     values = np.clip(mixture.value(gap if step is None else spread_over_step(gap, step)), -1.0, 1.0)
-    verdict, ratio, concave, dipped = decide(values, mixture.kind, gap_config.sd_floor, config, generator)
+    verdict, ratio, concave, dipped = decide(values, mixture.gap_kind, gap_config.sd_floor, config, generator)
     intervals = resampled(fit, gap_config.sd_floor, config, generator)
     peaked = dipped.p_value < 1 - config.confidence
     return Bimodality(
@@ -167,15 +167,15 @@ def examine(
 
 
 def decide(
-    values: FloatArray, kind: str, sd_floor: float, config: AnalysisConfig, generator: np.random.Generator
+    values: FloatArray, gap_kind: str, sd_floor: float, config: AnalysisConfig, generator: np.random.Generator
 ) -> tuple[Verdict, Test, Test, Test]:
     """Return the strongest statement about values (N,) that the tests support, and the tests.
 
-    values: absolute gaps in [0, 1] or signed gaps in [-1, 1], according to `kind`. The tests are the
+    values: absolute gaps in [0, 1] or signed gaps in [-1, 1], according to `gap_kind`. The tests are the
     likelihood ratio, log-concavity and the dip, each at the level 1 - `config.confidence`; see the top of
     this file.
     """
-    ratio, concave = _likelihood_tests(values, kind, sd_floor, config.resamples, generator)
+    ratio, concave = _likelihood_tests(values, gap_kind, sd_floor, config.resamples, generator)
     statistic = dip(values)
     dipped = Test(statistic, dip_p_value(statistic, len(values), config.resamples, config.seed))
     level = 1 - config.confidence
@@ -189,7 +189,7 @@ def decide(
 
 
 def _likelihood_tests(
-    values: FloatArray, kind: str, sd_floor: float, resamples: int, generator: np.random.Generator
+    values: FloatArray, gap_kind: str, sd_floor: float, resamples: int, generator: np.random.Generator
 ) -> tuple[Test, Test]:
     """Test two Gaussian components against one, and against one log-concave population.
 
@@ -204,7 +204,7 @@ def _likelihood_tests(
     folded normal (n = 5,000) at a level of 5 %, the first comparison alone rejected 18 %; both together
     rejected 3 %.
     """
-    folded = kind == "absolute"
+    folded = gap_kind == "absolute"
     borders = binned.edges(0.0 if folded else -1.0, 1.0, _COARSE * sd_floor)
     x = binned.centres(borders)
 
@@ -278,7 +278,7 @@ def resampled(
     populations, the default 95 % intervals contained each parameter 93 to 95 % of the time.
     """
     mixture, gap = fit.mixture, np.clip(fit.scores.gap, -1.0, 1.0)
-    absolute = mixture.kind == "absolute"
+    absolute = mixture.gap_kind == "absolute"
     borders = binned.edges(0.0 if absolute else -1.0, 1.0, sd_floor)
     x = binned.centres(borders)
     values, positive = mixture.value(gap), fit.scores.leads(fit.scores.modalities[0])

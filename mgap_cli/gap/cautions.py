@@ -82,7 +82,7 @@ def _far_from_zero(fit: GapFit) -> str:
 
 
 def _one_component_with_both_peaks(fit: GapFit, values: FloatArray) -> str:
-    peaks = two_peaks(values, -1.0 if fit.mixture.kind == "signed" else 0.0)
+    peaks = two_peaks(values, -1.0 if fit.mixture.gap_kind == "signed" else 0.0)
     if len(fit.mixture.weights) < 2 or peaks is None:
         return ""
     first, second = fit.mixture.components(np.array(peaks)).tolist()

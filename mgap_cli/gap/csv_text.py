@@ -79,22 +79,22 @@ class CheckedText(io.RawIOBase):
 
     def _check_quotes(self, text: bytes) -> None:
         codes = np.frombuffer(text, dtype=np.uint8)
-        places = np.flatnonzero(codes[1:-1] == _QUOTE) + 1
+        quotes = np.flatnonzero(codes[1:-1] == _QUOTE) + 1
         first = self._offset - len(self._last)  # offset of text[0] in the file
-        opening = np.zeros(len(places), dtype=bool)
+        opening = np.zeros(len(quotes), dtype=bool)
         opening[int(self._quoted) :: 2] = True
-        fits = np.where(opening, _BESIDE[codes[places - 1]], _BESIDE[codes[places + 1]])
+        fits = np.where(opening, _BESIDE[codes[quotes - 1]], _BESIDE[codes[quotes + 1]])
         if not fits.all():
             at = int(np.argmin(fits))
-            line = self._line_at(first + int(places[at]))
+            line = self._line_at(first + int(quotes[at]))
             where = "before an opening" if opening[at] else "after a closing"
             raise UnfitError(
                 f"line {line}: there is text {where} quote.",
                 'Quote the whole field and double the quotes in it, such as "5"" screen".',
             )
         if opening.any():
-            self._opened = first + int(places[opening][-1])
-        self._quoted ^= bool(len(places) % 2)
+            self._opened = first + int(quotes[opening][-1])
+        self._quoted ^= bool(len(quotes) % 2)
 
     def _line_at(self, offset: int) -> int:
         return _line_at(self._path, offset)

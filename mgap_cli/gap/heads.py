@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mgap_cli.errors import UnfitError, UsageError
-from mgap_cli.gap.score_table import Kind, require_two
+from mgap_cli.gap.score_table import ScoreForm, require_two
 from mgap_cli.gap.scores import FUSED
 
-_NAME = re.compile(r"(?P<kind>p|logits)_(?P<name>.+)", re.DOTALL)
-_SHOWN = 12  # number of columns that a message names
+_NAME = re.compile(r"(?P<form>p|logits)_(?P<name>.+)", re.DOTALL)
+_LISTED_COLUMNS = 12  # number of columns that a message names
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Head:
     """
 
     name: str
-    kind: Kind
+    form: ScoreForm
     columns: tuple[str, ...]
     classes: tuple[str, ...] = ()
     whole: bool = False
@@ -56,8 +56,8 @@ def heads_of(
         fits = [name for name in names if match["name"] == name or match["name"].startswith(f"{name}_")]
         owner = max(fits, key=len, default=None)
         exact = match["name"] == owner
-        if owner is not None and not (exact and match["kind"] == "logits" and match[0] not in whole):
-            forms[owner].setdefault((match["kind"], exact), []).append(match[0])
+        if owner is not None and not (exact and match["form"] == "logits" and match[0] not in whole):
+            forms[owner].setdefault((match["form"], exact), []).append(match[0])
     heads: list[Head] = []
     for name, columns in forms.items():
         head = _head(name, columns, whole)
@@ -74,14 +74,14 @@ def heads_of(
 
 
 def _head(name: str, columns: dict[tuple[str, bool], list[str]], whole: Collection[str]) -> Head | None:
-    kinds: tuple[Kind, ...] = ("p", "logits")
-    for kind in kinds:
-        if (kind, True) in columns:
-            (only,) = columns[kind, True]
-            return Head(name, kind, (only,), whole=only in whole)
-        many = tuple(c for c in columns.get((kind, False), ()) if c not in whole)
+    forms: tuple[ScoreForm, ...] = ("p", "logits")
+    for form in forms:
+        if (form, True) in columns:
+            (only,) = columns[form, True]
+            return Head(name, form, (only,), whole=only in whole)
+        many = tuple(c for c in columns.get((form, False), ()) if c not in whole)
         if many:
-            return Head(name, kind, many, tuple(c.removeprefix(f"{kind}_{name}_") for c in many))
+            return Head(name, form, many, tuple(c.removeprefix(f"{form}_{name}_") for c in many))
     return None
 
 
@@ -90,7 +90,7 @@ def _names(header: Sequence[str], whole: Collection[str]) -> list[str]:
     names: list[str] = []
     for match in filter(None, map(_NAME.fullmatch, header)):
         name = match["name"] if match[0] in whole else re.sub(r"_\d+$", "", match["name"])
-        if match["kind"] == "logits" and name == match["name"] and match[0] not in whole:
+        if match["form"] == "logits" and name == match["name"] and match[0] not in whole:
             raise UsageError(
                 f"column {match[0]!r}: its name does not say where the modality ends and the class begins.",
                 "Name the modalities, such as --modalities audio,visual.",
@@ -116,5 +116,5 @@ def require_columns(header: Sequence[str], *names: str) -> None:
 
 def columns_hint(header: Sequence[str]) -> str:
     """Return the hint that lists the first columns of a table."""
-    listed = ", ".join(map(repr, header[:_SHOWN]))
-    return f"Its columns: {listed}{', ...' if len(header) > _SHOWN else ''}."
+    listed = ", ".join(map(repr, header[:_LISTED_COLUMNS]))
+    return f"Its columns: {listed}{', ...' if len(header) > _LISTED_COLUMNS else ''}."

@@ -42,19 +42,19 @@ def cross_fitted_probabilities(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    found = np.zeros((len(labels), classes))
+    probabilities = np.zeros((len(labels), classes))
     for k in np.unique(fold):
-        own, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
+        members, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
         present = np.unique(labels[others])
         if len(present) < 2:
-            found[np.ix_(own, present)] = 1.0
+            probabilities[np.ix_(members, present)] = 1.0
             continue
         head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
         with warnings.catch_warnings():  # separable features never converge; the probabilities are usable
             warnings.simplefilter("ignore", ConvergenceWarning)
             head.fit(features[others], labels[others])
-        found[np.ix_(own, present)] = head.predict_proba(features[own])
-    return found
+        probabilities[np.ix_(members, present)] = head.predict_proba(features[members])
+    return probabilities
 
 
 def held_out_scores(predictions: Predictions, scores: Scores) -> Scores:

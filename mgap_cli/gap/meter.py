@@ -10,25 +10,25 @@ import numpy as np
 
 from mgap_cli.config import GapConfig
 from mgap_cli.errors import MgapError, UnfitError
-from mgap_cli.gap.arrays import as_array, require_kind
+from mgap_cli.gap.arrays import as_array, require_form
 from mgap_cli.gap.mixture import GapFit, analyse
-from mgap_cli.gap.score_table import Kind, order_of, table_of
+from mgap_cli.gap.score_table import ScoreForm, order_of, table_of
 from mgap_cli.gap.scores import Scores, check_unique
 
 
 class GapMeter:
     """Collects the scores of batches; `compute` returns the result of `measure` for all of them.
 
-    kind: "p" for probabilities of the true class (N,) or of all classes (N, C); "logits" for logits (N, C).
+    form: "p" for probabilities of the true class (N,) or of all classes (N, C); "logits" for logits (N, C).
     classes: the names of the C classes. Each batch is checked at once. Of (N, C) scores only the measured
     numbers are kept, on the CPU. The meter does not gather scores from several processes: gather them first.
     """
 
     def __init__(
-        self, *, kind: Kind = "p", classes: Sequence[str] | None = None, config: GapConfig | None = None
+        self, *, form: ScoreForm = "p", classes: Sequence[str] | None = None, config: GapConfig | None = None
     ) -> None:
-        require_kind(kind)
-        self.kind = kind
+        require_form(form)
+        self.form = form
         self.classes = classes
         self.config = config or GapConfig()
         self._batches: list[Scores] = []
@@ -47,7 +47,7 @@ class GapMeter:
         """
         given = as_array(labels)
         numbered = [str(len(self) + i) for i in range(given.size)]
-        heads = {name: (self.kind, as_array(values)) for name, values in scores.items()}
+        heads = {name: (self.form, as_array(values)) for name, values in scores.items()}
         number = len(self._batches) + 1
         try:
             batch = table_of(given, heads, ids=numbered if ids is None else ids, classes=self.classes)
@@ -92,7 +92,7 @@ class GapMeter:
             )
 
 
-_ALIKE = "Give every batch the same modalities and kinds of scores, or call reset() before a different one."
+_ALIKE = "Give every batch the same modalities and forms of scores, or call reset() before a different one."
 
 
 def _names(heads: Sequence[str] | dict[str, Any]) -> str:

@@ -38,11 +38,11 @@ _HALVINGS = 45  # halvings of a bracket: to the last bit
 class Mixture:
     """A fitted 1-D Gaussian mixture, plain arrays only.
 
-    kind: "absolute" (over u = |gap|) or "signed" (over g). weights, means, sds: (K,) float64 in units
+    gap_kind: "absolute" (over u = |gap|) or "signed" (over g). weights, means, sds: (K,) float64 in units
     of the gap, sorted by mean. balanced: the index that `balanced_component` returns.
     """
 
-    kind: str
+    gap_kind: str
     weights: FloatArray
     means: FloatArray
     sds: FloatArray
@@ -50,7 +50,7 @@ class Mixture:
 
     def value(self, gap: FloatArray) -> FloatArray:
         """Return the variable that the mixture is over, for signed gaps (N,)."""
-        return np.abs(gap) if self.kind == "absolute" else np.asarray(gap)
+        return np.abs(gap) if self.gap_kind == "absolute" else np.asarray(gap)
 
     def density(self, x: FloatArray) -> FloatArray:
         """Return (K, N) weighted densities pi_k N(x; mu_k, sigma_k^2)."""
@@ -74,7 +74,7 @@ class Mixture:
         passed = (anchors[:, None] - centre) * (anchors[:, None] - x) <= 0
         risen = np.maximum(raw, np.where(passed, heights, -np.inf).max(axis=0))
         fallen = np.minimum(raw, np.where(passed, heights, np.inf).min(axis=0))
-        outward = (x >= centre) | (self.kind == "signed")
+        outward = (x >= centre) | (self.gap_kind == "signed")
         log_odds = np.where(outward, risen, fallen)
         return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))  # a sigmoid without overflow
 
@@ -105,7 +105,7 @@ class Mixture:
         """Return the name of component `k`; in a signed mixture, it says which modality dominates."""
         if k == self.balanced:
             return "balanced"
-        if self.kind == "absolute":
+        if self.gap_kind == "absolute":
             return "imbalanced"
         first, second = modalities
         return f"{first if self.means[k] > self.means[self.balanced] else second}{DOMINATED}"
@@ -114,7 +114,7 @@ class Mixture:
         """Return the smallest |gap| that is imbalanced (r >= 1/2), to 1e-4; None if no gap is."""
         u = np.linspace(0.0, 1.0, 10_001)
         r = self.posterior(u)
-        if self.kind == "signed":
+        if self.gap_kind == "signed":
             r = np.maximum(r, self.posterior(-u))
         return float(u[np.argmax(r >= 0.5)]) if (r >= 0.5).any() else None
 
@@ -140,7 +140,7 @@ class Mixture:
             shares = np.exp(log_density - np.logaddexp.reduce(log_density, axis=0))
             return np.asarray((shares * falls).sum(axis=0) - falls[self.balanced])
 
-        x = np.linspace(0.0 if self.kind == "absolute" else -1.0, 1.0, _GRID)
+        x = np.linspace(0.0 if self.gap_kind == "absolute" else -1.0, 1.0, _GRID)
         sign = np.sign(slope(x))
         turns = np.flatnonzero(np.diff(sign) != 0)
         low, high, side = x[turns], x[turns + 1], sign[turns]
@@ -185,7 +185,7 @@ class GapFit:
     def gap_label(self) -> str:
         """Return the mixture's variable in words: the gap or, for two modalities, its absolute value."""
         formula = self.scores.gap_formula
-        folded = self.mixture.kind == "absolute" and len(self.scores.modalities) == 2
+        folded = self.mixture.gap_kind == "absolute" and len(self.scores.modalities) == 2
         return f"|{formula}|" if folded else formula
 
     @property

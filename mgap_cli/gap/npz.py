@@ -17,7 +17,7 @@ import numpy as np
 
 from mgap_cli.errors import UnfitError, reason_of
 from mgap_cli.gap.heads import heads_of, is_score_column, require_columns
-from mgap_cli.gap.score_table import Kind, table_of
+from mgap_cli.gap.score_table import ScoreForm, table_of
 from mgap_cli.gap.scores import Scores
 
 _SUFFIX = ".npy"
@@ -43,29 +43,29 @@ def read_npz(path: Path, modalities: Sequence[str], columns: Collection[str] | N
         require_columns(list(members), "label")
         label = members["label"]
 
-        def load(name: str, kinds: str) -> np.ndarray[Any, Any]:
+        def load(name: str, type_codes: str) -> np.ndarray[Any, Any]:
             member = members[name]
-            _require_type(member, kinds)
+            _require_type(member, type_codes)
             with archive.open(name + _SUFFIX) as file:
                 return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
-        def vector(name: str, kinds: str) -> np.ndarray[Any, Any]:
+        def vector(name: str, type_codes: str) -> np.ndarray[Any, Any]:
             if len(members[name].shape) != 1:
                 raise UnfitError(f"array {name!r} has shape {members[name].shape}; expected one dimension.")
-            return load(name, kinds)
+            return load(name, type_codes)
 
         labels = vector("label", _NAMES)
-        scores: dict[str, tuple[Kind, Any]] = {}
+        scores: dict[str, tuple[ScoreForm, Any]] = {}
         for head in heads_of(list(members), modalities, whole=set(filter(is_score_column, members))):
             (name,) = head.columns
             shape = members[name].shape
-            allowed = (2,) if head.kind == "logits" else (1, 2)
+            allowed = (2,) if head.form == "logits" else (1, 2)
             if len(shape) not in allowed or shape[0] != len(labels):
-                expected = "(N, C)" if head.kind == "logits" else "(N,) or (N, C)"
+                expected = "(N, C)" if head.form == "logits" else "(N,) or (N, C)"
                 raise UnfitError(
                     f"array {name!r} has shape {shape}; expected {expected} with N = {len(labels)} labels."
                 )
-            scores[head.name] = (head.kind, load(name, _NUMBERS))
+            scores[head.name] = (head.form, load(name, _NUMBERS))
         more = {
             name: _text(name, load(name, _ANY))
             for name, member in members.items()
@@ -127,11 +127,11 @@ def _member(name: str, file: IO[bytes], size: int) -> _Member:
     return _Member(name, shape, dtype)
 
 
-def _require_type(member: _Member, kinds: str) -> None:
+def _require_type(member: _Member, type_codes: str) -> None:
     code, size = member.dtype.kind, member.dtype.itemsize
-    if code not in kinds or (code == "f" and size > _LARGEST_FLOAT):
+    if code not in type_codes or (code == "f" and size > _LARGEST_FLOAT):
         raise UnfitError(
-            f"array {member.name!r} is of type {member.dtype}; expected {_WORDS[kinds]}.",
+            f"array {member.name!r} is of type {member.dtype}; expected {_WORDS[type_codes]}.",
             "Convert it before np.savez: astype(str), astype(int) or astype(float).",
         )
 

@@ -25,7 +25,7 @@ from mgap_cli.gap.scores import (
 )
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-Kind = Literal["p", "logits"]
+ScoreForm = Literal["p", "logits"]
 SUM_TOLERANCE = 5e-3  # of a row of probabilities: bfloat16 rounds each by up to 2^-8 of itself
 _SHAPES = "Give labels (N,), and scores (N,) of the true class or (N, C) of all classes; logits are (N, C)."
 _EXACT = 2**53  # up to here float64 represents every whole number
@@ -33,13 +33,13 @@ _EXACT = 2**53  # up to here float64 represents every whole number
 
 def table_of(
     labels: Any,
-    heads: Mapping[str, tuple[Kind, Any]],
+    heads: Mapping[str, tuple[ScoreForm, Any]],
     *,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Scores:
-    """Return the table of arrays: labels (N,), and for each head its kind and its (N,) or (N, C) scores.
+    """Return the table of arrays: labels (N,), and for each head its form and its (N,) or (N, C) scores.
 
     Labels are class indices or names; `classes` names the C columns. Samples without `ids` are numbered
     from 0. Raises UnfitError for arrays that do not fit together, and the errors of `Scores`.
@@ -56,14 +56,14 @@ def table_of(
         raise UnfitError(f"{len(names)} ids, but {len(given)} labels.")
     check_names("id", names)
     check_unique(names)
-    scores = {name: (kind, np.asarray(values, dtype=np.float64)) for name, (kind, values) in heads.items()}
+    scores = {name: (form, np.asarray(values, dtype=np.float64)) for name, (form, values) in heads.items()}
     widths = set()
-    for name, (kind, values) in scores.items():
+    for name, (form, values) in scores.items():
         if len(values.shape) not in (1, 2) or len(values) != len(given):
             raise UnfitError(
                 f"The scores of {name} have shape {values.shape}; there are {len(given)} labels.", _SHAPES
             )
-        if kind == "logits" and values.ndim == 1:
+        if form == "logits" and values.ndim == 1:
             raise UnfitError(
                 f"The logits of {name} have shape {values.shape}; expected those of all classes.", _SHAPES
             )
@@ -76,12 +76,12 @@ def table_of(
     p: dict[str, FloatArray] = {}
     predicted: dict[str, IntArray] = {}
     certainty: dict[str, FloatArray] = {}
-    for name, (kind, values) in scores.items():
+    for name, (form, values) in scores.items():
         if values.ndim == 1:
             check_probabilities(name, values, names)
             p[name] = values
         else:
-            full = probabilities_of(name, kind, values, names)
+            full = probabilities_of(name, form, values, names)
             p[name], predicted[name] = true_class_probability(full, index), full.argmax(axis=1)
             certainty[name] = certainty_of(full)
     p_fused = p.pop(FUSED, None)
@@ -89,9 +89,9 @@ def table_of(
     return Scores(names, class_names, index, p, predicted, columns or {}, p_fused, certainty)
 
 
-def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[str]) -> FloatArray:
+def probabilities_of(name: str, form: ScoreForm, values: FloatArray, ids: Sequence[str]) -> FloatArray:
     """Return an (n, C) matrix of probabilities, or of logits, as checked probabilities."""
-    if kind == "logits":
+    if form == "logits":
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise UnfitError(
@@ -109,7 +109,7 @@ def probabilities_of(name: str, kind: Kind, values: FloatArray, ids: Sequence[st
             raise UnfitError(
                 f"{off.sum()} of {len(values)} rows of {name} probabilities do not sum to 1, "
                 f"such as that of {ids[int(np.argmax(off))]!r}.",
-                f"Logits go in columns or arrays that are named logits_{name}; in Python: kind='logits'.",
+                f"Logits go in columns or arrays that are named logits_{name}; in Python: form='logits'.",
             )
     return values
 

@@ -209,7 +209,7 @@ def check_probabilities(name: str, p: FloatArray, ids: Sequence[str]) -> None:
     refuse(
         (p < 0) | (p > 1 + 1e-6),
         "lie outside [0, 1]",
-        f"Logits go in columns or arrays that are named logits_{name}; in Python: kind='logits'.",
+        f"Logits go in columns or arrays that are named logits_{name}; in Python: form='logits'.",
     )
 
 

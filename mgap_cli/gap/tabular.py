@@ -26,7 +26,7 @@ from mgap_cli.stats.arrays import FloatArray, IntArray
 _ROWS = 50_000  # rows of a Parquet file that are in memory at a time
 _BLOCK = 1 << 22  # bytes of a CSV file that are in memory at a time; a row must fit into it
 
-Place = Callable[[int], str]  # maps the number of a row, from 0, to words for its place in the file
+Locator = Callable[[int], str]  # maps the number of a row, from 0, to words for its place in the file
 
 
 def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
@@ -53,7 +53,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
             ),
         )
 
-    def place(row: int) -> str:
+    def locate(row: int) -> str:
         return f"line {line_of_record(path, row + 1)}"
 
     def parsed(text: CheckedText, names: Sequence[str]) -> Iterator[Any]:
@@ -65,7 +65,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
         except pyarrow.ArrowInvalid as error:
             text.read_rest()  # a misplaced quote is the better explanation
             if ragged:
-                line = place(ragged[0].number - 2)
+                line = locate(ragged[0].number - 2)
                 fields, width = ragged[0].actual_columns, ragged[0].expected_columns
                 raise UnfitError(f"{line} has {fields} fields, but the header has {width}.") from error
             raise
@@ -80,7 +80,7 @@ def read_csv(path: Path, modalities: Sequence[str], columns: Collection[str] | N
         wanted = ["id", "label", *(c for head in heads for c in head.columns), *kept]
         batches = parsed(text, [given[header.index(name)] for name in wanted])
         next(batches)
-        return _collected((batch.rename_columns(wanted) for batch in batches), heads, kept, place)
+        return _collected((batch.rename_columns(wanted) for batch in batches), heads, kept, locate)
 
 
 def read_parquet(path: Path, modalities: Sequence[str], columns: Collection[str] | None) -> Scores:
@@ -112,7 +112,7 @@ class _Numbering(dict[str, int]):
         return number
 
 
-def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str], place: Place) -> Scores:
+def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str], locate: Locator) -> Scores:
     """Return the checked table of record batches; of all classes' scores it keeps only what is measured."""
     classes = next((head.classes for head in heads if head.classes), ())
     position = _Numbering({name: i for i, name in enumerate(classes)})
@@ -127,7 +127,7 @@ def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str
         first = len(ids)
 
         def at(row: int, first: int = first) -> str:
-            return place(first + row)
+            return locate(first + row)
 
         ids += _names(batch, "id", at).to_pylist()
         numbers = {head.name: _numbers(batch, head, at) for head in heads}
@@ -144,7 +144,7 @@ def _collected(batches: Iterable[Any], heads: Sequence[Head], kept: Sequence[str
                     raise UnfitError(
                         f"column {head.columns[0]!r} has {values.shape[1]} classes, others {len(classes)}."
                     )
-                values = probabilities_of(head.name, head.kind, values, ids[first:])
+                values = probabilities_of(head.name, head.form, values, ids[first:])
                 predicted[head.name].append(values.argmax(axis=1))
                 certainty[head.name].append(certainty_of(values))
                 values = true_class_probability(values, index)
@@ -222,14 +222,14 @@ def _indexed(texts: Any, position: _Numbering, classes: Sequence[str], at: Calla
     """Return the (n,) class of each label; without known classes, labels are numbered in their order."""
     coded = texts.dictionary_encode()
     names = coded.dictionary.to_pylist()
-    places = coded.indices.to_numpy()
+    codes = coded.indices.to_numpy()
     for number, name in enumerate(names):
         if classes and name not in position:
-            line = at(int(np.argmax(places == number)))
+            line = at(int(np.argmax(codes == number)))
             raise UnfitError(
                 f"{line}: label {name!r} is not one of the scores' classes: {', '.join(classes[:10])}."
             )
-    index: IntArray = np.array([position[name] for name in names], dtype=np.int64)[places]
+    index: IntArray = np.array([position[name] for name in names], dtype=np.int64)[codes]
     return index
 
 
@@ -295,4 +295,4 @@ def _matrix(values: Any, column: str, at: Callable[[int], str]) -> FloatArray:
         raise UnfitError(f"{at(0)}: column {column!r} has an empty list.")
     width = int(lengths[0])
     flat = compute.list_flatten(values)
-    return _floats(flat, column, lambda place: at(place // width)).reshape(len(values), width)
+    return _floats(flat, column, lambda index: at(index // width)).reshape(len(values), width)

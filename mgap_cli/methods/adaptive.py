@@ -150,7 +150,7 @@ class Adaptive(Method):
             {"role": mixture.role(k, self.modalities), "weight": weight, "mean": mean, "sd": sd}
             for k, (weight, mean, sd) in enumerate(kept.tolist())
         ]
-        record = {"kind": mixture.kind, "components": components, "balanced_share": balanced / samples}
+        record = {"kind": mixture.gap_kind, "components": components, "balanced_share": balanced / samples}
         return {"mixture": {"fitted_epoch": fitted_epoch, "n": samples, **record}}
 
     def _remember(self, mixture: Mixture, epoch: int, posterior: np.ndarray) -> None:

@@ -51,19 +51,19 @@ def grids(table: ComparisonTable) -> list[Grid]:
 
     Of tuned methods, also one grid per store of the chosen values.
     """
-    found = []
+    made = []
     for store in dict.fromkeys(row.store for row in table.rows):
         rows = [row for row in table.rows if row.store == store]
         seeds = max(len(row.values) for row in rows)
         title = f"{store}: {table.metric} on test, {seeds} seed{'s' if seeds > 1 else ''}"
-        found.append(_value_grid(title, rows, table))
+        made.append(_value_grid(title, rows, table))
         if any(row.against for row in rows):
-            found.append(_difference_grid(f"{store}: difference to {table.reference}", rows, table))
+            made.append(_difference_grid(f"{store}: difference to {table.reference}", rows, table))
     if table.ranks:
-        found.append(_rank_grid(table.ranks))
+        made.append(_rank_grid(table.ranks))
     for store in dict.fromkeys(tuning.store for tuning in table.tunings):
-        found.append(_tuning_grid(store, [t for t in table.tunings if t.store == store]))
-    return found
+        made.append(_tuning_grid(store, [t for t in table.tunings if t.store == store]))
+    return made
 
 
 def notes(table: ComparisonTable) -> list[str]:
@@ -76,11 +76,11 @@ def notes(table: ComparisonTable) -> list[str]:
             "wins: probability that a seed of the method beats a seed of the reference.",
             f"Bold: p seeds is below {LEVEL:g}.",
         ]
-    found = [row.against.detectable for row in table.rows if row.against and row.against.detectable]
-    if found:
+    detectable = [row.against.detectable for row in table.rows if row.against and row.against.detectable]
+    if detectable:
         text.append(
-            f"On so many samples, McNemar's test finds a difference of {_number(max(found), table)} with "
-            "power 0.8."
+            f"On so many samples, McNemar's test finds a difference of {_number(max(detectable), table)} "
+            "with power 0.8."
         )
     if table.ranks:
         text.append(
@@ -97,7 +97,7 @@ def notes(table: ComparisonTable) -> list[str]:
 
 def comparison_tables(table: ComparisonTable) -> list[RenderableType]:
     """Return the tables for the terminal."""
-    shown: list[RenderableType] = []
+    tables: list[RenderableType] = []
     every = grids(table)
     for grid in every:
         rich = new_table()
@@ -106,8 +106,8 @@ def comparison_tables(table: ComparisonTable) -> list[RenderableType]:
         for line in grid.lines:
             style = "bold" if line.bold else ""
             rich.add_row(cropped(line.cells[0]), *(Text(cell, style=style) for cell in line.cells[1:]))
-        shown.append(titled(grid.title, rich, *(notes(table) if grid is every[-1] else ())))
-    return shown
+        tables.append(titled(grid.title, rich, *(notes(table) if grid is every[-1] else ())))
+    return tables
 
 
 def markdown(table: ComparisonTable) -> str:

@@ -226,7 +226,7 @@ def _fit_document(fit: GapFit) -> dict[str, Any]:
     mixture = fit.mixture
     return {
         "n": len(fit.scores),
-        "kind": mixture.kind,
+        "kind": mixture.gap_kind,
         "modalities": list(fit.scores.modalities),
         "components": [
             {

@@ -100,9 +100,9 @@ def _gap_change(
         return None
     before, after = origin.evaluation, last.evaluation
     row = {id_: i for i, id_ in enumerate(after.ids)}
-    places = [row[id_] for id_ in before.ids]
+    rows = [row[id_] for id_ in before.ids]
     old, new = origin.evaluation.scores, last.evaluation.scores
-    change = np.abs(new.gap)[places] - np.abs(old.gap)
+    change = np.abs(new.gap)[rows] - np.abs(old.gap)
     interval = bootstrap_mean(change, config)
     direction = _direction(interval)
     assert before.gap is not None and after.gap is not None

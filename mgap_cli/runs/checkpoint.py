@@ -49,7 +49,7 @@ from mgap_cli.runs.layout import CHECKPOINT_FORMAT
 VERSION = 2
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _COUNTS = ("epoch", "step", "spent")
-_KINDS: dict[str, type] = {
+_FIELD_TYPES: dict[str, type] = {
     **dict.fromkeys(("stage", "method", "parent_digest", "program"), str),
     **dict.fromkeys(_COUNTS, int),
     **dict.fromkeys(("config", "store", "model", "loop", "plugins"), dict),
@@ -231,7 +231,7 @@ def _unpickled(path: Path, retrain: str) -> Any:
 
 def _unfit_fields(content: dict[str, Any]) -> list[str]:
     """Return the names of fields that are missing or have a value that training does not write."""
-    unfit = [key for key, expected in _KINDS.items() if not isinstance(content.get(key), expected)]
+    unfit = [key for key, expected in _FIELD_TYPES.items() if not isinstance(content.get(key), expected)]
     if unfit:
         return unfit
     store, classes, selected = content["store"], content["classes"], content.get("selected", {})

@@ -62,9 +62,9 @@ STAGES = ("train", "warmup", "adapt")  # stages of the methods that ship with mg
 LOCK_NAME = ".mgap.lock"
 
 
-def gap_path(checkpoint: Path, suffix: str, kind: str = "gap", folder: Path | None = None) -> Path:
+def gap_path(checkpoint: Path, suffix: str, prefix: str = "gap", folder: Path | None = None) -> Path:
     """Return where analyze-gap writes, in `folder` or beside the checkpoint: gap-warmup.csv for warmup.pt."""
-    return (folder or checkpoint.parent) / f"{kind}-{checkpoint.stem}{suffix}"
+    return (folder or checkpoint.parent) / f"{prefix}-{checkpoint.stem}{suffix}"
 
 
 def require_run_folder(run: Path) -> None:

@@ -28,7 +28,7 @@ from mgap_cli.processes import is_main
 from mgap_cli.runs.layout import LOCK_NAME, now
 
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-_held: set[Path] = set()  # folders whose lock this process holds
+_locked_folders: set[Path] = set()  # folders whose lock this process holds
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
         folder = run.resolve()
     except RuntimeError as error:  # how Python before 3.13 reports a loop of symbolic links
         raise cannot_write(run, "its symbolic links form a loop") from error
-    if not is_main() or folder in _held:
+    if not is_main() or folder in _locked_folders:
         yield
         return
     path = folder / LOCK_NAME
@@ -61,14 +61,14 @@ def run_lock(run: Path, sink: Output) -> Iterator[None]:
         sink.warn(f"{run}: its file system has no locks; take care that no other command writes there.")
         yield
         return
-    _held.add(folder)
+    _locked_folders.add(folder)
     try:
         with suppress(OSError):  # the record is for the message only; the lock does not depend on it
             path.write_bytes(_record())
         sweep_temporaries(folder)
         yield
     finally:
-        _held.discard(folder)
+        _locked_folders.discard(folder)
         with suppress(OSError):
             path.unlink()  # while the lock is held, so that nobody else's file is removed
         os.close(descriptor)

@@ -29,13 +29,13 @@ def choose_device(wanted: str, sink: Output) -> torch.device:
     else:
         device, why = _named(wanted), "as asked"
     if many:
-        device = _own(device, wanted)
+        device = _of_this_process(device, wanted)
     name = f"{torch.cuda.get_device_name(device)}; " if device.type == "cuda" else ""
     sink.log(f"device: {device} ({name}{why})")
     return device
 
 
-def _own(device: torch.device, wanted: str) -> torch.device:
+def _of_this_process(device: torch.device, wanted: str) -> torch.device:
     """Return the device of this process among many: the CPU for all, or one GPU for each."""
     count = f"{processes.size()} processes"
     if device.type == "mps" or (device.type == "cuda" and device.index is not None):

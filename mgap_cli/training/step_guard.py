@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mgap_cli.training.task import Task
 
 
-class Place(NamedTuple):
+class TrainingPosition(NamedTuple):
     """The position in the training: `epoch` and `step` count from 1."""
 
     stage: str
@@ -91,27 +91,27 @@ class StepGuard:
         elif good:
             optimizer.step()
 
-    def check(self, place: Place) -> None:
+    def check(self, position: TrainingPosition) -> None:
         """Raise MgapError if the last `limit` steps were all bad. This waits for a GPU."""
         row = int(self.row)
         if row >= self.limit:
             loss = self.loss.item()
             what = "the gradients are not finite" if math.isfinite(loss) else f"the loss is {loss}"
-            raise self.diverged(f"{what} for {row} steps in a row", place)
+            raise self.diverged(f"{what} for {row} steps in a row", position)
 
-    def require_finite(self, place: Place) -> None:
+    def require_finite(self, position: TrainingPosition) -> None:
         """Raise MgapError if a weight or a running statistic is not finite: such a state is not saved."""
         values = [p.detach() for p in self.task.parameters()] + self.buffers
         if not bool(torch.stack([torch.isfinite(v).all() for v in values]).all()):
-            raise self.diverged("the weights are not finite", place)
+            raise self.diverged("the weights are not finite", position)
 
-    def diverged(self, what: str, place: Place) -> MgapError:
+    def diverged(self, what: str, position: TrainingPosition) -> MgapError:
         """Return the error for `what`, with where it happened and each module's gradient norm."""
         norms = sorted(zip(self.norms.tolist(), self.modules, strict=True), reverse=True)
         known = "gradient norms of the last good step, largest first: "
         known += ", ".join(f"{module} {norm:.2g}" for norm, module in norms)
         return MgapError(
-            f"{place.stage}: {what} (epoch {place.epoch}, step {place.step}, lr {place.lr:.3g}; "
+            f"{position.stage}: {what} (epoch {position.epoch}, step {position.step}, lr {position.lr:.3g}; "
             f"{known if norms[0][0] else 'no step was good'}).",
             "Try a lower --lr or --clip-norm 1; the last good checkpoint is kept.",
         )

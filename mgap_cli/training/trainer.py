@@ -44,7 +44,7 @@ from mgap_cli.training.optimizers import Optimizers
 from mgap_cli.training.precision import Precision
 from mgap_cli.training.stage import Stage
 from mgap_cli.training.step import Engine, TrainingStep
-from mgap_cli.training.step_guard import Place, StepGuard, explained
+from mgap_cli.training.step_guard import StepGuard, TrainingPosition, explained
 from mgap_cli.training.task import Task, build_task
 from mgap_cli.training.trackers import open_logger
 
@@ -189,7 +189,7 @@ class Trainer:
                     self._save_and_leave(stop)
                 if self._save_is_due():
                     self._save()
-        self.guard.require_finite(self._place(self.step))
+        self.guard.require_finite(self._position(self.step))
         self.optimizers.next_epoch()
         self._finish_epoch(lr, time.monotonic() - started, 1 - first / self.loader.steps)
         if stop.agree(self.world.max) and self.epoch < self.stage.epochs:
@@ -223,7 +223,7 @@ class Trainer:
         step = TrainingStep(self.engine, batch, generator, self._budget_epoch(), progress)
         self.task.method.training_step(step)
         if self.device.type == "cpu" or (self.step + 1) % self.guard.limit == 0:
-            self.guard.check(self._place(self.step + 1))
+            self.guard.check(self._position(self.step + 1))
         with torch.no_grad():
             n = torch.full((), len(batch.labels), device=self.device)
             counts = [n, step.loss * n]
@@ -237,8 +237,8 @@ class Trainer:
     def _budget_epoch(self) -> BudgetEpoch:
         return BudgetEpoch(self.stage.start_epoch + self.epoch, self.stage.schedule_epochs)
 
-    def _place(self, step: int) -> Place:
-        return Place(self.stage.name, self.epoch + 1, step, self.optimizers.lr)
+    def _position(self, step: int) -> TrainingPosition:
+        return TrainingPosition(self.stage.name, self.epoch + 1, step, self.optimizers.lr)
 
     def _save_is_due(self) -> bool:
         """Save within a long epoch, so that a kill costs minutes and not hours."""
@@ -246,7 +246,7 @@ class Trainer:
         return bool(minutes) and time.monotonic() - self.saved >= 60 * minutes
 
     def _save(self) -> None:
-        self.guard.require_finite(self._place(self.step))
+        self.guard.require_finite(self._position(self.step))
         if self.world.is_main:
             save_checkpoint(self.last_path, self._checkpoint())
         self.saved = time.monotonic()
@@ -291,7 +291,7 @@ class Trainer:
         heads = self.task.method.heads
         loss = predictions.mean_loss(heads[0])
         if not math.isfinite(loss):
-            raise self.guard.diverged("it diverged: predictions are not finite", self._place(self.step))
+            raise self.guard.diverged("it diverged: predictions are not finite", self._position(self.step))
         figures = {"loss": loss}
         for head in heads:
             figures[head] = float((predictions.probabilities[head].argmax(1) == predictions.labels).mean())

@@ -96,10 +96,10 @@ class Comparison:
 
     def unfinished(self, results: Path, retry_failed: bool = False) -> list[CellJob]:
         """Return the jobs of cells without a result, and with `retry_failed` of those that failed."""
-        found = {cell: read_result(cell, results) for cell in self.cells()}
+        recorded = {cell: read_result(cell, results) for cell in self.cells()}
         return [
             self.job(cell, results.resolve())
-            for cell, result in found.items()
+            for cell, result in recorded.items()
             if result is None or (result.state == "failed" and retry_failed)
         ]
 
@@ -149,13 +149,13 @@ def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Compa
         base = over(configuration.from_dict(request.settings, "plan", configuration.preset(store.preset)))
         for method in request.methods:
             chosen = classes[method.label]
-            own = {f"{chosen.name}.{key}": value for key, value in method.settings}
-            resolved = base.updated(own, f"method {method.label}").with_methods([chosen.name])
+            method_settings = {f"{chosen.name}.{key}": value for key, value in method.settings}
+            resolved = base.updated(method_settings, f"method {method.label}").with_methods([chosen.name])
             chosen.recipe(resolved, [modality.name for modality in store.modalities])
             settings[f"{name}/{method.label}"] = resolved.to_dict()
             if request.trials:
-                space = tuning_space(method.name, resolved, own, store)
-                spaces[f"{name}/{method.label}"] = {key: found.to_dict() for key, found in space.items()}
+                space = tuning_space(method.name, resolved, method_settings, store)
+                spaces[f"{name}/{method.label}"] = {key: search.to_dict() for key, search in space.items()}
     stores = {name: str(path.resolve()) for path, name in request.store_names().items()}
     methods = {
         method.label: absolute_spec(method.name) if is_plugin(method.name) else method.name
@@ -205,15 +205,15 @@ def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) 
     pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
     for ended in pool.run(jobs, sink):
         cell, results = ended.job.cell, ended.job.results
-        found = read_result(cell, results)
+        result = read_result(cell, results)
         if ended.code == ExitCode.PREEMPTED:
             sink.warn(f"{cell} was stopped by a signal; the same command continues it.")
-        elif ended.code != 0 or found is None:
-            found = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
-            found.write(results)
-            sink.warn(f"{cell} failed: {found.error}")
+        elif ended.code != 0 or result is None:
+            result = CellResult(cell, "failed", error=_reason(ended.code, ended.job.log))
+            result.write(results)
+            sink.warn(f"{cell} failed: {result.error}")
         else:
-            sink.log(f"done: {cell}, {found.seconds:.1f} s of training")
+            sink.log(f"done: {cell}, {result.seconds:.1f} s of training")
 
 
 def without_those_at_work(

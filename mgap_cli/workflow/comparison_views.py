@@ -34,15 +34,15 @@ View = tuple[Any, ...]  # a JSON document, and what is shown instead
 
 def dry_run_view(comparison: Comparison, results: Path) -> View:
     """Return the trials and cells with their epochs, and the hours that they may take, by those done."""
-    found = {**read_trials(comparison, results), **read_results(comparison, results)}
+    by_cell = {**read_trials(comparison, results), **read_results(comparison, results)}
     epochs = comparison.epochs()
     lines = [
         f"{cell}: {epochs[cell.store]} epochs{', done' if _is_over(cell, result) else ''}"
-        for cell, result in found.items()
+        for cell, result in by_cell.items()
     ]
-    left = [cell for cell, result in found.items() if not _is_over(cell, result)]
+    left = [cell for cell, result in by_cell.items() if not _is_over(cell, result)]
     trials = sum(isinstance(cell, Trial) for cell in left)
-    hours = _estimated_hours(found, left)
+    hours = _estimated_hours(by_cell, left)
     total = sum(epochs[cell.store] for cell in left)
     estimate = (
         f"about {hours:.2f} hours of training by the cells that are done"
@@ -51,7 +51,7 @@ def dry_run_view(comparison: Comparison, results: Path) -> View:
     )
     document = {
         "schema": "mgap.compare-dry-run/1",
-        "cells": [_named(cell) for cell in found],
+        "cells": [_named(cell) for cell in by_cell],
         "left": len(left),
         "trials_left": trials,
         "epochs_left": total,
@@ -60,7 +60,7 @@ def dry_run_view(comparison: Comparison, results: Path) -> View:
     return document, "\n".join(
         [
             *lines,
-            f"{len(left)} of {len(found)} cells to run{f' ({trials} of them trials)' if trials else ''}, "
+            f"{len(left)} of {len(by_cell)} cells to run{f' ({trials} of them trials)' if trials else ''}, "
             f"{total} epochs: {estimate}.",
         ]
     )
@@ -70,7 +70,7 @@ def status_view(comparison: Comparison, results: Path) -> View:
     """Return the state of every trial and cell."""
     from mgap_cli.report.tables.cells import state_of, status_tables
 
-    found = {**read_trials(comparison, results), **read_results(comparison, results)}
+    by_cell = {**read_trials(comparison, results), **read_results(comparison, results)}
     at_work = cells_at_work(comparison, results)
     document = {
         "schema": "mgap.compare-status/1",
@@ -81,10 +81,10 @@ def status_view(comparison: Comparison, results: Path) -> View:
                 "seconds": result.seconds if result else None,
                 "error": result.error if result else "",
             }
-            for cell, result in found.items()
+            for cell, result in by_cell.items()
         ],
     }
-    return document, *status_tables(found, at_work)
+    return document, *status_tables(by_cell, at_work)
 
 
 def chosen_metric(metric: str, rule: str | None) -> str:
@@ -122,23 +122,23 @@ def table_view(
 
     every = read_results(comparison, results)
     done = _finished(every)
-    found = _statistics(comparison, results, done, metric, reference)
-    sentences = conclusion(found)
-    document = comparison_document(found, sentences, done)
-    shown: list[RenderableType]
+    table = _statistics(comparison, results, done, metric, reference)
+    sentences = conclusion(table)
+    document = comparison_document(table, sentences, done)
+    rendered: list[RenderableType]
     if form == "markdown":
-        shown = [tables.markdown(found)]
+        rendered = [tables.markdown(table)]
     elif form == "latex":
-        shown = [tables.latex(found)]
+        rendered = [tables.latex(table)]
     elif form == "csv":
-        shown = [tables.csv_text(found)]
+        rendered = [tables.csv_text(table)]
     else:
         beside = _published_tables(comparison, done)
-        shown = [*tables.comparison_tables(found), *beside, verbatim("\n".join(sentences))]
+        rendered = [*tables.comparison_tables(table), *beside, verbatim("\n".join(sentences))]
     missing = len(every) - len(done)
     if missing:
         sink.warn(f"{results}: {missing} of {len(every)} cells are not in the table; see --status.")
-    return document, *shown
+    return document, *rendered
 
 
 def write_page(
@@ -172,11 +172,11 @@ def write_page(
 
 def raise_for_failures(comparison: Comparison, results: Path) -> None:
     """Raises MgapError where a cell has failed."""
-    found = read_results(comparison, results).items()
-    failed = [cell for cell, result in found if result and result.state == "failed"]
+    by_cell = read_results(comparison, results).items()
+    failed = [cell for cell, result in by_cell if result and result.state == "failed"]
     if failed:
         raise MgapError(
-            f"{len(failed)} of {len(found)} cells failed; the first is {failed[0]} "
+            f"{len(failed)} of {len(by_cell)} cells failed; the first is {failed[0]} "
             f"(see {failed[0].log(results)}).",
             "Repair the cause, then run the same command again with --retry-failed.",
         )
@@ -187,13 +187,13 @@ def _published_tables(comparison: Comparison, done: Sequence[CellResult]) -> lis
     from mgap_cli.data.store import open_store
     from mgap_cli.report.tables.published import published_table
 
-    shown = []
+    tables = []
     for name, path in comparison.stores.items():
         n = max((result.test_samples for result in done if result.cell.store == name), default=0)
         with suppress(MgapError):  # a store that is gone is no obstacle to the table of its results
             if table := published_table(open_store(Path(path)).name, n):
-                shown.append(table)
-    return shown
+                tables.append(table)
+    return tables
 
 
 def _named(cell: Cell) -> dict[str, Any]:
@@ -235,9 +235,9 @@ def _statistics(
     return replace(table, tunings=tunings(comparison, results))
 
 
-def _estimated_hours(found: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:
+def _estimated_hours(by_cell: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:
     """Return the hours of the cells that are left, by cells of the same store and method, or store."""
-    done = _finished(found)
+    done = _finished(by_cell)
     if not done:
         return None
     total = 0.0

@@ -86,12 +86,12 @@ def submit_comparison(
             {"store": job.cell.store, "method": job.cell.method, "seed": job.cell.seed} for job in waiting
         ],
     }
-    shown = shlex.quote(str(results))
+    quoted = shlex.quote(str(results))
     first = f"job {array}: {counted(len(waiting), 'cell')}" if array else "no cell is left to submit"
     lines = [
         first,
-        f"follow them: mgap compare {shown} --status",
-        f"see the table: mgap compare {shown}",
+        f"follow them: mgap compare {quoted} --status",
+        f"see the table: mgap compare {quoted}",
     ]
     return document, "\n".join(lines)
 
@@ -101,8 +101,8 @@ def run_in_job(job: CellJob) -> None:
 
     Exits with 1 if the cell fails, and with 75 if a signal stops it.
     """
-    found = read_result(job.cell, job.results)
-    if found and found.state == "done":
+    result = read_result(job.cell, job.results)
+    if result and result.state == "done":
         say(f"{job.cell} is already done.")
         return
     if is_locked(job.cell.folder(job.results)):
@@ -116,10 +116,10 @@ def run_in_job(job: CellJob) -> None:
         if stopped.number == signal.SIGUSR1:
             _requeue()
         raise SystemExit(int(ExitCode.PREEMPTED)) from None
-    found = read_result(job.cell, job.results)
-    if found is None:
+    result = read_result(job.cell, job.results)
+    if result is None:
         raise SystemExit(int(ExitCode.PREEMPTED))
-    if found.state == "failed":
+    if result.state == "failed":
         raise SystemExit(int(ExitCode.FAILED))
 
 

@@ -46,9 +46,9 @@ def run_trials(
         for number in range(comparison.trials):
             jobs = []
             for trial in (trial for trial in every if trial.number == number):
-                found = read_result(trial, results)
+                result = read_result(trial, results)
                 again = retry_failed and (trial.store, trial.method) not in settled
-                if found is None or (found.state == "failed" and again):
+                if result is None or (result.state == "failed" and again):
                     jobs.append(comparison.job(trial, results.resolve(), _values(comparison, trial, results)))
             if jobs:
                 sink.log(f"tuning: trial {number + 1} of {comparison.trials}, {len(jobs)} to run")
@@ -73,12 +73,12 @@ def require_finished_trials(comparison: Comparison, results: Path) -> None:
 
 def tunings(comparison: Comparison, results: Path) -> tuple[Tuning, ...]:
     """Return the tuning of each store and method whose trials are all finished."""
-    found = []
+    complete = []
     for store, method in _pairs(comparison):
         trials = _finished(comparison, store, method, results)
         if trials and len(trials) == comparison.trials:
-            found.append(Tuning(store, method, trials))
-    return tuple(found)
+            complete.append(Tuning(store, method, trials))
+    return tuple(complete)
 
 
 def with_chosen_values(comparison: Comparison, results: Path) -> Comparison:
@@ -105,20 +105,20 @@ def _values(comparison: Comparison, trial: Trial, results: Path) -> Mapping[str,
 
 def _finished(comparison: Comparison, store: str, method: str, results: Path) -> tuple[TrialOutcome, ...]:
     """Return the finished trials of a store and method before the first that is not, in their order."""
-    found = []
+    outcomes = []
     for number in range(comparison.trials):
         trial = Trial(store, method, TRIAL_SEED, number)
         result, values = read_result(trial, results), read_values(trial, results)
         if result is None or values is None:
             break
-        found.append(outcome(result, values))
-    return tuple(found)
+        outcomes.append(outcome(result, values))
+    return tuple(outcomes)
 
 
 def _settled(comparison: Comparison, results: Path) -> set[tuple[str, str]]:
     """Return the stores and methods with a finished cell: their values must not change any more."""
-    found = [result for cell in comparison.cells() if (result := read_result(cell, results))]
-    return {(result.cell.store, result.cell.method) for result in found if result.state == "done"}
+    recorded = [result for cell in comparison.cells() if (result := read_result(cell, results))]
+    return {(result.cell.store, result.cell.method) for result in recorded if result.state == "done"}
 
 
 def _pairs(comparison: Comparison) -> list[tuple[str, str]]:

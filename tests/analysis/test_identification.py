@@ -67,11 +67,11 @@ def test_areas_are_those_of_scikit_learn():
 def test_counts():
     found = identify(FIT, "degraded", ALL, CONFIG)
     assert (found.n, found.imbalanced, found.named) == (N, N // 3, N // 3)
-    assert (found.called, found.found) == (FIT.imbalanced.sum(), (FIT.imbalanced & TRUTH).sum())
+    assert (found.called, found.correct) == (FIT.imbalanced.sum(), (FIT.imbalanced & TRUTH).sum())
     column, gap = np.array(FIT.scores.columns["degraded"]), FIT.scores.gap
     assert found.right == ((column == "visual") & (gap > 0)).sum() + ((column == "audio") & (gap < 0)).sum()
     document = found.to_dict()
-    assert document["of_these_right"] == found.found
+    assert document["of_these_right"] == found.correct
     assert document["detectors"][0]["roc_auc_minus_posterior_interval"] is None
 
 

@@ -45,18 +45,18 @@ def store(tmp_path) -> Store:
     )
 
 
-def batches(store: Store, kind: placement.Kind, start: int = 0) -> list[tuple[torch.Tensor, ...]]:
+def batches(store: Store, location: placement.Location, start: int = 0) -> list[tuple[torch.Tensor, ...]]:
     config = AugmentConfig(image_size=8, audio_mask=0.3)
-    samples = Samples(store, CPU, kind)
+    samples = Samples(store, CPU, location)
     loader = Loader(store, np.arange(1, N), CPU, config, 4, samples=samples)
     drawn = [*loader.training(3, 1, start), *loader.ordered()]
     return [(b.index, b.labels, b.inputs["visual"], b.inputs["audio"]) for b in drawn]
 
 
-@pytest.mark.parametrize("kind", ["memory", "device"])
+@pytest.mark.parametrize("location", ["memory", "device"])
 @pytest.mark.parametrize("start", [0, 2])
-def test_batches_are_the_same_bits_from_anywhere(store, kind, start):
-    mapped, other = batches(store, "map", start), batches(store, kind, start)
+def test_batches_are_the_same_bits_from_anywhere(store, location, start):
+    mapped, other = batches(store, "map", start), batches(store, location, start)
     assert len(mapped) == len(other)
     for a, b in zip(mapped, other, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -64,8 +64,8 @@ def test_batches_are_the_same_bits_from_anywhere(store, kind, start):
 
 def test_gathered_samples_are_the_stores(store):
     chosen = np.array([5, 0, 22])
-    for kind in ("map", "memory", "device"):
-        (raw,) = Samples(store, CPU, kind).gather([chosen])
+    for location in ("map", "memory", "device"):
+        (raw,) = Samples(store, CPU, location).gather([chosen])
         np.testing.assert_array_equal(raw["visual"], store.frames[chosen])
         np.testing.assert_array_equal(raw["audio"], store.audio[chosen])
         assert (raw["visual"].dtype, raw["audio"].dtype) == (torch.uint8, torch.float16)
@@ -104,17 +104,17 @@ def test_an_error_in_the_thread_reaches_the_loop(store, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("free", "processes", "kind"), [(2.1, 1, "memory"), (1.9, 1, "map"), (2.1, 2, "map")]
+    ("free", "processes", "location"), [(2.1, 1, "memory"), (1.9, 1, "map"), (2.1, 2, "map")]
 )
-def test_memory_is_taken_within_its_share(store, monkeypatch, capsys, free, processes, kind):
+def test_memory_is_taken_within_its_share(store, monkeypatch, capsys, free, processes, location):
     size = store.frames.nbytes + store.audio.nbytes
     monkeypatch.setattr(placement, "available_memory", lambda: int(free * size))
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     config = RuntimeConfig(memory_share=0.5)
-    assert place_samples(store, CPU, config, Output()).kind == kind
+    assert place_samples(store, CPU, config, Output()).location == location
     told = " ".join(capsys.readouterr().err.split())
-    assert {"memory": "within 50%", "map": "over 50%"}[kind] in told
+    assert {"memory": "within 50%", "map": "over 50%"}[location] in told
 
 
 def test_available_memory_is_what_the_system_says():
@@ -122,9 +122,9 @@ def test_available_memory_is_what_the_system_says():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("kind", ["map", "memory", "device"])
-def test_on_a_gpu_batches_are_the_stores(store, kind):
+@pytest.mark.parametrize("location", ["map", "memory", "device"])
+def test_on_a_gpu_batches_are_the_stores(store, location):
     chosen = [np.arange(i, i + 4) for i in range(19)]
-    for some, raw in zip(chosen, Samples(store, torch.device("cuda"), kind).gather(chosen), strict=True):
+    for some, raw in zip(chosen, Samples(store, torch.device("cuda"), location).gather(chosen), strict=True):
         np.testing.assert_array_equal(raw["visual"].cpu(), store.frames[some])
         np.testing.assert_array_equal(raw["audio"].cpu(), store.audio[some])

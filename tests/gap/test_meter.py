@@ -1,4 +1,4 @@
-"""Scores of a program's own loop: tensors of every kind, batches, and the examples of the page."""
+"""Scores of a program's own loop: tensors of every type, batches, and the examples of the page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BATCHES = [slice(0, 20), slice(20, 21), slice(21, N)]
 )
 def test_tensors_of_every_float_type_with_gradients(name, atol):
     given = tensors(getattr(torch, name), requires_grad=True)
-    fit = measure(torch.tensor(LABELS), kind="logits", **given)
+    fit = measure(torch.tensor(LABELS), form="logits", **given)
     np.testing.assert_allclose(fit.scores.gap, P["audio"] - P["visual"], atol=atol)
     assert all(tensor.grad is None and tensor.requires_grad for tensor in given.values())
     # Rows of half-precision probabilities do not sum to 1 exactly.
@@ -81,25 +81,25 @@ def test_tensors_of_another_device():
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     there = {name: Elsewhere(tensor) for name, tensor in tensors(torch.bfloat16).items()}
-    here = measure(LABELS, kind="logits", **tensors(torch.bfloat16))
-    fit = measure(Elsewhere(torch.tensor(LABELS)), kind="logits", **there)
+    here = measure(LABELS, form="logits", **tensors(torch.bfloat16))
+    fit = measure(Elsewhere(torch.tensor(LABELS)), form="logits", **there)
     np.testing.assert_array_equal(fit.scores.gap, here.scores.gap)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_tensors_on_a_gpu():
     given = tensors(torch.bfloat16, device="cuda")
-    fit = measure(torch.tensor(LABELS, device="cuda"), kind="logits", **given)
-    here = measure(LABELS, kind="logits", **tensors(torch.bfloat16))
+    fit = measure(torch.tensor(LABELS, device="cuda"), form="logits", **given)
+    here = measure(LABELS, form="logits", **tensors(torch.bfloat16))
     np.testing.assert_array_equal(fit.scores.gap, here.scores.gap)
 
 
-@pytest.mark.parametrize("kind", ["p of the true class", "p", "logits"])
-def test_batches_give_what_all_samples_give(kind):
-    scores = {"p of the true class": P, "p": ALL, "logits": LOGITS}[kind]
-    word = "logits" if kind == "logits" else "p"
-    whole = measure(LABELS, kind=word, **of(scores, names=(*MODALITIES, "fused")))
-    meter = GapMeter(kind=word)
+@pytest.mark.parametrize("form", ["p of the true class", "p", "logits"])
+def test_batches_give_what_all_samples_give(form):
+    scores = {"p of the true class": P, "p": ALL, "logits": LOGITS}[form]
+    word = "logits" if form == "logits" else "p"
+    whole = measure(LABELS, form=word, **of(scores, names=(*MODALITIES, "fused")))
+    meter = GapMeter(form=word)
     for turn in range(2):  # reset forgets
         for rows in BATCHES:
             names = ("fused", "visual", "audio") if rows.start == 20 else ("audio", "visual", "fused")
@@ -122,7 +122,7 @@ def test_batches_give_what_all_samples_give(kind):
 
 def test_ids_names_and_three_modalities():
     names = np.array(["up", "down", "left"])
-    meter = GapMeter(kind="logits", classes=names)
+    meter = GapMeter(form="logits", classes=names)
     for rows in BATCHES:
         ids = [f"clip {i}" for i in range(N)[rows]]
         three = {"lidar": LOGITS["audio"], "camera": LOGITS["visual"], "text": LOGITS["fused"]}
@@ -152,7 +152,7 @@ GOOD = (LABELS[HALF], of(P, HALF))
         (lambda: batches(([], {"a": [], "b": []})), "Batch 1: There are no samples"),
         (lambda: batches(GOOD, (LABELS[:9], of(P, HALF))), r"Batch 2: .* shape \(32,\); there are 9 labels"),
         (lambda: batches((LABELS.reshape(8, 8), of(P))), r"Batch 1: The labels have shape \(8, 8\)"),
-        (lambda: batches(GOOD, kind="logits"), r"logits of audio have shape \(32,\)"),
+        (lambda: batches(GOOD, form="logits"), r"logits of audio have shape \(32,\)"),
         (lambda: batches(GOOD, (LABELS, of(P, names=("audio", "fused")))), "found audio"),
         (lambda: batches(GOOD, (LABELS, {"audio": P["audio"], "text": P["audio"]})),
          "Batch 2 has modalities: audio, text; those before it: audio, visual"),
@@ -164,10 +164,10 @@ GOOD = (LABELS[HALF], of(P, HALF))
         (lambda: batches((LABELS, of(ALL)), (np.zeros(4, int), of(FIFTHS))),
          "Batch 2 has 5 classes; those before it: 3"),
         (lambda: batches(*[(LABELS, {**of(P), "ids": range(N)})] * 2).compute(), "of 128 samples repeat an"),
-        (lambda: GapMeter(kind="odds"), "kind='odds'"),
-        (lambda: measure(LABELS, kind="odds", **of(P)), "kind='odds'"),
+        (lambda: GapMeter(form="odds"), "form='odds'"),
+        (lambda: measure(LABELS, form="odds", **of(P)), "form='odds'"),
         (lambda: measure(LABELS, **of(LOGITS)), "outside"),
-        (lambda: measure(LABELS, kind="logits", **of(P)), "expected those of all classes"),
+        (lambda: measure(LABELS, form="logits", **of(P)), "expected those of all classes"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_two_lines(call, words):
@@ -215,7 +215,7 @@ def loader() -> list[tuple[Any, Any, Any]]:
     return [(inputs["audio"][r], inputs["visual"][r], torch.tensor(LABELS[r])) for r in BATCHES]
 
 
-EXPECTED = measure(LABELS, kind="logits", **of({k: v.astype(np.float32) for k, v in LOGITS.items()}))
+EXPECTED = measure(LABELS, form="logits", **of({k: v.astype(np.float32) for k, v in LOGITS.items()}))
 
 
 def test_the_plain_loop_of_the_page_runs():

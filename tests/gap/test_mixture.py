@@ -67,7 +67,7 @@ def scikit(mixture: Mixture) -> GaussianMixture:
 
 def bayes(mixture: Mixture, gap: np.ndarray) -> np.ndarray:
     """1 - P(balanced | gap) by scikit-learn, monotone or not."""
-    x = np.abs(gap) if mixture.kind == "absolute" else gap
+    x = np.abs(gap) if mixture.gap_kind == "absolute" else gap
     return 1 - scikit(mixture).predict_proba(x[:, None])[:, mixture.balanced]
 
 
@@ -77,7 +77,7 @@ def brute_force(mixture: Mixture, x: np.ndarray) -> np.ndarray:
     found = []
     for value in x:
         way = bayes(mixture, np.linspace(centre, value, 2001))
-        inward = mixture.kind == "absolute" and value < centre
+        inward = mixture.gap_kind == "absolute" and value < centre
         found.append(way.min() if inward else way.max())
     return np.array(found)
 
@@ -99,7 +99,7 @@ any_mixture = st.sampled_from([("absolute", 2), ("absolute", 3), ("signed", 2), 
 
 
 def grid(mixture: Mixture, count: int) -> np.ndarray:
-    return np.linspace(0.0 if mixture.kind == "absolute" else -1.0, 1.0, count)
+    return np.linspace(0.0 if mixture.gap_kind == "absolute" else -1.0, 1.0, count)
 
 
 @pytest.mark.parametrize(("gap", "config"), [(TWO, ABSOLUTE), (THREE, ABSOLUTE), (THREE, SIGNED)])
@@ -139,7 +139,7 @@ def test_posterior_never_falls_as_the_gap_grows(mixture, random):
     x = np.unique(np.concatenate([grid(mixture, 3001), mixture.value(extra)]))
     r = mixture.posterior(x)
     assert ((r >= 0) & (r <= 1)).all()
-    if mixture.kind == "absolute":
+    if mixture.gap_kind == "absolute":
         assert (np.diff(r) >= -1e-9).all()
     else:
         centre = mixture.means[mixture.balanced]
@@ -153,7 +153,7 @@ def test_posterior_of_a_sample_does_not_depend_on_its_batch(mixture):
     x = np.random.default_rng(0).uniform(-1, 1, 40)
     alone = np.concatenate([mixture.posterior(x[i : i + 1]) for i in range(len(x))])
     np.testing.assert_allclose(alone, mixture.posterior(x), atol=1e-13)
-    if mixture.kind == "absolute":
+    if mixture.gap_kind == "absolute":
         np.testing.assert_array_equal(mixture.posterior(-x), mixture.posterior(x))
 
 

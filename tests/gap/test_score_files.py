@@ -35,8 +35,8 @@ def write(path: Path, columns: dict[str, object]) -> Path:
     return path
 
 
-def matrix(kind: str, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"{kind}_{name}_{c}": values[:, c] for c in range(values.shape[1])}
+def matrix(form: str, name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{form}_{name}_{c}": values[:, c] for c in range(values.shape[1])}
 
 
 def plain(**more: object) -> dict[str, object]:

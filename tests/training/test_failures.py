@@ -38,7 +38,7 @@ from mgap_cli.methods.base import cross_entropy, unimodal_cross_entropy
 from mgap_cli.output import Output
 from mgap_cli.training.device import be_deterministic, choose_float32
 from mgap_cli.training.precision import Precision
-from mgap_cli.training.step_guard import Place, StepGuard, explained
+from mgap_cli.training.step_guard import StepGuard, TrainingPosition, explained
 from mgap_cli.training.task import Task
 from mgap_cli.training.trainer import Trainer
 from mgap_cli.workflow.stages import plan_warmup
@@ -112,7 +112,7 @@ def test_a_bad_step_changes_nothing(kind, fused, at):
     # Two in a row are the limit here.
     _, _, third = train(spoilt[: at + 2], make, scaler)
     with pytest.raises(MgapError, match=r"2 steps in a row \(epoch 1, step 7, lr 0\.5") as caught:
-        third.check(Place("warmup", 1, 7, 0.5))
+        third.check(TrainingPosition("warmup", 1, 7, 0.5))
     assert ("no step was good" in str(caught.value)) == (at == 0)
 
 
@@ -125,7 +125,7 @@ def test_gradients_that_are_not_finite_make_a_step_bad_where_the_loss_is_finite(
     next(task.network.encoders["visual"].parameters()).grad[0] = float("inf")
     assert not bool(guard.admit(torch.tensor(1.0)))
     with pytest.raises(MgapError, match="the gradients are not finite for 1 steps in a row"):
-        guard.check(Place("warmup", 1, 1, 0.1))
+        guard.check(TrainingPosition("warmup", 1, 1, 0.1))
 
 
 def test_gradient_norms_are_told_by_module_largest_first():
@@ -146,7 +146,7 @@ def test_gradient_norms_are_told_by_module_largest_first():
         p.grad = torch.full_like(p, float("nan"))
     guard.admit(torch.tensor(float("nan")))
     with pytest.raises(MgapError, match="gradient norms of the last good step, largest first: ") as caught:
-        guard.check(Place("adapt", 3, 4, 0.25))
+        guard.check(TrainingPosition("adapt", 3, 4, 0.25))
     told = [m for part in str(caught.value).split("first: ")[1].split(", ") for m in squares if m in part]
     assert told == sorted(squares, key=lambda m: -squares[m])
 

@@ -110,16 +110,16 @@ class Loader:
         The batches are the same for any number of processes. If a small batch leaves a process without a
         share, the network runs on the batch's first samples there, and the results are not used.
         """
-        places = self._shuffled(generator_for(seed, epoch))[start:]
+        batch_rows = self._shuffled(generator_for(seed, epoch))[start:]
         positions = np.concatenate(self.groups)
         copies = copy_numbers(positions)
-        chosen = [positions[some] for some in places]
+        chosen = [positions[some] for some in batch_rows]
         rows = [self._rows(len(some)) for some in chosen]
         shares_of = [some[share] for some, share in zip(chosen, rows, strict=True)]
         seen = self._frames_of_epoch(seed, epoch)
         with closing(self.samples.gather(shares_of)) as raws:
             steps = range(start, self.steps)
-            for step, position, some, share, raw in zip(steps, places, chosen, rows, raws, strict=True):
+            for step, position, some, share, raw in zip(steps, batch_rows, chosen, rows, raws, strict=True):
                 if seen is not None:
                     raw = self._with_frames(raw, seen[torch.from_numpy(some[share])])
                 generator = generator_for(seed, epoch, step)
@@ -154,13 +154,13 @@ class Loader:
 
     def _shuffled(self, generator: torch.Generator) -> list[np.ndarray]:
         """Return each batch's positions in the joined groups: one shuffled group after the other."""
-        places, first = [], 0
+        batches, first = [], 0
         for group in self.groups:
             order = first + torch.randperm(len(group), generator=generator).numpy()
             ends = [self.batch_size * s for s in range(1, training_steps(len(group), self.batch_size))]
-            places += np.split(order, ends)
+            batches += np.split(order, ends)
             first += len(group)
-        return places
+        return batches
 
     def _rows(self, total: int) -> slice:
         """Return this process's rows of a batch of `total`."""

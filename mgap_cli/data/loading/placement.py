@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mgap_cli.data.store import Store
     from mgap_cli.output import Output
 
-Kind = Literal["device", "memory", "map"]
+Location = Literal["device", "memory", "map"]
 
 AHEAD = 2  # number of batches that are gathered in advance
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16, "float32": torch.float32}
@@ -38,13 +38,13 @@ Raw = dict[str, Tensor]  # a batch on the device, by modality and as the store h
 class Samples:
     """The samples of a store, from which batches are gathered by position."""
 
-    def __init__(self, store: Store, device: torch.device, kind: Kind = "map") -> None:
-        self.device, self.kind, self.names = device, kind, tuple(store.arrays)
+    def __init__(self, store: Store, device: torch.device, location: Location = "map") -> None:
+        self.device, self.location, self.names = device, location, tuple(store.arrays)
         self.arrays: tuple[np.ndarray, ...] = tuple(store.arrays.values())
         self.tensors: tuple[Tensor, ...] = ()
-        if kind == "device":
+        if location == "device":
             self.tensors = tuple(_on_device(array, device) for array in self.arrays)
-        elif kind == "memory":
+        elif location == "memory":
             self.arrays = tuple(np.array(array) for array in self.arrays)
 
     def gather(self, batches: Iterable[IntArray]) -> Generator[Raw, None, None]:
@@ -53,11 +53,11 @@ class Samples:
         If the samples are on the host, and the disk or a GPU can cause a wait, another thread gathers the
         next batches.
         """
-        if self.kind == "device":
+        if self.location == "device":
             for chosen in batches:
                 index = send(torch.from_numpy(chosen), self.device)
                 yield self._named([tensor.index_select(0, index) for tensor in self.tensors])
-        elif self.kind == "memory" and self.device.type == "cpu":
+        elif self.location == "memory" and self.device.type == "cpu":
             for chosen in batches:
                 yield self._sent(self._gathered(chosen))
         else:
@@ -104,22 +104,22 @@ def place_samples(store: Store, device: torch.device, config: RuntimeConfig, sin
     stay on disk.
     """
     size = sum(array.nbytes for array in store.arrays.values())
-    kind: Kind = "map"
+    location: Location = "map"
     why = []
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         fits = size <= config.gpu_share * free
         why.append(_compared(size, config.gpu_share, free, "the GPU's free memory"))
-        kind = "device" if fits else kind
-    if kind == "map":
+        location = "device" if fits else location
+    if location == "map":
         available = available_memory()
         sharing = processes.local_size()
         what = "available memory" if sharing == 1 else f"available memory, for {sharing} processes"
         why.append(_compared(size * sharing, config.memory_share, available, what))
-        kind = "memory" if size * sharing <= config.memory_share * available else kind
-    described = {"device": f"on {device}", "memory": "in memory", "map": "on disk, memory-mapped"}[kind]
+        location = "memory" if size * sharing <= config.memory_share * available else location
+    described = {"device": f"on {device}", "memory": "in memory", "map": "on disk, memory-mapped"}[location]
     sink.log(f"samples: {described} ({'; '.join(why)})")
-    return Samples(store, device, kind)
+    return Samples(store, device, location)
 
 
 def available_memory() -> int:

@@ -84,10 +84,10 @@ def _videos(folder: Path) -> dict[str, Path]:
     return {**folders, **_files(folder, _VIDEO_FOLDERS)}
 
 
-def _files(folder: Path, places: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
+def _files(folder: Path, subfolders: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
     """Return {clip: file}; an earlier place wins."""
     paths: dict[str, Path] = {}
-    for subfolder, suffixes in places.items():
+    for subfolder, suffixes in subfolders.items():
         if (folder / subfolder).is_dir():
             for path in sorted((folder / subfolder).iterdir()):
                 if path.suffix.lower() in suffixes:

@@ -73,8 +73,8 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
     index = _index(folder)
     clips, missing = [], Counter[str]()
     for number, split, label in listed:
-        places = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
-        video = next((index[key] for key in places if key in index), None)
+        candidates = itertools.product(FOLDERS[split], (label, ""), (number, _youtube_id(number)))
+        video = next((index[key] for key in candidates if key in index), None)
         if video is None:
             missing[label] += 1
         else:

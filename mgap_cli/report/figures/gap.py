@@ -33,7 +33,7 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
     from matplotlib.patheffects import withStroke
 
     mixture, scores = fit.mixture, fit.scores
-    signed = mixture.kind == "signed"
+    signed = mixture.gap_kind == "signed"
     low = -1.0 if signed else 0.0
     values = np.clip(mixture.value(scores.gap), low, 1.0)  # a rounding error beyond 1 is still a sample
     x = np.linspace(low, 1.0, GRID)

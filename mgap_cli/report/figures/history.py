@@ -91,7 +91,7 @@ def _components(means: Axes, weights: Axes, entries: Entries, x: np.ndarray) -> 
         weights.plot(x, 100 * weight, linewidth=2, label=f"weight, {role}", **style)
     share = [100 * m["balanced_share"] if m else np.nan for m in mixtures]
     weights.plot(x, share, color=BALANCED, marker="x", linewidth=2, label="samples balanced")
-    kind = next(m["kind"] for m in mixtures if m)
-    means.set_ylabel(f"mean ± sd of {'|gap|' if kind == 'absolute' else 'gap'}", fontsize=14)
+    gap_kind = next(m["kind"] for m in mixtures if m)
+    means.set_ylabel(f"mean ± sd of {'|gap|' if gap_kind == 'absolute' else 'gap'}", fontsize=14)
     weights.set_ylim(0, 102)
     weights.set_ylabel("share, %", fontsize=14)

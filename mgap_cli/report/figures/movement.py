@@ -23,7 +23,7 @@ def movement_figure(movement: Movement) -> Figure:
     from matplotlib.figure import Figure
 
     mixture = movement.fits[0].mixture
-    absolute = mixture.kind == "absolute"
+    absolute = mixture.gap_kind == "absolute"
     before, after = (np.clip(mixture.value(gap), -1, 1) for gap in (movement.gaps[0], movement.gaps[-1]))
     was, now = movement.imbalanced[0], movement.imbalanced[-1]
     low = 0.0 if absolute else -1.0

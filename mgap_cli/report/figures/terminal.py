@@ -39,7 +39,7 @@ class GapPlot:
         fit, mixture = self.fit, self.fit.mixture
         bins = max(5, (min(options.max_width, WIDEST) - MARGIN - 1) // BAR)
         blocks = ASCII_BLOCKS if options.ascii_only else BLOCKS
-        low = -1.0 if mixture.kind == "signed" else 0.0
+        low = -1.0 if mixture.gap_kind == "signed" else 0.0
         edges = np.linspace(low, 1.0, bins + 1)
         values = np.clip(mixture.value(fit.scores.gap), low, 1.0)
         counts = np.histogram(values, bins=edges)[0].astype(np.float64)

@@ -10,20 +10,20 @@ from mgap_cli.analysis.causes import Level, ModalityCause
 from mgap_cli.report.layout import add_numbers, confidence_level, new_table, percent, printable, titled
 
 
-def causes_table(found: Sequence[ModalityCause], confidence: float) -> RenderableType:
+def causes_table(causes: Sequence[ModalityCause], confidence: float) -> RenderableType:
     """Each modality's mean p of the true class on training and held-out samples, and one sentence."""
     table = new_table()
     for heading in ("modality", "samples"):
         table.add_column(heading, no_wrap=True)
     add_numbers(table, "n", "mean p", "interval", "accuracy %")
-    for modality in found:
+    for modality in causes:
         rows = [("train", modality.training), ("cross-fitted", modality.cross_fitted)]
         if modality.validation:
             rows.append(("validation", modality.validation))
         for i, (where, level) in enumerate(rows):
             table.add_row("" if i else printable(modality.modality), where, *_cells(level))
-    notes = [printable(modality.sentence) for modality in found]
-    if not found[0].validation:
+    notes = [printable(modality.sentence) for modality in causes]
+    if not causes[0].validation:
         notes.append("There is no validation split, so memorising by the encoders is not detected.")
     notes.append(
         "cross-fitted: linear heads on features of an encoder that has seen the samples. "

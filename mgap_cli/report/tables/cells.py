@@ -40,10 +40,12 @@ def status_tables(
         table.add_row(cropped(store), cropped(method), *counts, f"{hours:.2f}")
     total = Counter(state_of(cell, result, at_work) for cell, result in results.items())
     title = f"Cells: {len(results)}, {', '.join(f'{n} {state}' for state, n in total.items())}"
-    shown: list[RenderableType] = [titled(title, table, "hours: training time on a GPU or on a CPU's cores.")]
+    tables: list[RenderableType] = [
+        titled(title, table, "hours: training time on a GPU or on a CPU's cores.")
+    ]
     failed = [(cell, result) for cell, result in results.items() if result and result.state == "failed"]
     if failed:
         errors = [f"{cell}: {result.error}" for cell, result in failed[:_LONGEST_LIST]]
         more = [f"and {len(failed) - _LONGEST_LIST} more"] if len(failed) > _LONGEST_LIST else []
-        shown.append(titled("Failed cells", None, *errors, *more))
-    return shown
+        tables.append(titled("Failed cells", None, *errors, *more))
+    return tables

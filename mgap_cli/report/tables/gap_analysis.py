@@ -166,7 +166,7 @@ def identification_table(
         if d.ahead is not None and d.ahead_interval is not None:
             cells.append(f"{d.ahead:+.3f}\n{d.ahead_interval.low:+.3f}, {d.ahead_interval.high:+.3f}")
         table.add_row(d.name, *cells)
-    truly, called, hits = identification.imbalanced, identification.called, identification.found
+    truly, called, hits = identification.imbalanced, identification.called, identification.correct
     share = truly / identification.n
     notes = [
         f"Truly imbalanced: {truly} ({share:.1%}, the average precision of chance). "

@@ -25,7 +25,7 @@ def measures_table(
         scale, digits = (100, 1) if m.percent else (1, 3)
         sign = "+" if m.statistic == "difference" else "/"
 
-        def shown(value: float | None, sign: str = "", scale: int = scale, digits: int = digits) -> str:
+        def formatted(value: float | None, sign: str = "", scale: int = scale, digits: int = digits) -> str:
             if value is None:
                 return "-"
             if sign == "/":
@@ -35,11 +35,11 @@ def measures_table(
         interval = "-"
         if m.interval:
             mark = "+" if sign == "+" else ""
-            interval = f"{shown(m.interval.low, mark)}, {shown(m.interval.high, mark)}"
+            interval = f"{formatted(m.interval.low, mark)}, {formatted(m.interval.high, mark)}"
         leads = {"first": first, "second": second, None: "none" if m.interval else "-"}[m.leader]
         name = m.name + (", %" if m.percent else "")
         count = f"{m.n} b" if m.units == "batches" else str(m.n)
-        row = (shown(m.first), shown(m.second), shown(m.value, sign), interval, leads, count)
+        row = (formatted(m.first), formatted(m.second), formatted(m.value, sign), interval, leads, count)
         table.add_row(name, *row, f"[{sources.index(m.source) + 1}]")
     where = f", {printable(split)}" if split else ""
     notes = [

@@ -130,15 +130,15 @@ def group_table(summary: Summary) -> RenderableType:
 def leak_table(summary: Summary) -> RenderableType:
     """Return the numbers of ids, files and groups that are in more than one split, by splits."""
     pairs = list(combinations(summary.splits, 2))
-    kinds = {"ids": summary.leaks.ids, "files": summary.leaks.files, "groups": summary.leaks.groups}
+    leaks_of = {"ids": summary.leaks.ids, "files": summary.leaks.files, "groups": summary.leaks.groups}
     table = new_table()
     table.add_column("shared")
     add_numbers(table, *(f"{a}\n{b}" for a, b in pairs), "in any\ntwo", "clips\nconcerned")
-    for what, leaks in kinds.items():
+    for what, leaks in leaks_of.items():
         shared = (sum(a in counts and b in counts for counts in leaks.values()) for a, b in pairs)
         clips = sum(sum(counts.values()) for counts in leaks.values())
         table.add_row(what, *map(str, shared), str(len(leaks)), str(clips))
-    notes = [_examples(what, leaks) for what, leaks in kinds.items() if leaks]
+    notes = [_examples(what, leaks) for what, leaks in leaks_of.items() if leaks]
     if not summary.groups:
         notes.append("Without groups, this table cannot show a speaker or source video in two splits.")
     if summary.leaks_kept is not None:
@@ -147,7 +147,7 @@ def leak_table(summary: Summary) -> RenderableType:
         )
         notes.append(f"Leaks that prepare found were {kept}.")
     notes += [f"prepare said: {printable(note)}." for note in summary.notes]
-    return titled(f"Leakage between splits{'' if any(kinds.values()) else ': none'}", table, *notes)
+    return titled(f"Leakage between splits{'' if any(leaks_of.values()) else ': none'}", table, *notes)
 
 
 def skip_table(summary: Summary) -> RenderableType:
