@@ -1,1 +1,1 @@
-"""Which method is better, on which data, and whether the difference is real: plan, cells, statistics."""
+"""Comparison of methods over data sets and seeds: plan, cells, tuning, Slurm jobs and statistics."""

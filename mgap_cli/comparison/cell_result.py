@@ -1,4 +1,4 @@
-"""What one cell found, as its record file keeps it."""
+"""The result of one cell, and its record file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mgap_cli.files import MALFORMED, damaged, read_json, write_json
 from mgap_cli.gap.scores import FUSED
 
 State = Literal["done", "failed"]
-RULE_PREFIX = "rule."  # before a decision rule's name, in the places of a head's
+RULE_PREFIX = "rule."  # the prefix of a decision rule's name where the name of a head is expected
 SCHEMA = "mgap.cell/2"
 
 
@@ -20,10 +20,10 @@ SCHEMA = "mgap.cell/2"
 class CellResult:
     """The result of a cell.
 
-    seconds: of training, over all of its starts. hours are counted on `device`. figures: split to
-    {figure: value}, such as {"test": {"fused.accuracy": 0.9}}. head: the one whose figures are reported
-    first. correct: head, or RULE_PREFIX and a decision rule, to one character per test sample, 1 where it is
-    right. error: why a failed cell stopped.
+    seconds: training time, summed over all starts of the cell. device: the device on which it trained.
+    figures: the values by split and name, such as {"test": {"fused.accuracy": 0.9}}. head: the head whose
+    values are reported first. correct: for each head, and for each decision rule (with RULE_PREFIX before its
+    name), one character per test sample: 1 if the prediction is right. error: why a failed cell stopped.
     """
 
     cell: Cell
@@ -41,15 +41,15 @@ class CellResult:
 
     @property
     def test_samples(self) -> int:
-        """How many test samples the heads and rules were judged on; 0 for a cell that failed."""
+        """Number of test samples on which the heads and rules were evaluated; 0 for a cell that failed."""
         return len(next(iter(self.correct.values()), ""))
 
     def figure(self, metric: str, split: str = "test") -> float | None:
-        """Return a figure; of a network without a fused head, `fused` means its only head."""
+        """Return a value by its name; `fused` is the only head of a network that has no fused head."""
         return self.figures.get(split, {}).get(self._recorded_name(metric))
 
     def correct_by(self, metric: str) -> str:
-        """Return the samples, as in `correct`, that an accuracy is a share of; empty for another metric."""
+        """Return the entry of `correct` that this accuracy is the mean of; empty for another metric."""
         head, _, figure = self._recorded_name(metric).rpartition(".")
         return self.correct.get(head, "") if figure == "accuracy" else ""
 
@@ -59,7 +59,7 @@ class CellResult:
 
 
 def read_result(cell: Cell, results: Path) -> CellResult | None:
-    """Return a cell's result; None where there is none yet. UnfitError for a damaged record."""
+    """Return a cell's result, or None if it has none yet. Raises UnfitError for a damaged record."""
     path = cell.record(results)
     document: dict[str, Any] | None = read_json(path)
     if document is None:

@@ -1,4 +1,4 @@
-"""What a comparison shows, in plain sentences."""
+"""The result of a comparison in plain sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mgap_cli.output import counted, listed
 
 
 def conclusion(table: ComparisonTable) -> list[str]:
-    """Return one sentence per store on what differs from the reference, and one where seeds are too few."""
+    """Return one sentence per store about the differences, and one if there are too few seeds."""
     sentences = []
     for store in dict.fromkeys(row.store for row in table.rows):
         rows = [row for row in table.rows if row.store == store]
@@ -54,7 +54,7 @@ def _against_reference(store: str, rows: Sequence[Row], table: ComparisonTable) 
 
 
 def _too_few_seeds(table: ComparisonTable) -> str:
-    """Return what to say where even a difference of the same sign in every seed passes no corrected test."""
+    """Return a sentence for too few seeds, with which no difference can pass the corrected test."""
     seeds = [len(row.against.seeds) for row in table.rows if row.against]
     needed = seeds_needed(table.tests)
     if not seeds or max(seeds) >= needed:

@@ -1,13 +1,13 @@
 """The plan of a comparison: stores x methods x named settings x seeds, and where each cell is kept.
 
 RESULTS/
-  plan.json                                what the last command line asked for
+  plan.json                                the plan of the last command line
   cells/<store>/<method>[-setting=value]/
     seed0/                                 a run folder, as `mgap train` makes it
-    seed0.json                             what the cell found, or the error that stopped it
+    seed0.json                             the result of the cell, or the error that stopped it
     seed0.log                              what the cell printed
-  trials/<store>/<method>[-setting=value]/   of --tune: the same files by trial, and
-    trial0-values.json                     the values that the trial has
+  trials/<store>/<method>[-setting=value]/   trials of --tune: the same files for each trial, and
+    trial0-values.json                     the values of the trial's settings
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ DEFAULT_SEEDS = 3
 DEFAULT_METRIC = "fused.accuracy"
 _UNSAFE = re.compile(r"[^\w.=+,-]+")
 _KEYS = ("stores", "methods", "seeds", "settings", "tune")
-TRIAL_SEED = 1_000_000  # of every trial, and of no cell: a cell must not be what its settings were chosen by
+TRIAL_SEED = 1_000_000  # seed of trials, and never of cells: a cell must not repeat a trial
 
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method with the settings of its own that this comparison gives it.
+    """A method and the settings that this comparison gives it.
 
     name: as on the command line, a name or path/to/file.py:Class. settings: (key, value) without section.
     """
@@ -52,7 +52,8 @@ class MethodChoice:
 class Request:
     """What the user asks to compare.
 
-    settings: a tree {section: {key: value}} for every cell. trials: of each method and store; 0: no tuning.
+    settings: a tree {section: {key: value}} for every cell. trials: the number for each method on each store;
+    0 is no tuning.
     """
 
     stores: tuple[Path, ...]
@@ -70,11 +71,12 @@ class Request:
         _refuse_repeats("store", [str(path.resolve()) for path in self.stores])
         if self.trials and TRIAL_SEED in self.seeds:
             raise UsageError(
-                f"compare: the seed {TRIAL_SEED} is that of the trials.", "Choose another seed for the cells."
+                f"compare: the seed {TRIAL_SEED} is reserved for the trials of --tune.",
+                "Choose another seed for the cells.",
             )
 
     def store_names(self) -> dict[Path, str]:
-        """Return a short name for each store: its folder's, after the parent's where two are equal."""
+        """Return a name for each store: its folder's, with the parent's name first if two are equal."""
         names = {path: path.resolve().name for path in self.stores}
         times = Counter(names.values())
         names = {
@@ -85,7 +87,7 @@ class Request:
         return {path: _UNSAFE.sub("_", name) for path, name in names.items()}
 
     def cells(self) -> list[Cell]:
-        """Return every cell, seed by seed, so that an early stop leaves whole seeds."""
+        """Return every cell, seed by seed, so that a command that is stopped leaves complete seeds."""
         names = self.store_names()
         every = product(self.seeds, self.stores, self.methods)
         return [Cell(names[store], method.label, seed) for seed, store, method in every]
@@ -93,7 +95,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a method on a store with a seed. store, method: their names in this comparison."""
+    """One training of a method on a store with a seed. store, method: their names in this comparison."""
 
     store: str
     method: str
@@ -104,7 +106,7 @@ class Cell:
 
     @property
     def counted_as(self) -> str:
-        """The row that counts it in the table of states."""
+        """The row of the table of states that counts this cell."""
         return self.method
 
     def folder(self, results: Path) -> Path:
@@ -121,7 +123,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trial(Cell):
-    """A training that tunes a method on a store; `number` counts from 0 within these two."""
+    """A training that tunes a method on a store; `number` counts from 0 for each method on each store."""
 
     number: int = 0
 
@@ -141,7 +143,7 @@ class Trial(Cell):
 
 
 def parse_methods(text: str) -> tuple[MethodChoice, ...]:
-    """Return the methods of `--methods`: names with commas, own settings after colons.
+    """Return the methods of `--methods`: names with commas between them, settings after colons.
 
     `joint,unimodal:modality=audio` is two methods. Raises UsageError for an empty name.
     """
@@ -165,8 +167,8 @@ def read_request(path: Path) -> Request:
 
     stores: a list of folders, relative to the working folder. methods: a list of names, or a mapping from a
     name to that method's own settings, where a list of values is a grid. seeds: a count, or a list. settings:
-    sections and keys for all cells. tune: number of trials. Raises UsageError, naming the file, for anything
-    else.
+    sections and keys for all cells. tune: number of trials. Raises UsageError, which names the file, for
+    anything else.
     """
     tree = read_yaml(path)
     unknown = [key for key in tree if key not in _KEYS]
@@ -207,7 +209,7 @@ def _methods(given: object, path: Path) -> tuple[MethodChoice, ...]:
 
 
 def _grid(settings: Mapping[str, Any]) -> Iterable[tuple[tuple[str, Any], ...]]:
-    """Yield every combination of the values of settings; a value that is not a list is in all of them."""
+    """Yield every combination of the values of settings; a single value is in every combination."""
     values = [value if isinstance(value, list) else [value] for value in settings.values()]
     for combination in product(*values):
         yield tuple(zip(settings, combination, strict=True))

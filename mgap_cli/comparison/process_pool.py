@@ -1,7 +1,7 @@
-"""Runs cells in processes of their own, several at a time.
+"""Runs several cells at the same time, each in its own process.
 
-The processes are forked from a server that has imported torch, so that a cell starts in milliseconds. They
-are separate: a crash or `kill -9` of one does not touch the others. A cell whose parent is killed ends too.
+The processes are forked from a server that has imported torch, so that a cell starts in milliseconds. A crash
+or `kill -9` of one process does not affect the others. If the main process is killed, all cells end.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import ForkServerProcess
 
-_POLL_SECONDS = 1.0  # between two looks at the signals, and at the heartbeat
+_POLL_SECONDS = 1.0  # seconds between two checks of the signals and of the parent
 
 Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What one process computes with. device: as for `--device`; threads: CPU threads."""
+    """The device of one process, as for `--device`, and its number of CPU threads."""
 
     device: str
     threads: int
 
 
 def workers(device: str, jobs: int | None, per_gpu: int, gpus: int, cores: int) -> list[Worker]:
-    """Return what each of the processes that run at the same time computes with.
+    """Return the device and the threads of each process that runs at the same time.
 
-    On GPUs (`device` is auto or cuda and there are some): per_gpu of each, taken in turn, or `jobs` in all.
-    Else `jobs` (default 1) on `device`. The cores are divided among them, at least one each.
+    On GPUs (if `device` is auto or cuda and there are GPUs), there are per_gpu processes on each GPU, or
+    `jobs` processes in all. Otherwise there are `jobs` processes (default 1) on `device`. The cores are
+    divided among the processes; each gets at least one.
     """
     shared = device in ("auto", "cuda") and gpus > 0
     count = jobs or (gpus * per_gpu if shared else 1)
@@ -52,14 +53,14 @@ def workers(device: str, jobs: int | None, per_gpu: int, gpus: int, cores: int) 
 
 @dataclass(frozen=True)
 class Ended(Generic[Job]):
-    """A job whose process has ended. code: its exit code, negative for the signal that killed it."""
+    """A job whose process has ended. code: its exit code; negative if a signal killed it."""
 
     job: Job
     code: int
 
 
 class StoppedBySignal(MgapError):
-    """A signal, `number`, stopped the cells that ran; all of them are saved (exit 75)."""
+    """A signal, `number`, stopped the running cells; all of them are saved (exit code 75)."""
 
     def __init__(self, number: int) -> None:
         message = f"stopped by {signal.Signals(number).name}; the running cells are saved."
@@ -68,7 +69,7 @@ class StoppedBySignal(MgapError):
 
 
 class ProcessPool(Generic[Job]):
-    """Runs `work(job, worker)` for each job in a process of its own, as many at a time as there are workers.
+    """Runs `work(job, worker)` for each job in its own process; each worker has one job at a time.
 
     log: where a job's process prints. preload: modules that the server imports before it forks.
     """
@@ -89,8 +90,8 @@ class ProcessPool(Generic[Job]):
     def run(self, jobs: Sequence[Job], sink: Output) -> Iterator[Ended[Job]]:
         """Yield each job as it ends.
 
-        At SIGTERM, SIGUSR1 or Ctrl-C the processes are asked to save and end. Raises StoppedBySignal for the
-        former two.
+        At SIGTERM, SIGUSR1 or Ctrl-C the processes are asked to save and end. Raises StoppedBySignal at
+        SIGTERM and SIGUSR1.
         """
         waiting = list(jobs)
         _start_server()
@@ -99,7 +100,7 @@ class ProcessPool(Generic[Job]):
                 while waiting and self.free and not flag.caught:
                     self._start(waiting.pop(0))
                 wait([process.sentinel for process, _, _ in self.running.values()], _POLL_SECONDS)
-                if flag.caught:  # before any process is taken for one that failed: they were stopped too
+                if flag.caught:  # checked first: the signal also stopped the processes, which have not failed
                     raise StoppedBySignal(flag.caught)
                 yield from self._ended()
                 now = ", ".join(str(job) for _, job, _ in self.running.values())
@@ -124,7 +125,7 @@ class ProcessPool(Generic[Job]):
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """End the processes that still run when the block ends, however it ends."""
+        """End the processes that still run when the block ends, also if it ends by an error."""
         try:
             yield
         finally:
@@ -135,10 +136,11 @@ class ProcessPool(Generic[Job]):
 
 
 def _start_server() -> None:
-    """Start the server that processes are forked from, deaf to stop signals.
+    """Start the server from which processes are forked; it ignores stop signals.
 
-    A scheduler sends them to every process. The server must live until the processes that it has forked have
-    saved their work, for it passes on their exit codes. Each of them listens again, in `_run_one`.
+    A scheduler sends these signals to every process. The server must run until the processes that it has
+    forked have saved their work, because it passes on their exit codes. Each of these processes handles the
+    signals again, in `_run_one`.
     """
     from multiprocessing.forkserver import ensure_running
 
@@ -153,7 +155,7 @@ def _start_server() -> None:
 def _run_one(
     work: Callable[[Any, Worker], None], job: object, worker: Worker, log: Path, folder: Path
 ) -> None:
-    """Run one job as the whole of a process: its own log, its own threads, no traceback."""
+    """Run one job as the only work of a process, with its own log and threads, without a traceback."""
     import torch
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -167,7 +169,7 @@ def _run_one(
     os.dup2(descriptor, 2)
     torch.set_num_threads(worker.threads)
     if not os.environ.get("OMP_NUM_THREADS"):
-        os.environ["OMP_NUM_THREADS"] = str(worker.threads)  # what `runtime.threads=auto` then means
+        os.environ["OMP_NUM_THREADS"] = str(worker.threads)  # `runtime.threads=auto` takes this number
     try:
         work(job, worker)
     except MgapError as error:
@@ -179,7 +181,7 @@ def _run_one(
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, however the parent ended."""
+    """End this process when its parent has ended for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

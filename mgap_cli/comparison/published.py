@@ -1,4 +1,4 @@
-"""Accuracies that others published on a data set, and whether ours can be compared with them."""
+"""Published accuracies on a data set, and whether our results can be compared with them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ FILE = Path(__file__).with_name("published.yaml")
 class Published:
     """One published accuracy.
 
-    dataset: a store's data set name. value: percent. n: test samples behind it, None where the source does
-    not say. protocol: how it was measured, in words. chosen_on_test: whether the test set chose the epoch.
-    secondary: whether the source is neither the method's own paper nor its authors' program.
+    dataset: name of the data set, as in a store. value: accuracy in percent. n: number of test samples, None
+    if the source does not state it. protocol: how the accuracy was measured, in words. chosen_on_test:
+    whether the best epoch was chosen on the test set. secondary: whether the source is neither the method's
+    own paper nor its authors' program.
     """
 
     dataset: str
@@ -32,9 +33,9 @@ class Published:
     source: str
 
     def obstacles(self, n: int) -> list[str]:
-        """Return why an accuracy on `n` test samples cannot be compared with it; empty where it can.
+        """Return why an accuracy on `n` test samples cannot be compared with this one; empty if it can.
 
-        The epoch of that accuracy was chosen on validation.
+        This holds for an accuracy whose epoch was chosen on validation.
         """
         reasons = []
         if self.n is None:
@@ -42,7 +43,7 @@ class Published:
         elif self.n != n:
             reasons.append(f"it has {self.n} test samples, not {n}")
         if self.chosen_on_test == "yes":
-            reasons.append("the test set chose its epoch")
+            reasons.append("its epoch was chosen on the test set")
         elif self.chosen_on_test == "unknown":
             reasons.append("how its epoch was chosen is unknown")
         return reasons
@@ -50,13 +51,13 @@ class Published:
 
 @cache
 def every_published() -> tuple[Published, ...]:
-    """Return all rows of `published.yaml`. Raises ValueError, with its number, for one that is not valid."""
+    """Return all rows of `published.yaml`. Raises ValueError, with the row's number, for a wrong row."""
     rows = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return tuple(_row(number, row) for number, row in enumerate(rows, start=1))
 
 
 def published_on(dataset: str) -> list[Published]:
-    """Return the rows of a data set, by its name in a store, the highest value first."""
+    """Return the rows of the data set with this name in a store, with the highest value first."""
     rows = [row for row in every_published() if row.dataset == dataset]
     return sorted(rows, key=lambda row: -row.value)
 

@@ -1,9 +1,9 @@
-"""Which cells are in jobs of Slurm: the record of what was submitted, and what squeue says about it.
+"""The Slurm jobs of a comparison: the record of the submitted cells, and their states from squeue.
 
 RESULTS/slurm/
-  jobs.json               the cell of each job that has not ended, as far as was known when it was written
+  jobs.json               the cell of each job that had not ended when the file was written
   JOB_submission.sh, JOB_TASK_submitted.pkl, JOB_TASK_0_log.out
-                          submitit's: the script, the cell and the output of each job
+                          files of submitit: the script, the cell and the output of each job
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _QUEUED = (
     "SPECIAL_EXIT",
 )
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
-_SQUEUE_SECONDS = 60  # a controller that takes longer to answer is taken for one that does not
+_SQUEUE_SECONDS = 60  # if squeue takes longer than this, it counts as not answering
 
 
 @dataclass(frozen=True)
 class JobStates:
-    """The jobs of a comparison that have not ended. cells: by job. at_work: state by cell.
+    """The jobs of a comparison that have not ended.
 
-    asked: whether squeue answered. If not, every job of the record counts as queued.
+    cells: the cell of each job. at_work: the state of each cell. asked: whether squeue
+    answered. If not, every job of the record counts as queued.
     """
 
     cells: Mapping[str, Cell]
@@ -45,7 +46,7 @@ class JobStates:
 
 
 def folder_of(results: Path) -> Path:
-    """Return the folder of everything that has to do with Slurm."""
+    """Return the folder of all files that belong to Slurm jobs."""
     return results / "slurm"
 
 
@@ -59,7 +60,7 @@ def write_jobs(results: Path, cells: Mapping[str, Cell]) -> None:
 
 
 def read_jobs(results: Path) -> dict[str, Cell]:
-    """Return the cell of each recorded job, {} before the first. Raises UnfitError for a damaged record."""
+    """Return the cell of each recorded job; none before the first. UnfitError for a damaged record."""
     document = read_json(record_of(results))
     if document is None:
         return {}
@@ -86,9 +87,9 @@ def job_states(results: Path) -> JobStates:
 
 
 def _ask_squeue(jobs: Iterable[str]) -> dict[str, AtWork] | None:
-    """Return the state of each job that has not ended, by JOB or JOB_TASK; None where squeue does not answer.
+    """Return the state of each job that has not ended, by JOB or JOB_TASK; None if squeue does not answer.
 
-    squeue forgets a job minutes after its end, and then calls its number invalid.
+    Some minutes after a job has ended, squeue reports that its number is invalid.
     """
     numbers = ",".join(sorted({job.partition("_")[0] for job in jobs}))
     command = ["squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={numbers}"]

@@ -1,4 +1,4 @@
-"""The statistics of a comparison: each method over its seeds, and against a reference method."""
+"""The statistics of a comparison: each method over its seeds, and compared with a reference method."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ DRAWS = 10_000  # resamples of a bootstrap
 
 @dataclass(frozen=True)
 class Against:
-    """A method against the reference on one store: method minus reference, over the seeds that both have.
+    """A method compared with the reference on one store: the difference over the seeds of both.
 
     p_seeds: exact paired permutation test over seeds. p_samples: McNemar's test on the test samples; with
-    several seeds twice the mean of their p-values, a valid p-value whatever their dependence (Rüschendorf,
-    1982; Vovk and Wang, 2020). None where a record lacks the samples or the metric is not the head's
-    accuracy. The `adjusted` ones are after Holm's correction over the whole table. better: probability of
-    improvement, P(method > reference) over all pairs of their seeds, ties half (Agarwal et al., 2021).
+    several seeds, twice the mean of their p-values, which is valid for dependent p-values too (Rüschendorf,
+    1982; Vovk and Wang, 2020). p_samples is None if a record lacks the samples or the metric is not the
+    head's accuracy. The `adjusted` values are after Holm's correction over the whole table. better:
+    probability of improvement, P(method > reference) over all pairs of their seeds; a tie counts half
+    (Agarwal et al., 2021).
     detectable: the difference of accuracies that McNemar's test finds with power 0.8.
     """
 
@@ -58,8 +59,8 @@ class Against:
 class Row:
     """A method on a store. values: the metric by seed. interval: bootstrap over seeds, None for one seed.
 
-    cost: training time relative to that of the method `joint`, None where it is not in the plan. others: mean
-    of the same figure of the other heads, by head.
+    cost: training time relative to that of the method `joint`, None if `joint` is not in the plan. others:
+    mean of the same metric for each of the other heads.
     """
 
     store: str
@@ -78,9 +79,9 @@ class Row:
 class Ranks:
     """Methods over three or more stores.
 
-    average: rank of each method's mean, 1 is best, ties share. friedman_p: all methods are equal (Friedman,
-    1937). critical: two average ranks that differ by less cannot be told apart (Nemenyi's test; Demšar,
-    2006).
+    average: mean rank of each method over the stores; 1 is best, equal methods share their rank. friedman_p:
+    p-value of the hypothesis that all methods are equal (Friedman, 1937). critical: two average ranks that
+    differ by less cannot be told apart (Nemenyi's test; Demšar, 2006).
     """
 
     average: Mapping[str, float]
@@ -91,7 +92,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """The statistics of all finished cells by one metric. tunings: how their settings were chosen, if so."""
+    """The statistics of all finished cells for one metric. tunings: the tuning of their settings, if any."""
 
     metric: str
     reference: str
@@ -106,14 +107,14 @@ class ComparisonTable:
 
     @property
     def tests(self) -> int:
-        """How many differences Holm's method corrects for."""
+        """Number of differences in Holm's correction."""
         return sum(row.against is not None for row in self.rows)
 
 
 def compare_methods(
     results: Sequence[CellResult], metric: str, reference: str, cost_unit: str
 ) -> ComparisonTable:
-    """Return the table of finished cells, in the order of the first of each store and method."""
+    """Return the table of finished cells. Stores and methods keep the order in which they first occur."""
     grouped: dict[tuple[str, str], dict[int, CellResult]] = {}
     for result in results:
         if result.state == "done" and result.figure(metric) is not None:
@@ -130,7 +131,7 @@ def compare_methods(
 def bootstrap_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
     """Return the percentile bootstrap interval of the mean; None for one value.
 
-    Up to five values, all n^n resamples are looked at; of more, 10,000 random ones.
+    With up to five values, all n^n resamples are used; with more, 10,000 random ones.
     """
     n = len(values)
     if n < 2:
@@ -154,8 +155,9 @@ def probability_of_improvement(a: Sequence[float], b: Sequence[float]) -> float:
 def detectable_difference(n: int, discordant: float) -> float:
     """Return the smallest difference of accuracies that McNemar's test finds: power 0.8, level 0.05.
 
-    n: samples. discordant: the share on which exactly one of the two classifiers is right. The difference d
-    that solves z_a sqrt(q) + z_b sqrt(q - d^2) = d sqrt(n) with q = discordant (Connor, 1987); at most q.
+    n: number of samples. discordant: the share of samples on which exactly one of the two classifiers is
+    right. The result is the difference d that solves z_a sqrt(q) + z_b sqrt(q - d^2) = d sqrt(n) with
+    q = discordant (Connor, 1987); it is at most q.
     """
     from scipy.special import ndtri
 
@@ -171,7 +173,7 @@ def detectable_difference(n: int, discordant: float) -> float:
 
 
 def ranks(rows: Sequence[Row], metric: str) -> Ranks | None:
-    """Return the average ranks over stores of the methods that every store has.
+    """Return the average ranks over the stores, for the methods that every store has.
 
     None for fewer than three stores or methods.
     """
@@ -195,12 +197,12 @@ def ranks(rows: Sequence[Row], metric: str) -> Ranks | None:
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Say whether a smaller value of a metric is the better one: calibration error, and the gap."""
+    """Return whether a smaller value of the metric is better, as for the calibration error and the gap."""
     return metric.endswith(".ece") or metric == GAP_METRIC
 
 
 def seeds_needed(tests: int) -> int:
-    """Return the number of seeds from which a difference can pass the test after Holm's correction."""
+    """Return the smallest number of seeds with which a difference can pass the corrected test."""
     return next(n for n in range(2, 64) if max(tests, 1) * 2.0 ** (1 - n) < LEVEL)
 
 
@@ -231,12 +233,12 @@ def _row(
 
 
 def _values(cells: Mapping[int, CellResult], metric: str) -> dict[int, float]:
-    """Return the metric on test by seed, of the cells that have it."""
+    """Return the metric on the test set by seed, for the cells that have it."""
     return {seed: value for seed, r in cells.items() if (value := r.figure(metric)) is not None}
 
 
 def _other_heads(results: Sequence[CellResult], metric: str) -> dict[str, float]:
-    """Return the means of `metric` of the heads that it is not of, of those that all cells have."""
+    """Return the mean of the metric for each other head that all cells have."""
     head, _, figure = metric.rpartition(".")
     figures = [r.figures["test"] for r in results]
     names = [

@@ -1,4 +1,4 @@
-"""Which values a trial gets: those of the plan first, then what Optuna's sampler suggests."""
+"""The values of each trial: the plan's values first, then values that Optuna's sampler suggests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def require_optuna() -> None:
-    """Raises UsageError where Optuna is not installed."""
+    """Raise UsageError if Optuna is not installed."""
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -28,11 +28,10 @@ def suggestion(
 ) -> dict[str, Any]:
     """Return the values of the trial after the `finished` ones, each with its values and its accuracy.
 
-        start: the values of the first trial. Those of the others depend only on `finished` and the trial's
+    start: the values of the first trial. Those of the others depend only on `finished` and the trial's
     number: the next nine are random, then the tree-structured Parzen estimator chooses (Bergstra et al.,
-    2011).
-    Trials with the same number draw the same random numbers, so that every method's space is covered alike.
-    Raises ImportError if Optuna is not installed.
+    2011). Trials with the same number draw the same random numbers, so that every method's space is covered
+    alike. Raises ImportError if Optuna is not installed.
     """
     if not finished:
         return dict(start)
@@ -50,7 +49,7 @@ def suggestion(
 
 
 def _distribution(search: Search, now: object) -> BaseDistribution:
-    """Return a search as Optuna has it: of whole numbers where the setting is one `now`."""
+    """Return a search as Optuna's distribution; it has whole numbers if the value `now` is one."""
     from optuna import distributions as known
 
     if not isinstance(search, Between):

@@ -1,4 +1,4 @@
-"""Tuning of each method on each store: what is searched, and which trial's values are chosen."""
+"""Tuning of each method on each store: the search space, and the trial whose values are chosen."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from mgap_cli.data.store import Store
 
 LEARNING_RATE = "train.lr"
-FACTOR = 10  # the learning rate is searched from a FACTOR below the plan's to a FACTOR above it
-WORST = 0.0  # the accuracy that a failed trial counts as
+FACTOR = 10  # the learning rate is searched from the plan's value / FACTOR to the plan's value * FACTOR
+WORST = 0.0  # the accuracy of a failed trial
 _SCHEMA = "mgap.trial-values/1"
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """One finished trial. values: by setting. accuracy: on validation, WORST for a trial that failed."""
+    """One finished trial. values: by setting. accuracy: on validation; WORST if the trial failed."""
 
     values: Mapping[str, Any]
     accuracy: float
@@ -35,7 +35,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All trials of a method on a store, in their order, at least one."""
+    """All trials of a method on a store in their order; there is at least one."""
 
     store: str
     method: str
@@ -43,7 +43,7 @@ class Tuning:
 
     @property
     def chosen(self) -> TrialOutcome:
-        """The trial of the highest accuracy, the earliest of equal ones."""
+        """The trial with the highest accuracy; of equal trials, the earliest."""
         return max(self.trials, key=lambda trial: trial.accuracy)
 
     @property
@@ -52,20 +52,21 @@ class Tuning:
 
 
 def tuning_space(method: str, config: Config, fixed: Container[str], store: Store) -> SearchSpace:
-    """Return what the trials of a method on a store search, by setting: the learning rate is the first.
+    """Return the search space of a method's trials on a store, by setting; the learning rate is first.
 
     config: the plan's settings. fixed: settings of the method that the plan gives it by name, which are not
-    searched. Raises UnfitError for a store without validation samples; UsageError where the test set chooses
-    the epoch, and for a setting outside of what is searched.
+    searched. Raises UnfitError for a store without validation samples. Raises UsageError if the epoch is
+    chosen on the test set, and for a setting outside its search space.
     """
     if not (store.splits == "val").any():
         raise UnfitError(
-            f"{store.path}: it has no validation samples, and --tune chooses by them.",
+            f"{store.path}: it has no validation samples, and --tune needs them to choose the settings.",
             "Prepare the data with a validation split, or leave --tune out.",
         )
     if config.train.select == "test":
         raise UsageError(
-            "--tune chooses by validation, and train.select is test.", "Set train.select to val or last."
+            "--tune chooses settings by validation accuracy, but train.select is test.",
+            "Set train.select to val or last.",
         )
     lr = config.train.lr
     space: dict[str, Search] = {LEARNING_RATE: Between(lr / FACTOR, lr * FACTOR, log=True)}
@@ -75,8 +76,8 @@ def tuning_space(method: str, config: Config, fixed: Container[str], store: Stor
             continue
         if now[key] not in search:
             raise UsageError(
-                f"--tune: {key} is {now[key]}, and its search space is {search}.",
-                f"Keep it out of the search: --methods {method}:{key.partition('.')[2]}={now[key]}",
+                f"--tune: {key} is {now[key]}, which is outside its search space, {search}.",
+                f"To leave it out of the search, use --methods {method}:{key.partition('.')[2]}={now[key]}",
             )
         space[key] = search
     return space
@@ -94,7 +95,7 @@ def with_values(
 
 
 def outcome(result: CellResult, values: Mapping[str, Any]) -> TrialOutcome:
-    """Return what a finished trial with these values counts as."""
+    """Return the outcome of a finished trial with these values."""
     accuracy = result.figure(DEFAULT_METRIC, "val")
     if result.state == "failed" or accuracy is None or not math.isfinite(accuracy):
         return TrialOutcome(values, WORST, failed=True)
@@ -102,7 +103,7 @@ def outcome(result: CellResult, values: Mapping[str, Any]) -> TrialOutcome:
 
 
 def read_values(trial: Trial, results: Path) -> dict[str, Any] | None:
-    """Return the values that a trial was started with; None before that. UnfitError for a damaged file."""
+    """Return the values of a trial that was started, else None. UnfitError for a damaged file."""
     path = trial.values_file(results)
     document = read_json(path)
     if document is None:

@@ -1,4 +1,4 @@
-"""Why each modality of a checkpoint lags, for `analyze-gap --held-out`."""
+"""The reason why each modality of a checkpoint lags, for `analyze-gap --held-out`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def diagnosis(model: TrainedModel, config: Config) -> tuple[list[dict[str, Any]], list[RenderableType]]:
-    """Return the cause of every modality, for the document and as a table."""
+    """Return the diagnosis of every modality, for the document and as a table."""
     from mgap_cli.analysis.causes import diagnose
     from mgap_cli.report.tables.causes import causes_table
 

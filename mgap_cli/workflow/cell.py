@@ -25,7 +25,8 @@ _LOCK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class CellJob:
-    """Everything that a cell's process needs. method: its name, or path.py:Class. settings: all sections."""
+    """Everything that the process of a cell needs. method: its name, or path.py:Class. settings: all
+    sections."""
 
     cell: Cell
     store: Path
@@ -42,7 +43,7 @@ class CellJob:
 
 
 def run_cell(job: CellJob, worker: Worker) -> None:
-    """Train and evaluate a cell in its run folder and write its record; skip the parts that are finished.
+    """Train and evaluate a cell in its run folder and write its record. Finished parts are skipped.
 
     A trial is evaluated on validation only, and keeps no checkpoint. Raises MgapError if the training fails
     or is stopped by a signal.
@@ -60,7 +61,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
     from mgap_cli.training.trained_model import open_trained
     from mgap_cli.workflow.stages import train
 
-    load_method(job.method)  # the method's settings are known from here on
+    load_method(job.method)  # makes the method's settings known
     config = from_dict(job.settings, str(job.cell)).updated({"runtime.device": worker.device}, "compare")
     sink, run = Output(quiet=True), job.cell.folder(job.results)
     with ExitStack() as stack:
@@ -91,12 +92,12 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             {name: "".join("1" if right else "0" for right in rights) for name, rights in correct.items()},
         ).write(job.results)
         if isinstance(job.cell, Trial):
-            for path in run.glob("*.pt"):  # of many trials, all of them would fill a disk
+            for path in run.glob("*.pt"):  # the checkpoints of many trials would fill a disk
                 path.unlink()
 
 
 def _by_rule(judgement: Judgement) -> dict[str, BoolArray]:
-    """Return for each decision rule whether it is right, (N,), by its name in a cell's record."""
+    """Return whether each decision rule is right for each sample, (N,), by the rule's name in the record."""
     decisions = judgement.rules.decisions() if judgement.rules else {}
     return {f"{RULE_PREFIX}{name}": correct for name, correct in decisions.items()}
 
@@ -106,7 +107,7 @@ def _rule_figures(judgement: Judgement) -> dict[str, float]:
 
 
 def _lock(run: Path, sink: Output, stack: ExitStack) -> None:
-    """Take the lock of a run folder; wait a few seconds for a process whose parent was just killed."""
+    """Take the lock of a run folder; wait a few seconds if a process still has it whose parent was killed."""
     from mgap_cli.runs.lock import run_lock
 
     for left in reversed(range(_LOCK_TRIES)):

@@ -1,4 +1,4 @@
-"""`mgap compare`: plan the cells, run those that are missing, and read what all of them found."""
+"""`mgap compare`: plan the cells, run the missing ones, and read the results of all cells."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ _NOT_DECIDING = ("runtime", "analysis", "evaluate")  # settings that may change 
 class Comparison:
     """A planned comparison.
 
-    stores: name to path. fingerprints: of stores. settings: by STORE/METHOD, before any tuning. trials: of
-    each method and store. spaces: what they try, as plain values, by STORE/METHOD and setting.
+    stores: the path of each store, by name. fingerprints: of the stores. settings: by STORE/METHOD, before
+    any tuning. trials: their number for each method on each store. spaces: the search spaces, as plain
+    values, by STORE/METHOD and setting.
     """
 
     stores: Mapping[str, str]
     fingerprints: Mapping[str, str]
-    methods: Mapping[str, str]  # label to the name on the command line
+    methods: Mapping[str, str]  # the method's name on the command line, by label
     seeds: tuple[int, ...]
     settings: Mapping[str, Mapping[str, Any]]
     trials: int = 0
@@ -69,7 +70,7 @@ class Comparison:
         ]
 
     def every_trial(self) -> list[Trial]:
-        """Return the trials: the first of each store and method, then the second, and so on."""
+        """Return the trials: the first of each method on each store, then the second, and so on."""
         return [
             Trial(store, method, TRIAL_SEED, number)
             for number in range(self.trials)
@@ -86,16 +87,16 @@ class Comparison:
 
     @property
     def device(self) -> str:
-        """The device of all cells, as the settings name it."""
+        """The device of all cells, as in the settings."""
         return str(next(iter(self.settings.values()))["runtime"]["device"])
 
     @property
     def threads(self) -> str:
-        """The CPU threads of all cells, as the settings say it: `auto`, or a number."""
+        """The CPU threads of all cells, as in the settings: `auto`, or a number."""
         return str(next(iter(self.settings.values()))["runtime"]["threads"])
 
     def unfinished(self, results: Path, retry_failed: bool = False) -> list[CellJob]:
-        """Return the jobs of cells without a result, and with `retry_failed` of those that failed."""
+        """Return the jobs of cells without a result, and with `retry_failed` also those of failed cells."""
         recorded = {cell: read_result(cell, results) for cell in self.cells()}
         return [
             self.job(cell, results.resolve())
@@ -118,7 +119,7 @@ def requested(
     plan: Path | None,
     trials: int | None = None,
 ) -> Request:
-    """Return what the command line and the YAML file `plan` ask for; the command line comes first."""
+    """Return the plan of the command line and of the YAML file `plan`; the command line has precedence."""
     planned = read_request(plan) if plan else None
     chosen = parse_methods(methods) if methods else planned.methods if planned else ()
     counted = tuple(range(seeds)) if seeds else planned.seeds if planned else tuple(range(DEFAULT_SEEDS))
@@ -130,9 +131,9 @@ def requested(
 def plan_comparison(request: Request, over: Callable[[Config], Config]) -> Comparison:
     """Resolve the settings of every store and method.
 
-    over: applies the command line's settings to a base. Raises UsageError for an unknown method or setting,
-    and for settings with which a method cannot train on a store; UnfitError for a folder that is not a store
-    or has no test samples; both for what cannot be tuned.
+    over: applies the settings of the command line to other settings. Raises UsageError for an unknown method
+    or setting, and for settings with which a method cannot train on a store. Raises UnfitError for a folder
+    that is not a store or has no test samples. Raises one of them if a method cannot be tuned.
     """
     from mgap_cli import config as configuration
     from mgap_cli.data.store import open_store
@@ -173,10 +174,10 @@ def execute_comparison(
     per_gpu: int = 1,
     retry_failed: bool = False,
 ) -> None:
-    """Run every cell that is not finished; a cell that failed before is run again with `retry_failed` only.
+    """Run every cell that is not finished. A cell that has failed is run again only with `retry_failed`.
 
-    Raises UsageError if the folder has cells with other settings or is not a results folder; MgapError if
-    another comparison runs there, or with exit code 75 where a signal stops this one.
+    Raises UsageError if the folder has cells with other settings or is not a results folder. Raises MgapError
+    if another comparison runs there, and with exit code 75 if a signal stops this one.
     """
     require_results_folder(results)
     with run_lock(results, sink):
@@ -191,16 +192,16 @@ def execute_comparison(
         if not waiting:
             return
         sink.log(
-            f"compare: {counted(len(waiting), 'cell')} to run, {finished} already there; {len(at_work)} at a "
-            f"time, CPU threads of each: {at_work[0].threads}"
+            f"compare: {counted(len(waiting), 'cell')} to run, {finished} already finished; {len(at_work)} at "
+            f"a time, CPU threads of each: {at_work[0].threads}"
         )
         run_cells(waiting, at_work, sink)
 
 
 def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) -> None:
-    """Run cells or trials in processes of their own, as many at a time as there are workers.
+    """Run cells or trials, each in its own process; each worker has one at a time.
 
-    The record of one that fails says why. Raises StoppedBySignal where a signal stops this process.
+    If a cell fails, its record states the reason. Raises StoppedBySignal if a signal stops this process.
     """
     pool: ProcessPool[CellJob] = ProcessPool(run_cell, lambda job: job.log, at_work, _PRELOADED)
     for ended in pool.run(jobs, sink):
@@ -219,9 +220,9 @@ def run_cells(jobs: Sequence[CellJob], at_work: Sequence[Worker], sink: Output) 
 def without_those_at_work(
     jobs: Sequence[CellJob], states: JobStates, results: Path, sink: Output
 ) -> list[CellJob]:
-    """Return the cells that are neither queued nor running, and log how many are.
+    """Return the cells that are neither queued nor running in Slurm, and log the number of the others.
 
-    states: of the jobs of Slurm.
+    states: the states of the Slurm jobs.
     """
     left = [job for job in jobs if job.cell not in states.at_work and not is_locked(job.cell.folder(results))]
     if len(left) < len(jobs):
@@ -235,7 +236,7 @@ def without_those_at_work(
 
 
 def open_comparison(results: Path) -> Comparison:
-    """Read the plan of a results folder. UnfitError where there is none, or it is damaged."""
+    """Read the plan of a results folder. Raises UnfitError if there is none, or if it is damaged."""
     document = read_json(results / PLAN)
     if document is None:
         raise UnfitError(
@@ -251,29 +252,29 @@ def open_comparison(results: Path) -> Comparison:
 
 
 def read_results(comparison: Comparison, results: Path) -> dict[Cell, CellResult | None]:
-    """Return every cell of the plan with its result, None where there is none yet."""
+    """Return every cell of the plan with its result, or None if it has none yet."""
     return {cell: read_result(cell, results) for cell in comparison.cells()}
 
 
 def read_trials(comparison: Comparison, results: Path) -> dict[Cell, CellResult | None]:
-    """Return every trial of the plan with its result, None where there is none yet."""
+    """Return every trial of the plan with its result, or None if it has none yet."""
     return {trial: read_result(trial, results) for trial in comparison.every_trial()}
 
 
 def cells_at_work(comparison: Comparison, results: Path) -> dict[Cell, AtWork]:
-    """Return the cells and trials that a process writes in now, and cells in jobs of Slurm that go on."""
+    """Return the cells and trials that a process is writing, and the cells in active Slurm jobs."""
     every = (*comparison.every_trial(), *comparison.cells())
     locked: dict[Cell, AtWork] = {cell: "running" for cell in every if is_locked(cell.folder(results))}
     return {**job_states(results).at_work, **locked}
 
 
 def is_results_folder(path: Path) -> bool:
-    """Say whether a folder has the plan of a comparison."""
+    """Return whether a folder has the plan of a comparison."""
     return (path / PLAN).is_file()
 
 
 def require_results_folder(results: Path) -> None:
-    """Raises UsageError for a folder that has other files and no plan of a comparison."""
+    """Raise UsageError for a folder that has other files and no plan of a comparison."""
     if not results.exists() or is_results_folder(results):
         return
     names = sorted(p.name for p in results.iterdir()) if results.is_dir() else ["it is a file"]
@@ -286,12 +287,12 @@ def require_results_folder(results: Path) -> None:
 
 
 def keep_plan(comparison: Comparison, results: Path) -> None:
-    """Write the plan; UsageError where the folder has cells that other settings decided."""
+    """Write the plan. Raises UsageError if the folder has cells that depend on other settings."""
     if is_results_folder(results):
         before = open_comparison(results)
         if before.trials != comparison.trials:
             raise UsageError(
-                f"{results}: its methods are tuned by {before.trials} trials each; this command asks for "
+                f"{results}: each of its methods is tuned by {before.trials} trials; this command asks for "
                 f"{comparison.trials}.",
                 f"Choose another folder with -o, or give --tune {before.trials}."
                 if before.trials
@@ -308,7 +309,7 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
                 )
             if before.spaces.get(key) != comparison.spaces.get(key):
                 raise UsageError(
-                    f"{results}: the trials of {key} searched other values than they would now.",
+                    f"{results}: the trials of {key} have another search space than this command.",
                     "Choose another folder with -o.",
                 )
             if differing:
@@ -322,7 +323,7 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
 
 
 def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the settings that decide a cell, by key, without the seed; lists as JSON has them."""
+    """Return the settings on which a result depends, by key, without the seed; lists as in JSON."""
     return {
         f"{section}.{key}": list(value) if isinstance(value, tuple) else value
         for section, keys in tree.items()
@@ -332,7 +333,7 @@ def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def cell_workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> list[Worker]:
-    """Return what each process computes with. device, threads: as `runtime.device` and `runtime.threads`."""
+    """Return the device and threads of each process. device, threads: as in the section `runtime`."""
     import torch
 
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
@@ -341,7 +342,7 @@ def cell_workers(device: str, threads: str, jobs: int | None, per_gpu: int) -> l
 
 
 def _reason(code: int, log: Path) -> str:
-    """Return why a cell's process ended: the last error in its log, or the signal that killed it."""
+    """Return why the process of a cell ended: the last error in its log, or the signal that killed it."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     with suppress(OSError):

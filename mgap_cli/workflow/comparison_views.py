@@ -1,4 +1,4 @@
-"""What `mgap compare` shows: its cells before and while they run, and the table of what they found."""
+"""The output of `mgap compare`: its cells before and while they run, and the table of their results."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from mgap_cli.comparison.statistics import ComparisonTable
     from mgap_cli.report.comparison_table import Format
 
-View = tuple[Any, ...]  # a JSON document, and what is shown instead
+View = tuple[Any, ...]  # a JSON document, and the tables or text for the terminal
 
 
 def dry_run_view(comparison: Comparison, results: Path) -> View:
-    """Return the trials and cells with their epochs, and the hours that they may take, by those done."""
+    """Return the trials and cells with their epochs, and the estimated hours from the finished ones."""
     by_cell = {**read_trials(comparison, results), **read_results(comparison, results)}
     epochs = comparison.epochs()
     lines = [
@@ -45,9 +45,9 @@ def dry_run_view(comparison: Comparison, results: Path) -> View:
     hours = _estimated_hours(by_cell, left)
     total = sum(epochs[cell.store] for cell in left)
     estimate = (
-        f"about {hours:.2f} hours of training by the cells that are done"
+        f"about {hours:.2f} hours of training, estimated from the finished cells"
         if hours is not None
-        else "no estimate of the time before the first cell is done"
+        else "no estimate of the time before the first cell is finished"
     )
     document = {
         "schema": "mgap.compare-dry-run/1",
@@ -88,9 +88,9 @@ def status_view(comparison: Comparison, results: Path) -> View:
 
 
 def chosen_metric(metric: str, rule: str | None) -> str:
-    """Return what the methods are compared by: a decision rule's accuracy where one is given, or the metric.
+    """Return the metric by which methods are compared: the accuracy of the decision rule, if one is given.
 
-    Raises UsageError for both, and for a rule that does not ship: cells record those that do.
+    Raises UsageError if both are given, and for a user's own rule: cells record only the rules of mgap.
     """
     if rule is None:
         return metric
@@ -111,9 +111,9 @@ def table_view(
     form: Format | None,
     sink: Output,
 ) -> View:
-    """Return the document and the table of the cells that are done, as the user asked for it.
+    """Return the document and the table of the finished cells, in the user's format.
 
-    Raises UnfitError where no cell is done, UsageError for a metric or a reference that no cell has.
+    Raises UnfitError if no cell is finished, and UsageError for a metric or a reference that no cell has.
     """
     from mgap_cli.comparison.conclusion import conclusion
     from mgap_cli.report import comparison_table as tables
@@ -148,7 +148,7 @@ def write_page(
     reference: str | None = None,
     path: Path | None = None,
 ) -> Path:
-    """Write the page of a comparison, as index.html in its folder or as `path`; return where it is.
+    """Write the page of a comparison to index.html in its folder, or to `path`; return its path.
 
     Raises as `table_view` does.
     """
@@ -171,14 +171,14 @@ def write_page(
 
 
 def raise_for_failures(comparison: Comparison, results: Path) -> None:
-    """Raises MgapError where a cell has failed."""
+    """Raise MgapError if a cell has failed."""
     by_cell = read_results(comparison, results).items()
     failed = [cell for cell, result in by_cell if result and result.state == "failed"]
     if failed:
         raise MgapError(
             f"{len(failed)} of {len(by_cell)} cells failed; the first is {failed[0]} "
             f"(see {failed[0].log(results)}).",
-            "Repair the cause, then run the same command again with --retry-failed.",
+            "Correct the cause, then run the same command again with --retry-failed.",
         )
 
 
@@ -190,7 +190,7 @@ def _published_tables(comparison: Comparison, done: Sequence[CellResult]) -> lis
     tables = []
     for name, path in comparison.stores.items():
         n = max((result.test_samples for result in done if result.cell.store == name), default=0)
-        with suppress(MgapError):  # a store that is gone is no obstacle to the table of its results
+        with suppress(MgapError):  # the table of results does not need a store that was deleted
             if table := published_table(open_store(Path(path)).name, n):
                 tables.append(table)
     return tables
@@ -202,7 +202,7 @@ def _named(cell: Cell) -> dict[str, Any]:
 
 
 def _is_over(cell: Cell, result: CellResult | None) -> bool:
-    """Say whether there is nothing left to run: a trial that failed counts as it is."""
+    """Return whether nothing is left to run: a failed trial counts as finished."""
     return result is not None and (result.state == "done" or isinstance(cell, Trial))
 
 
@@ -221,7 +221,7 @@ def _statistics(
 
     if not done:
         raise UnfitError(
-            f"{results}: no cell of this comparison is done.", "See `mgap compare RESULTS --status`."
+            f"{results}: no cell of this comparison is finished.", "See `mgap compare RESULTS --status`."
         )
     known = sorted({name for result in done for name in result.figures.get("test", {})})
     if metric not in known:
@@ -236,7 +236,7 @@ def _statistics(
 
 
 def _estimated_hours(by_cell: Mapping[Cell, CellResult | None], left: list[Cell]) -> float | None:
-    """Return the hours of the cells that are left, by cells of the same store and method, or store."""
+    """Return the estimated hours of the cells `left`, from finished cells of the same method or store."""
     done = _finished(by_cell)
     if not done:
         return None

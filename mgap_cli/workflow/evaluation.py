@@ -37,7 +37,7 @@ class EvaluationRequest:
     output: Path | None = None
 
     def path(self, checkpoint: Path, name: str) -> Path:
-        """Return the path of the file `name` about a checkpoint."""
+        """Return the path of the file `name` that belongs to a checkpoint."""
         return (self.output or checkpoint.parent) / name
 
 
@@ -51,8 +51,8 @@ def evaluate_checkpoints(
 ) -> tuple[dict[str, Any], list[RenderableType]]:
     """Evaluate checkpoints under the lock of their run folders; return the document and the tables.
 
-    checkpoints: files, or run folders for the last checkpoint of each.
-    store: the data, if not where the checkpoints say. settings_file: an input that no output may replace.
+    checkpoints: files, or run folders, of which the last checkpoint is taken. store: the folder of the data,
+    if it is not the one that the checkpoints name. settings_file: an input that no output may replace.
     """
     from mgap_cli.evaluation.robustness import conditions
     from mgap_cli.files import ensure_outputs_allowed
@@ -157,7 +157,7 @@ def _outputs(checkpoints: Sequence[Path], request: EvaluationRequest) -> list[Pa
 
 
 def _present(checkpoints: Sequence[Path]) -> Sequence[Path]:
-    """Return the paths; UnfitError at once if one is missing, before the others are evaluated."""
+    """Return the paths. Raises UnfitError if one is missing, before any checkpoint is evaluated."""
     from mgap_cli.runs.checkpoint import load_checkpoint
 
     for path in checkpoints:

@@ -1,4 +1,4 @@
-"""Export a checkpoint's predictions: run the network, decide by a rule, write one file."""
+"""Export the predictions of a checkpoint: run the network, apply a decision rule, write one file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def export_predictions(
 ) -> dict[str, Any]:
     """Write the predictions of every head and the decision of `evaluate.rule`; return the document.
 
-    store: the data, if not where the checkpoint says. Raises UsageError for a file name without a known
-    format, and UnfitError for a rule that cannot be fitted.
+    store: the folder of the data, if it is not the one that the checkpoint names. Raises UsageError for a
+    file name without a known format, and UnfitError for a rule that cannot be fitted.
     """
     from mgap_cli.evaluation.evaluate import scored, validation_of
     from mgap_cli.evaluation.rule_table import decide, fitted_decision

@@ -1,4 +1,4 @@
-"""What `analyze-gap` does with one checkpoint, or with one file of scores."""
+"""The analysis of one checkpoint, or of one file of scores, for `analyze-gap`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def analyse_and_keep(
     fits[split] = examined(fits[split], split, config, sink)
     fits[split] = warn_if_memorised(fits, split, config, sink)
     write_text_once(csv or gap_path(model.path, ".csv", folder=folder), gap_csv(fits[split]))
-    digests = {str(model.path): model.digest}  # by which a report tells whether this is out of date
+    digests = {str(model.path): model.digest}  # a report uses it to see whether this file is out of date
     write_json_once(
         gap_path(model.path, ".json", folder=folder),
         {**gap_summary(model.path, split, fits), "gap_scores": config.gap.scores, "sha256": digests},

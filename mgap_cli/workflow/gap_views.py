@@ -140,10 +140,10 @@ def views(
     sink: Output,
     split: str | None = None,
 ) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Return which samples each fit calls imbalanced, for the document and as tables.
+    """Return the imbalanced samples of each fit, for the document and as tables.
 
     fits: the fit of `split`, or the fits of pairs of modalities over the same samples. The function also
-    writes the list and the scatter plot that are asked for.
+    writes the list and the scatter plot if the command line asks for them.
     """
     from mgap_cli.analysis.breakdown import breakdown, usual_columns, where
     from mgap_cli.analysis.identification import identify
@@ -209,7 +209,7 @@ def _compared(
     from mgap_cli.report.tables.gap_analysis import human_table
 
     if len(fit.scores.modalities) != 2:
-        raise UsageError("--human compares the gap with that of human votes, and needs two modalities.")
+        raise UsageError("--human compares the gap with that of human votes. It needs two modalities.")
 
     assert request.human
     comparison = compare_with_people(fit, read_votes(request.human), config.gap, config.analysis, chosen)

@@ -64,7 +64,7 @@ def movement(
 
     config: the first checkpoint's settings, changed by the command line. inputs: every file that the command
     reads. The function writes movement.json and movement.csv (or `csv`) in `output`, or beside the last
-    checkpoint. Raises UnfitError unless all were trained on one store.
+    checkpoint. Raises UnfitError unless all checkpoints were trained on the same store.
     """
     from mgap_cli.analysis.movement import movement_of
     from mgap_cli.files import ensure_outputs_allowed, write_json_once, write_text_once
@@ -85,7 +85,7 @@ def movement(
             raise UnfitError(
                 f"{model.path}: trained on another data set ({model.store.name}) than {first.path} "
                 f"({first.store.name}): which samples moved cannot be determined.",
-                "Give checkpoints that were trained on one store.",
+                "Give checkpoints that were trained on the same store.",
             )
     with writing(folder, config.runtime.device, sink):
         moved = movement_of(names_of(checkpoints), [model.scores(split) for model in models], split, config)
@@ -105,7 +105,7 @@ def movement(
 
 
 def names_of(checkpoints: list[Path]) -> list[str]:
-    """Return names that tell checkpoints apart: the file's name, folder and name, or the whole path."""
+    """Return names that differ between checkpoints: the file's name, folder and name, or the whole path."""
     stems = [path.stem for path in checkpoints]
     longer = [f"{path.resolve().parent.name}/{path.stem}" for path in checkpoints]
     for names in (stems, longer):

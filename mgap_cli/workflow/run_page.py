@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def write_page(run: Path, store: Path | None, path: Path | None = None) -> tuple[Path, RunReport]:
     """Write the page of a run folder, by default RUN/report.html; return its path and the page.
 
-    store: the data, if not where the checkpoints say. Raises UnfitError for a folder without files of a run
-    or with damaged files, and UsageError if the page would replace a file of the run.
+    store: the folder of the data, if it is not the one that the checkpoints name. Raises UnfitError for a
+    folder without files of a run or with damaged files, and UsageError if the page would replace a file of
+    the run.
     """
     from mgap_cli.report.page.run_page import RunReport
     from mgap_cli.runs.reader import RunFolder

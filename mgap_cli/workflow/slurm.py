@@ -1,11 +1,12 @@
-"""`mgap compare --slurm`: the cells that are not finished as one job array, through submitit.
+"""`mgap compare --slurm`: submit the cells that are not finished as one job array, through submitit.
 
 The command holds the lock of the results folder only while it submits. A job holds the lock of its cell's run
-folder, as a local process does, and writes nothing else than that cell.
+folder, as a local process does, and writes only the files of this cell.
 
-Slurm sends USR1 to a job before its time is up. The cell then saves itself, and the job puts itself into the
-queue again and exits with 75; its next start continues the cell. At SIGTERM the cell saves itself too, but
-the job does not queue itself: Slurm does so after a preemption, and after `scancel` nothing may do so.
+Slurm sends USR1 to a job before its time limit. The cell then saves its state, and the job puts itself into
+the queue again and exits with 75; its next start continues the cell. At SIGTERM the cell also saves its
+state, but the job does not queue itself: after a preemption Slurm does this, and after `scancel` the job must
+not start again.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def submit_comparison(
     *,
     retry_failed: bool = False,
 ) -> tuple[dict[str, Any], str]:
-    """Submit every cell that is not finished and not in a job yet; return a document and what to say.
+    """Submit every cell that is neither finished nor in a job yet; return a document and the text to print.
 
-    Raises UsageError where submitit or Slurm's commands are missing, and as `execute_comparison` does for the
-    folder; MgapError where sbatch refuses the jobs.
+    Raises UsageError if submitit or Slurm's commands are missing, and for a folder that `execute_comparison`
+    refuses. Raises MgapError if sbatch refuses the jobs.
     """
     submitit = _submitit()
     for command in ("sbatch", "srun"):
@@ -90,14 +91,14 @@ def submit_comparison(
     first = f"job {array}: {counted(len(waiting), 'cell')}" if array else "no cell is left to submit"
     lines = [
         first,
-        f"follow them: mgap compare {quoted} --status",
-        f"see the table: mgap compare {quoted}",
+        f"To see the state of the jobs: mgap compare {quoted} --status",
+        f"To see the table: mgap compare {quoted}",
     ]
     return document, "\n".join(lines)
 
 
 def run_in_job(job: CellJob) -> None:
-    """Run one cell as the whole of a job, in a process of its own, as local cells run.
+    """Run one cell as the only work of a job, in its own process, as a local cell.
 
     Exits with 1 if the cell fails, and with 75 if a signal stops it.
     """
@@ -124,7 +125,7 @@ def run_in_job(job: CellJob) -> None:
 
 
 def _parameters(request: SlurmRequest, cells: int) -> dict[str, Any]:
-    """Return what submitit writes into the script for sbatch."""
+    """Return the options that submitit writes into the script for sbatch."""
     return {
         "job_name": "mgap",
         "time": request.minutes,
@@ -132,13 +133,13 @@ def _parameters(request: SlurmRequest, cells: int) -> dict[str, Any]:
         "partition": request.partition,
         "account": request.account,
         "stderr_to_stdout": True,
-        "wckey": None,  # submitit's own default is refused where a cluster checks these keys
+        "wckey": None,  # clusters that check these keys refuse submitit's default
         "additional_parameters": {"signal": f"USR1@{WARNING_SECONDS}", "requeue": True, **request.more},
     }
 
 
 def _requeue() -> None:
-    """Put this job into the queue again; outside of Slurm there is none."""
+    """Put this job into the queue again; do nothing outside of Slurm."""
     number = os.environ.get("SLURM_JOB_ID")
     if number is None:
         return

@@ -1,4 +1,4 @@
-"""Plan and run the stages of a training: what each starts from, and whether it fits the run folder."""
+"""Plan and run the stages of a training; check where each starts and whether it fits the run folder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Plan:
 
 
 def plan_warmup(store: Store, config: Config, run: Path) -> Plan:
-    """Plan the warm-up of `adaptive`. UsageError for a method that needs a trained network."""
+    """Plan the warm-up of `adaptive`. Raises UsageError for a method that needs a trained network."""
     return plan_first(RecipeStage("warmup", config.warmup.epochs, config.warmup.method), store, config, run)
 
 
@@ -206,7 +206,7 @@ def _recipe(method: str, config: Config, store: Store) -> list[RecipeStage]:
 
 
 def open_for_adapt(path: Path, store: Path | None) -> tuple[Checkpoint, Store]:
-    """Return a warm-up's checkpoint and its store; UnfitError if either is unfit."""
+    """Return the checkpoint of a warm-up and its store. Raises UnfitError if one of them cannot be used."""
     checkpoint = load_checkpoint(path)
     network_from(checkpoint, path)
     return checkpoint, matching_store(checkpoint, path, store)
@@ -326,7 +326,7 @@ def _checked(method: str, config: Config, store: Store) -> Config:
     Raises UsageError if the method does not fit the network, a tracker is not installed, or the batch size
     does not divide among the processes.
     """
-    config = dataclasses.replace(config, data=store.data_config)  # the store's protocol counts
+    config = dataclasses.replace(config, data=store.data_config)  # the protocol is that of the store
     # Every checkpoint has the settings of both stages, so `adapt` finds its settings in the warm-up.
     stages = (method, config.warmup.method, config.adapt.method)
     config = config.with_methods(load_method(name).name for name in stages)

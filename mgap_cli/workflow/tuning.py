@@ -1,7 +1,8 @@
 """Equal tuning: the trials of each method on each store, and the plan with the values that they choose.
 
-The trials of one method on one store follow each other, because each depends on those before it. All of the
-same number run together, so that a stop leaves every method with as many.
+The trials of one method on one store run one after the other, because each depends on the earlier ones.
+Trials with the same number run together, so that all methods have equally many trials if the command is
+stopped.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def run_trials(
 ) -> None:
     """Run every trial that is not finished.
 
-    run: runs jobs and writes the record of each. A trial that failed is run again with `retry_failed`, as
-    long as no cell of its method and store has the values that were chosen. Raises UsageError where Optuna is
-    needed and is not installed, MgapError where a signal stops it.
+    run: runs jobs and writes the record of each. With `retry_failed`, a failed trial is run again unless a
+    cell of its method and store is finished, because that cell has the chosen values. Raises UsageError if
+    Optuna is needed and is not installed, and MgapError if a signal stops the command.
     """
     every = comparison.every_trial()
     if any(trial.number and read_values(trial, results) is None for trial in every):
@@ -56,13 +57,12 @@ def run_trials(
             if flag.caught:
                 raise StoppedBySignal(flag.caught)
             if any(read_result(job.cell, results) is None for job in jobs):
-                raise StoppedBySignal(
-                    signal.SIGTERM
-                )  # of a trial's process alone: the next trials need its result
+                # A signal stopped the process of one trial only, and the next trials need its result.
+                raise StoppedBySignal(signal.SIGTERM)
 
 
 def require_finished_trials(comparison: Comparison, results: Path) -> None:
-    """Raises UsageError where a trial is not finished: jobs of Slurm do not run trials, only cells."""
+    """Raise UsageError if a trial is not finished: Slurm jobs run only cells."""
     left = [trial for trial in comparison.every_trial() if read_result(trial, results) is None]
     if left:
         raise UsageError(
@@ -82,7 +82,7 @@ def tunings(comparison: Comparison, results: Path) -> tuple[Tuning, ...]:
 
 
 def with_chosen_values(comparison: Comparison, results: Path) -> Comparison:
-    """Return the comparison with the chosen values in its settings, where all trials are finished."""
+    """Return the comparison with the chosen values for each method whose trials are all finished."""
     settings = dict(comparison.settings)
     for tuning in tunings(comparison, results):
         key = f"{tuning.store}/{tuning.method}"
@@ -91,7 +91,7 @@ def with_chosen_values(comparison: Comparison, results: Path) -> Comparison:
 
 
 def _values(comparison: Comparison, trial: Trial, results: Path) -> Mapping[str, Any]:
-    """Return the values of a trial; choose and keep them, where it has none yet."""
+    """Return the values of a trial; if it has none yet, choose and save them."""
     values = read_values(trial, results)
     if values is None:
         key = f"{trial.store}/{trial.method}"
@@ -104,7 +104,7 @@ def _values(comparison: Comparison, trial: Trial, results: Path) -> Mapping[str,
 
 
 def _finished(comparison: Comparison, store: str, method: str, results: Path) -> tuple[TrialOutcome, ...]:
-    """Return the finished trials of a store and method before the first that is not, in their order."""
+    """Return the first trials of a store and method in their order, up to the first that is not finished."""
     outcomes = []
     for number in range(comparison.trials):
         trial = Trial(store, method, TRIAL_SEED, number)

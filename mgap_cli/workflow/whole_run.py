@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mgap_cli.config import Config
     from mgap_cli.data.store import Store
 
-BASELINE_FOLDER = "baseline"  # in the run folder: another run folder, such as `mgap train` makes
+BASELINE_FOLDER = "baseline"  # a run folder inside the run folder, as `mgap train` makes it
 
 
 def planned_stages(config: Config, folder: Path, baseline: bool) -> list[dict[str, Any]]:

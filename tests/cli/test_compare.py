@@ -109,7 +109,7 @@ def test_more_seeds_and_methods_extend_a_comparison(compared, store, tmp_path):
     results = Path(shutil.copytree(compared, tmp_path / "results"))
     done = mgap("compare", store, "--methods", f"{METHODS},ogm", "--seeds", 2, "-o", results, *SETTINGS)
     assert done.code == 0, done.err
-    assert "2 cells to run, 4 already there" in done.err
+    assert "2 cells to run, 4 already finished" in done.err
     assert {method for _, method, _ in values(results)} == {"joint", "joint-heads", "ogm"}
 
 

@@ -128,8 +128,8 @@ def test_the_cells_are_one_array_with_what_was_asked(cluster, store, tmp_path):
     assert done.code == 0, done.err
     assert done.out.splitlines() == [
         "job 101: 4 cells",
-        f"follow them: mgap compare {results} --status",
-        f"see the table: mgap compare {results}",
+        f"To see the state of the jobs: mgap compare {results} --status",
+        f"To see the table: mgap compare {results}",
     ]
     asked = cluster.script(101)
     for option in (

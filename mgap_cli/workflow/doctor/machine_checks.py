@@ -84,7 +84,7 @@ def _cuda() -> Check:
             if not bool((ones @ ones == 8).all()):
                 raise ArithmeticError("a product of matrices is wrong")
         except Exception as error:
-            hint = "Leave it out with CUDA_VISIBLE_DEVICES, or give --device cpu."
+            hint = "Hide it with CUDA_VISIBLE_DEVICES, or give --device cpu."
             return Check("CUDA", "broken", f"cuda:{number} ({name}) fails: {reason_of(error)}.", hint)
         described.append(f"cuda:{number} {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
     return Check("CUDA", "ok", f"{torch.version.cuda}; {'; '.join(described)}")
@@ -158,7 +158,7 @@ def _writing(there: Path) -> Check:
 def _locks(there: Path) -> Check:
     """Hold a lock and try to take it in another process; the system must refuse that."""
     state: State = "warning"
-    hint = "Take care that only one command at a time writes in a run folder there."
+    hint = "Make sure that only one command at a time writes in a run folder there."
     try:
         with tempfile.NamedTemporaryFile(prefix=".mgap-doctor-", dir=there) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
