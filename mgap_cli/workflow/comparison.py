@@ -192,8 +192,8 @@ def execute_comparison(
         if not waiting:
             return
         sink.log(
-            f"compare: {counted(len(waiting), 'cell')} to run, {finished} already finished; {len(at_work)} at "
-            f"a time, CPU threads of each: {at_work[0].threads}"
+            f"compare: {counted(len(waiting), 'cell')} to run, {finished} already finished; {len(at_work)} "
+            f"at a time, CPU threads of each: {at_work[0].threads}"
         )
         run_cells(waiting, at_work, sink)
 
