@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
     from mgap_cli.methods.base import Step
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 def zero_input_contributions(step: Step, fused: Tensor) -> dict[str, Tensor]:
     """Return phi_m (B, C) by modality; they sum to the fused logits `fused` (B, C) of the batch as it is.
 
-    The passes with zeros run in eval mode: zeros never reach the running statistics of a batch norm.
+    The passes with zeros run in the network's present mode. In train mode each normalises by its own batch: a
+    gradient through running statistics could make the features grow without bound. Zeros never reach the
+    running statistics themselves.
     """
     modalities = list(step.network.encoders)
     value: dict[frozenset[str], Tensor] = {frozenset(): torch.zeros_like(fused), frozenset(modalities): fused}
-    with evaluating(step.network):
+    with without_running_statistics(step.network):
         for size in range(1, len(modalities)):
             for kept in combinations(modalities, size):
                 inputs = {m: x if m in kept else torch.zeros_like(x) for m, x in step.batch.inputs.items()}
@@ -63,6 +66,19 @@ def _shapley(modality: str, modalities: list[str], value: Mapping[frozenset[str]
             without = frozenset(chosen)
             total = total + weight * (value[without | {modality}] - value[without])
     return total
+
+
+@contextmanager
+def without_running_statistics(network: nn.Module) -> Iterator[None]:
+    """Within the block, batch norms in train mode leave their running statistics unchanged."""
+    tracking = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
 
 
 @contextmanager

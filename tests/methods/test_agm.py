@@ -18,7 +18,7 @@ from mgap_cli.training.step import TrainingStep
 
 def zeroed(network: torch.nn.Module, inputs: dict[str, torch.Tensor], kept: str) -> torch.Tensor:
     given = {m: x if m in kept.split("+") else 0 * x for m, x in inputs.items()}
-    return network.eval()(given).fused
+    return network.train()(given).fused
 
 
 def reference(ex: Exercise, network: torch.nn.Module, means: list[float], alpha: float):
@@ -27,7 +27,8 @@ def reference(ex: Exercise, network: torch.nn.Module, means: list[float], alpha:
     z = network.train()(inputs)
     z_a, z_v = (zeroed(network, inputs, kept) for kept in ("m0", "m1"))
     phi = (z.fused - z_v + z_a) / 2, (z.fused - z_a + z_v) / 2
-    s = [F.cross_entropy(part, y).item() for part in phi]
+    each = [F.cross_entropy(part, y, reduction="none") for part in phi]
+    s = [losses.clamp(max=-math.log(1e-8)).mean().item() for losses in each]
     r = math.exp(s[1] - s[0]), math.exp(s[0] - s[1])
     tau = math.exp(means[1] - means[0]), math.exp(means[0] - means[1])
     k = [math.exp(alpha * min(t - ratio, 10)) for t, ratio in zip(tau, r, strict=True)]
@@ -39,8 +40,8 @@ def reference(ex: Exercise, network: torch.nn.Module, means: list[float], alpha:
 
 
 @pytest.mark.parametrize("fusion", ["concat", "sum", "film", "gated"])
-def test_two_steps_are_the_formulas(fusion):
-    ex = exercise("agm", 2, model__fusion=fusion, agm__alpha=0.7)
+def test_three_steps_are_the_formulas(fusion):
+    ex = exercise("agm", 2, model__fusion=fusion, agm__alpha=0.7, agm__clip=0)
     means = [0.0, 0.0]
     for count in range(1, 4):
         before = copy.deepcopy(ex.network)
@@ -54,6 +55,34 @@ def test_two_steps_are_the_formulas(fusion):
         assert int(ex.method.iterations) == count
 
 
+@pytest.mark.parametrize(("fusion", "deciding"), [("gated", "fusion."), ("late-mean", "heads.")])
+def test_a_large_gradient_of_the_decision_clips_all_but_the_probes(fusion, deciding):
+    def gradients(clip: float) -> dict[str, torch.Tensor]:
+        ex = exercise("agm", 2, model__fusion=fusion, agm__clip=clip)
+        ex.step()
+        return {n: p.grad for n, p in ex.network.named_parameters() if p.grad is not None}
+
+    plain = gradients(0)
+    clipped = {n: g for n, g in plain.items() if n.startswith(("encoders.", deciding))}
+    norm = math.sqrt(sum(float((g**2).sum()) for g in clipped.values()))
+    largest = max(float(g.abs().max()) for n, g in clipped.items() if n.startswith(deciding))
+    assert largest < norm
+    for clip, factor in ((largest * 1.001, 1.0), (largest * 0.999, largest * 0.999 / norm)):
+        for name, gradient in gradients(clip).items():
+            wanted = plain[name] * (factor if name in clipped else 1.0)
+            torch.testing.assert_close(gradient, wanted, **TOLERANCE, msg=f"{clip}: {name}")
+    assert (len(clipped) < len(plain)) == (deciding == "fusion.")
+
+
+def test_a_class_that_seems_impossible_has_a_bounded_score():
+    ex = exercise("agm", 2)
+    with torch.no_grad():
+        ex.network.fusion.linear.weight.mul_(1e6)
+    ex.step()
+    assert 1 < ex.method.mean_scores.max() <= -math.log(1e-8) + 1e-12
+    assert all(torch.isfinite(p).all() for p in ex.network.parameters())
+
+
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_contributions_sum_to_the_fused_logits_and_leave_the_statistics_alone(modalities):
     ex = exercise("agm", modalities)
@@ -62,13 +91,14 @@ def test_contributions_sum_to_the_fused_logits_and_leave_the_statistics_alone(mo
     statistics = {name: buffer.clone() for name, buffer in ex.network.named_buffers()}
     parts = zero_input_contributions(step, outputs.fused)
     torch.testing.assert_close(sum(parts.values()), outputs.fused, **TOLERANCE)
-    assert ex.network.training and all(module.training for module in ex.network.modules())
+    normalising = [m for m in ex.network.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    assert normalising and all(module.track_running_stats for module in normalising)
     for name, buffer in ex.network.named_buffers():
         assert torch.equal(buffer, statistics[name]), name
 
 
-def test_alpha_zero_is_joint_training():
-    ex, joint = exercise("agm", 3, agm__alpha=0), exercise("joint", 3)
+def test_without_modulation_and_clipping_it_is_joint_training():
+    ex, joint = exercise("agm", 3, agm__alpha=0, agm__clip=0), exercise("joint", 3)
     ex.step()
     joint.step()
     ex.assert_gradients({n: p.grad for n, p in joint.network.named_parameters() if p.grad is not None})

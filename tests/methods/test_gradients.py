@@ -174,7 +174,6 @@ def test_ogm_modulates_in_a_fusion_without_parts_by_zero_inputs(name, fusion):
     outputs = network(inputs)
     loss = sum(F.cross_entropy(z, labels) for z in (outputs.fused, *probed(network, outputs).values()))
     plain = gradients_of(loss, network)
-    network.eval()
     z_a, z_v = (network({m: x if m == kept else 0 * x for m, x in inputs.items()}).fused for kept in inputs)
     phi = (outputs.fused - z_v + z_a) / 2, (outputs.fused - z_a + z_v) / 2
     first, second = (torch.softmax(part, 1)[range(len(labels)), labels].sum() for part in phi)

@@ -11,7 +11,7 @@ from helpers.steps import ROWS, Exercise, exercise, gradients_of
 
 
 def zeroed(network: torch.nn.Module, inputs: dict[str, torch.Tensor], kept: str) -> torch.Tensor:
-    return network.eval()({m: x if m == kept else 0 * x for m, x in inputs.items()}).fused
+    return network.train()({m: x if m == kept else 0 * x for m, x in inputs.items()}).fused
 
 
 def parts_of(ex: Exercise) -> list[torch.Tensor]:
