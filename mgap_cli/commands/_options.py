@@ -196,6 +196,9 @@ def method(key: str) -> Any:
 
 
 SEED = {"seed": setting("train.seed", int, "Random seed for initialisation, data order and augmentation.")}
+BUDGET: Group = {
+    "epochs": setting("train.epochs", int, "Epochs of the whole budget, all stages together.", "--epochs")
+}
 OPTIMISATION: Group = {
     "batch_size": setting("train.batch_size", int, "Samples per step."),
     "lr": setting("train.lr", float, "Initial learning rate.", "--lr"),

@@ -36,12 +36,8 @@ def _plan(help: str, *names: str, **more: object) -> object:
 
 
 @options.with_settings(
-    {
-        "epochs": options.setting(
-            "train.epochs", int, "Epochs of each cell, all stages together.", "--epochs"
-        ),
-        **{name: option for name, option in options.OPTIMISATION.items() if name not in options.SEED},
-    },
+    options.BUDGET,
+    {name: option for name, option in options.OPTIMISATION.items() if name not in options.SEED},
     options.NETWORK,
     options.MACHINE,
 )

@@ -14,7 +14,7 @@ from mgap_cli.output import Output, printable
 from mgap_cli.processes import refuse_many
 
 
-@options.with_settings(options.OPTIMISATION, options.NETWORK, options.MACHINE)
+@options.with_settings(options.BUDGET, options.OPTIMISATION, options.NETWORK, options.MACHINE)
 def run(
     dataset: Annotated[
         str, typer.Argument(help="A data set's name, as for prepare, or a store.", show_default=False)
@@ -48,7 +48,8 @@ def run(
 
     The evaluation compares with joint-heads, trained for the same number of epochs (in RUN/baseline). The
     last lines are the verdict and the paths of the results. If it is interrupted, run the same command again:
-    it continues. --dry-run shows the stages and every setting.
+    it continues. --epochs is the budget of the warm-up and the adaptive stage together (warmup.epochs is the
+    warm-up's part); the baseline has the same. --dry-run shows the stages and every setting.
     """
     from mgap_cli.data.prepare.build import build_store
     from mgap_cli.data.sources import load_dataset
@@ -63,8 +64,8 @@ def run(
     named = Path(dataset if prepared else preset or dataset)
     target = output or default_run(named, resolved)
     require_run_folder(target)
+    stages = planned_stages(resolved, target, baseline)
     if dry_run:
-        stages = planned_stages(resolved, target, baseline)
         document = {
             "schema": "mgap.dry-run/2",
             "run": str(target),

@@ -14,11 +14,7 @@ from mgap_cli.output import Output
 
 
 @options.with_settings(
-    {
-        "epochs": options.setting(
-            "train.epochs", int, "Epochs of the whole budget, all stages together.", "--epochs"
-        )
-    },
+    options.BUDGET,
     options.OPTIMISATION,
     options.NETWORK,
     options.MACHINE,

@@ -256,6 +256,21 @@ class Config:
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
+    def epochs_after_warmup(self) -> int:
+        """Return `adapt.epochs`, or the epochs that the warm-up leaves of the budget.
+
+        Raises UsageError if it leaves none.
+        """
+        rest = self.adapt.epochs or self.train.epochs - self.warmup.epochs
+        if rest < 1:
+            raise UsageError(
+                f"The budget of {self.train.epochs} epochs (train.epochs) leaves none after the warm-up of "
+                f"{self.warmup.epochs} (warmup.epochs).",
+                "Give more --epochs, or a shorter warm-up, such as "
+                f"--set warmup.epochs={max(1, self.train.epochs // 3)}.",
+            )
+        return rest
+
     def flat(self) -> dict[str, Any]:
         """Return `{"section.key": value}`."""
         return {f"{s}.{k}": v for s, keys in self.to_dict().items() for k, v in keys.items()}

@@ -101,7 +101,8 @@ class Adaptive(Method):
 
     @classmethod
     def recipe(cls, config: Config, modalities: Sequence[str]) -> tuple[RecipeStage, ...]:
-        """Return the warm-up, then this loss for the rest of the budget."""
+        """Return the warm-up, then this loss for the rest of the budget; UsageError if nothing is left."""
+        config.epochs_after_warmup()
         warmup = RecipeStage("warmup", config.warmup.epochs, config.warmup.method)
         return warmup, RecipeStage("adapt", config.adapt.epochs)
 

@@ -18,14 +18,17 @@ BASELINE_FOLDER = "baseline"  # a run folder inside the run folder, as `mgap tra
 
 
 def planned_stages(config: Config, folder: Path, baseline: bool) -> list[dict[str, Any]]:
-    """Return the stages that `run` trains: name, method, epochs and folder, in order."""
+    """Return the stages that `run` trains: name, method, epochs and folder, in order.
+
+    Raises UsageError if the warm-up takes the whole budget.
+    """
     from mgap_cli.methods import FAIR_BASELINE
     from mgap_cli.training.stage import budget
 
-    whole = budget("adapt", config)
+    adaptive_epochs, whole = config.epochs_after_warmup(), budget("adapt", config)
     stages = [
         ("warmup", config.warmup.method, config.warmup.epochs, folder),
-        ("adapt", config.adapt.method, config.adapt.epochs or whole - config.warmup.epochs, folder),
+        ("adapt", config.adapt.method, adaptive_epochs, folder),
     ]
     if baseline:
         stages.append(("baseline", FAIR_BASELINE, whole, folder / BASELINE_FOLDER))

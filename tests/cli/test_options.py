@@ -35,7 +35,9 @@ PUBLIC = {
     ),
     "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
-    "run": f"{TRAINING} {SOURCE} --encoder --fusion --output --dry-run --baseline --no-baseline --preset",
+    "run": (
+        f"{TRAINING} {SOURCE} --epochs --encoder --fusion --output --dry-run --baseline --no-baseline --preset"
+    ),
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
         "--plan --seeds --reference --metric --rule --table --status --jobs --per-gpu --retry-failed "
@@ -98,4 +100,13 @@ def test_run_takes_the_options_of_training_and_a_dry_run_changes_nothing(store, 
     )
     settings = document["config"]
     assert settings["train"]["lr"] == 0.5 and settings["model"]["fusion"] == "film"
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_epochs_of_run_are_the_whole_budget(store, tmp_path):
+    line = ["run", store, "-o", tmp_path / "run", "--epochs", 9, "--set", "warmup.epochs=4"]
+    stages = mgap(*line, "--dry-run", "--json").json()["stages"]
+    assert [stage["epochs"] for stage in stages] == [4, 5, 9]
+    mgap(*line[:-1], "warmup.epochs=9").fails(2, "leaves none after the warm-up of 9", "warmup.epochs=3")
+    mgap("train", store, "--method", "adaptive", *line[2:-1], "warmup.epochs=9").fails(2, "leaves none")
     assert not (tmp_path / "run").exists()
