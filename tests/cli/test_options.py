@@ -36,7 +36,8 @@ PUBLIC = {
     "export": "--split --rule --store --output --device --config --set --json --quiet",
     "report": "--output --store --json --quiet",
     "run": (
-        f"{TRAINING} {SOURCE} --epochs --encoder --fusion --output --dry-run --baseline --no-baseline --preset"
+        f"{TRAINING} {SOURCE} --epochs --encoder --fusion --output --dry-run --baseline --no-baseline "
+        "--preset"
     ),
     "compare": (
         f"{TRAINING.replace(' --seed ', ' ').replace(' --force', '')} --epochs --encoder --fusion --methods "
