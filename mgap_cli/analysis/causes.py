@@ -1,17 +1,18 @@
-"""Why a modality lags: late, memorised, uninformative, or balanced, by training against held-out scores.
+"""Why a modality lags: late, memorised, uninformative or balanced, from training and held-out scores.
 
 For each modality, p is the mean probability of the true class. Its learnt share s = (p - 1/C) / (1 - 1/C) is
-0 at chance and 1 at certainty. t is the share on the training split, h on samples that are held out:
+0 at chance and 1 at certainty. t is the share on the training split, h the share on held-out samples:
 
     uninformative   neither t nor h is above chance (lower end of the interval of s at most LEARNT)
-    memorised       t is above chance, and h is not, or h is less than FOLLOWS times t
-    late            h follows t, and is behind that of another modality: less than BEHIND times its share, and
-                    the interval of the paired difference of p excludes 0
-    balanced        the rest
+    memorised       t is above chance, and h is not; or h is less than FOLLOWS times t
+    late            neither of these; h is less than BEHIND times the largest h of a modality, and the
+                    interval of the paired difference of p excludes 0
+    balanced        all other cases
 
-h is taken on the validation split where there is one. Cross-fitted scores of the training samples are shown
-beside it, and used without a validation split: they show what a head has memorised, but not what the
-encoder has, because the encoder has seen these samples. The rule and its thresholds are ours.
+A share is above chance if the lower end of its interval is above LEARNT. h is measured on the validation
+split. Without one, it is measured on cross-fitted scores of the training samples; the table always shows
+these too. They show what a head has memorised, but not what the encoder has memorised, because the encoder
+has seen these samples. The rule and its thresholds are ours.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from mgap_cli.stats.intervals import Interval, student_interval
 
 Cause = Literal["late", "memorised", "uninformative", "balanced"]
 
-LEARNT = NEAR_CHANCE  # share up to which nothing has been learnt: the same as in the caution about gaps
-FOLLOWS = 0.5  # at least half of what the training samples show must hold for other samples
-BEHIND = 0.8  # a share that is less than this part of another modality's is behind it
+LEARNT = NEAR_CHANCE  # up to this share, nothing was learnt; the warnings about gaps use the same limit
+FOLLOWS = 0.5  # the held-out share must be at least this part of the training share
+BEHIND = 0.8  # a modality is behind if its share is less than this part of the leader's
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,18 @@ class ModalityCause:
 
     @property
     def held_out(self) -> Level:
-        """What the rule took as held out."""
+        """The level on held-out samples that the rule used."""
         return self.validation or self.cross_fitted
 
     @property
     def sentence(self) -> str:
-        """The diagnosis with its figures, in one sentence."""
+        """The diagnosis and its values in one sentence."""
         seen, held_out = self.training.mean, self.held_out.mean
         where = "validation" if self.validation else "cross-fitted"
         figures = f"mean p {seen:.3f} on train, {held_out:.3f} {where}, chance {self.chance:.3f}"
         says = {
             "uninformative": "uninformative or not yet learnt: near chance on train and on held-out samples",
-            "memorised": "memorised: what it shows on train does not hold for held-out samples",
+            "memorised": "memorised: its scores on train do not hold for held-out samples",
             "late": f"late: it generalises, and is behind {self.leader}; more training may help",
             "balanced": "balanced: it generalises, and is not behind",
         }[self.cause]
@@ -91,10 +92,10 @@ class ModalityCause:
 def diagnose(
     training: Scores, cross_fitted: Scores, validation: Scores | None, confidence: float
 ) -> list[ModalityCause]:
-    """Return the cause for every modality.
+    """Return the diagnosis of every modality.
 
     training, cross_fitted: the same samples, scored by the network's heads and by heads that did not see
-    them. confidence: of the intervals.
+    them. confidence: level of the intervals.
     """
     chance = 1 / len(training.classes)
     held_out = validation or cross_fitted
@@ -109,7 +110,7 @@ def diagnose(
 
 
 def _share(p: float, chance: float) -> float:
-    """Return how far a probability is on the way from chance (0) to certainty (1)."""
+    """Return a probability on the scale from chance (0) to certainty (1)."""
     return (p - chance) / (1 - chance)
 
 

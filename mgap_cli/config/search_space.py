@@ -1,4 +1,4 @@
-"""The values of a setting that tuning tries: `Between` two numbers, or `OneOf` some choices."""
+"""The values that tuning tries for a setting: `Between` two numbers, or `OneOf` several choices."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Between:
-    """The numbers from low to high, both included. log: equal chances per factor, not per difference."""
+    """The numbers from low to high, both included. log: values are drawn evenly on a logarithmic scale."""
 
     low: float
     high: float
     log: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ValueError where there is nothing to choose from."""
+        """Raise ValueError if there is nothing to choose from."""
         if not (self.low < self.high and (self.low > 0 or not self.log)):
             raise ValueError(f"Between({self.low}, {self.high}, log={self.log}) has nothing to choose from")
 
@@ -54,10 +54,10 @@ SearchSpace = Mapping[str, Search]  # by the name of the setting
 
 
 def search_of(plain: Mapping[str, Any]) -> Search:
-    """Return what `to_dict` made plain values of."""
+    """Return the search that `to_dict` converted to plain values."""
     return OneOf(*plain["one_of"]) if "one_of" in plain else Between(**plain)
 
 
 def search_space(**settings: Search) -> SearchSpace:
-    """Return the search space of a method: what is tried for each of its settings, by name."""
+    """Return the search space of a method: the values to try, by the name of the setting."""
     return settings

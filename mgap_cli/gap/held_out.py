@@ -1,11 +1,11 @@
-"""Scores of training samples by linear heads that did not see them.
+"""Scores of training samples from linear heads that did not see these samples.
 
-The unimodal head of a branch that memorises its training samples gives each of them a high probability. A
-linear classifier is fitted to the encoder's frozen features of K - 1 folds of the training split, and scores
-the samples of the remaining fold; every sample is held out once. The groups of a store, such as speakers,
-stay in one fold. The encoder itself has seen all of these samples: what it has memorised in its features
-remains, and only a validation split shows that. The construction is ours; cross-fitting is that of Stone,
-Cross-validatory choice and assessment of statistical predictions, JRSS B 36, 1974.
+The unimodal head of a branch that memorises its training samples gives each of them a high probability. Here,
+a linear classifier is fitted to the encoder's frozen features of K - 1 folds of the training split, and
+scores the samples of the remaining fold; every sample is held out once. All samples of a group, such as a
+speaker, are in the same fold. The encoder itself has seen all these samples. What it has memorised in its
+features therefore remains, and only a validation split shows it. The construction is ours; cross-fitting is
+that of Stone, Cross-validatory choice and assessment of statistical predictions, JRSS B 36, 1974.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from mgap_cli.stats.folds import folds_of, group_folds
 if TYPE_CHECKING:
     from mgap_cli.model.inference import Predictions
 
-GROUP = "group"  # the column of clips.csv that names what must not be divided
+GROUP = "group"  # the column of clips.csv that names the groups, which must not be divided
 MAX_ITERATIONS = 300
 
 
 def cross_fitted_probabilities(
     features: FloatArray, labels: IntArray, classes: int, fold: IntArray
 ) -> FloatArray:
-    """Return probabilities (N, C) of features (N, D): each fold's by a head fitted to the other folds.
+    """Return probabilities (N, C) for features (N, D): each fold is scored by a head fitted to the others.
 
     The head is a multinomial logistic regression (L2 penalty, C = 1, on features of mean 0 and variance 1).
-    A class that the other folds do not have gets probability 0.
+    A class that does not occur in the other folds gets probability 0.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -50,7 +50,8 @@ def cross_fitted_probabilities(
             probabilities[np.ix_(members, present)] = 1.0
             continue
         head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
-        with warnings.catch_warnings():  # separable features never converge; the probabilities are usable
+        # The fit does not converge for separable features, but its probabilities are usable.
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             head.fit(features[others], labels[others])
         probabilities[np.ix_(members, present)] = head.predict_proba(features[members])
@@ -60,8 +61,8 @@ def cross_fitted_probabilities(
 def held_out_scores(predictions: Predictions, scores: Scores) -> Scores:
     """Return the scores with those of the unimodal heads replaced by cross-fitted ones.
 
-    predictions: of the samples of `scores`, with features. Raises UnfitError where nothing can be held out:
-    fewer than two samples, or all of one group.
+    predictions: those of the same samples, with features. Raises UnfitError if nothing can be held out,
+    because there are fewer than two samples or only one group.
     """
     fold = _folds(scores)
     classes = len(scores.classes)
@@ -78,7 +79,7 @@ def held_out_scores(predictions: Predictions, scores: Scores) -> Scores:
 
 def _folds(scores: Scores) -> IntArray:
     groups: Sequence[str] = scores.columns.get(GROUP, ())
-    # A sample without a group is a group of its own.
+    # A sample without a group forms its own group.
     named = [group or f"\0{i}" for i, group in enumerate(groups)]
     fold = group_folds(named) if any(groups) else folds_of(scores.labels)
     if len(np.unique(fold)) < 2:

@@ -1,4 +1,4 @@
-"""All heads, weighted by what they are worth on validation: one pool of them decides after each epoch."""
+"""Joint layer and unimodal heads, with weights that are fitted on validation after each epoch (ours)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from mgap_cli.model.network import MultimodalNetwork
 
 PAPER = "ours"
-JOINT = "joint"  # the name of the joint layer in the record of an epoch
+JOINT = "joint"  # name of the joint layer in the record of an epoch
 
 Arguments = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """dropout: weight of the joint layer's loss without one modality, of its loss with and without it.
+    """dropout: share of the joint layer's loss that is computed without one modality.
 
-    coupling: share of the joint layer's gradient that reaches the encoders; with 0 it trains none.
+    coupling: share of the joint layer's gradient that reaches the encoders; with 0, it does not train them.
     """
 
     dropout: float = bounded(0.5, 0, 1)
@@ -36,27 +36,28 @@ class Settings:
 
 
 class Pooled(Method):
-    """Joint layer and heads decide together, each with a weight that validation gives it (ours).
+    """The joint layer and the heads decide together, with weights that are fitted on validation (ours).
 
     z_J = W [f_1; ...; f_M] + b is the joint layer's output for the features f_m, and z_m the logits of
-    modality m's head. z_D is z_J with features of 0 in place of one modality's, which is drawn for each
-    sample and step. Training, with d for `dropout`:
+    modality m's head. z_D is z_J with the features of one modality set to 0; this modality is drawn for each
+    sample and step. With d for `dropout`, the loss is
 
         L = (1 - d) CE(z_J, y) + d CE(z_D, y) + sum_m CE(z_m, y),
 
-    with `coupling` times the gradient of z_J and z_D in the features. This is modality dropout (ModDrop;
-    Neverova et al., 2016) of one modality at most, with the mean over whether one is dropped in place of a
-    draw (ours), so that the joint layer cannot rely on one modality alone. With d = 0 the training is that
-    of `joint-heads`. The decision, fusion `pool`, is
+    where the gradients of z_J and z_D with respect to the features are multiplied by `coupling`. This is
+    modality dropout (ModDrop; Neverova et al., 2016) of at most one modality, so that the joint layer cannot
+    rely on one modality alone. Instead of drawing whether a modality is dropped, the loss takes the mean of
+    both cases (ours). With d = 0 the training is that of `joint-heads`. The decision (fusion `pool`) is
 
         z = beta_J z_J + sum_m beta_m z_m,      beta >= 0.
 
-    The weights minimise, at each epoch's end, the sum over the n validation samples of CE(z_i, y_i), plus
-    sum_e (beta_e - 1 / (M + 1))^2 / 2 over the M + 1 experts e: with few samples the pool is the geometric
-    mean of their probabilities. So a branch that memorises its training samples, or does not know the class,
-    loses its weight, however sure it is, and an overconfident one becomes less sure. The epoch is then
-    validated with these weights, on the samples that they were fitted on: they are M + 1 numbers, but
-    validation accuracy is a little higher for them than for a method that fits nothing.
+    At the end of each epoch, the weights are fitted: they minimise the sum of CE(z_i, y_i) over the n
+    validation samples, plus sum_e (beta_e - 1 / (M + 1))^2 / 2 over the M + 1 experts e (the joint layer and
+    the M heads). With few samples, the pool is therefore near the geometric mean of their probabilities. A
+    branch that memorises its training samples, or that has not learnt the class, gets a small weight, even if
+    it is confident; the weight of an overconfident branch becomes smaller. The epoch is then validated with
+    these weights, on the samples to which they were fitted. There are only M + 1 weights, but validation
+    accuracy is a little higher than for a method that fits nothing.
 
     Any number of modalities. It needs a validation split. Each epoch's record has `pool`, beta by expert.
     """
@@ -73,7 +74,7 @@ class Pooled(Method):
     def build(self, network: MultimodalNetwork, samples: int) -> None:
         super().build(network, samples)
         self.modalities = tuple(network.encoders)
-        self.fitted: dict[str, float] = {}  # by expert, since the end of the epoch that is being recorded
+        self.fitted: dict[str, float] = {}  # beta by expert, fitted at the end of the current epoch
         network.fusion.register_forward_pre_hook(self._couple)
 
     def training_step(self, step: Step) -> None:
@@ -104,7 +105,7 @@ class Pooled(Method):
         return {"pool": self.fitted}
 
     def _couple(self, fusion: Any, arguments: Arguments) -> Arguments:
-        """Return the pool's arguments, with a share of the way back to the encoders."""
+        """Return the arguments of the pool; `coupling` scales the gradient that reaches the encoders."""
         features, logits = arguments
         share = float(self.settings.coupling)
         if share == 1:
@@ -113,7 +114,7 @@ class Pooled(Method):
 
 
 def _without_one(step: Step, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return features (B, D) by modality, in each row with 0 in place of one modality's."""
+    """Return features (B, D) by modality; in each row, the features of one modality are 0."""
     # The modality is drawn on the CPU, so that a seed gives the same one on every device.
     draws = torch.randint(len(features), (len(step.batch.labels),), generator=step.generator)
     missing = draws.to(step.batch.labels.device)

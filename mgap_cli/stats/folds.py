@@ -14,8 +14,8 @@ FOLDS = 5
 def folds_of(labels: IntArray, folds: int = FOLDS) -> IntArray:
     """Return the fold (N,) of each sample, drawn at random with a fixed seed; each class is spread evenly.
 
-    The folds' sizes differ by at most 1, as do each class's counts in them, and none is empty: with fewer
-    samples than folds, there is one fold per sample.
+    The sizes of the folds differ by at most 1, and so do the numbers of samples of each class in them. No
+    fold is empty: if there are fewer samples than folds, there is one fold per sample.
     """
     shuffled = np.random.default_rng(0).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
@@ -28,7 +28,7 @@ def group_folds(groups: Sequence[str], folds: int = FOLDS) -> IntArray:
     """Return the fold (N,) of each sample; samples of one group are in one fold.
 
     Groups are drawn at random with a fixed seed, the largest first, and each goes into the fold that has the
-    fewest samples. With fewer groups than folds, there is one fold per group.
+    fewest samples. If there are fewer groups than folds, there is one fold per group.
     """
     names, member, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     shuffled = np.random.default_rng(0).permutation(len(names))

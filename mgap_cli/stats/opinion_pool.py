@@ -1,4 +1,4 @@
-"""Weights of several predictions of the same samples, fitted so that their weighted product predicts best."""
+"""Weights of several predictions of the same samples: their weighted product predicts best."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from mgap_cli.stats.arrays import FloatArray, IntArray
 
-PRIOR_SD = 1.0  # of each weight around that of the geometric mean, 1 / H
-_SMALLEST = float(np.finfo(np.float32).tiny)  # softmax in float32 gives 0 below it, whose log is infinite
+PRIOR_SD = 1.0  # of each weight, around 1 / H, the weight in the geometric mean
+_SMALLEST = float(np.finfo(np.float32).tiny)  # a probability of 0, whose log is infinite, is raised to this
 
 
 def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str, float]:
@@ -17,7 +17,7 @@ def pool_weights(heads: Mapping[str, FloatArray], labels: IntArray) -> dict[str,
 
     heads: log-probabilities (N, C) of each of the H heads. labels: (N,). The weights minimise the sum over
     samples of -log p of the true class, plus sum_h (beta_h - 1 / H)^2 / 2 (the penalty is ours). The
-    objective is convex, so that there is one optimum.
+    objective is strictly convex, so there is exactly one optimum.
     """
     from scipy.optimize import minimize
 
@@ -50,5 +50,5 @@ def log_softmax(z: FloatArray) -> FloatArray:
 
 
 def log_probabilities(probabilities: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the logarithms of probabilities (N, C) by head; 0 counts as 1.2e-38, the least in float32."""
+    """Return the logarithms of probabilities (N, C) by head; a probability of 0 counts as 1.2e-38."""
     return {head: np.log(np.maximum(p, _SMALLEST)) for head, p in probabilities.items()}

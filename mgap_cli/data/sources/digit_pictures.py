@@ -1,15 +1,15 @@
-"""Pictures for the variants of the embedded data set, whose cause of imbalance is known.
+"""Pictures for the variants of the embedded data set; the cause of their imbalance is known.
 
-A variant replaces the picture of every sample, in all splits; the sound stays as it is.
+A variant replaces the picture of every sample, in all splits; the sound is not changed.
 
-    uninformative   an empty wall: noise that depends on nothing
-    memorised       a mosaic drawn for each sample: it identifies the sample and says nothing of its class
-    late            faint stripes in noise, turned by 18 degrees per digit. A filter must be learnt before
-                    it sees them, and then it sees them in every picture
-    degraded        the digit as a spoilt picture shows it: blurred, half hidden and in noise
+    uninformative   an empty wall: noise that does not depend on the sample
+    memorised       a random mosaic for each sample: it identifies the sample, but not its class
+    late            faint stripes in noise, turned by 18 degrees per digit. The network must learn a filter
+                    before it sees them, and then it sees them in every picture
+    degraded        the digit in a degraded picture: blurred, half hidden and with noise
 
-Contrast and noise of `late` were chosen on seed 0, so that the head on the pictures is still behind the one
-on the sounds after the preset's 18 epochs, and its validation accuracy follows its training accuracy.
+The contrast and the noise of `late` were chosen on seed 0. With them, after the 18 epochs of the preset, the
+visual head is still behind the audio head, and its validation accuracy is near its training accuracy.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ GREY = 0.45
 
 
 def wall(rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Return (T, H, W, 3) uint8 of noise alone."""
+    """Return frames (T, H, W, 3) uint8 that have only noise."""
     frames = np.full(_shape(config), rng.uniform(*WALL)) * rng.normal(1, WALL_TINT, 3)
     return _photographed(frames, rng, WALL_NOISE)
 
 
 def mosaic(rng: np.random.Generator, config: DataConfig) -> np.ndarray:
-    """Return (T, H, W, 3) uint8 of coloured tiles, alike in all frames."""
+    """Return frames (T, H, W, 3) uint8 of coloured tiles, the same in all frames."""
     tile = np.arange(config.frame_size) * TILES // config.frame_size
     colours = rng.uniform(0.1, 0.9, (TILES, TILES, 3))
     return _photographed(np.broadcast_to(colours[tile][:, tile], _shape(config)), rng, MOSAIC_NOISE)
 
 
 def stripes(rng: np.random.Generator, digit: int, config: DataConfig) -> np.ndarray:
-    """Return (T, H, W, 3) uint8 of faint stripes whose direction is the digit."""
+    """Return frames (T, H, W, 3) uint8 of faint stripes; their direction gives the digit."""
     frames = np.empty(_shape(config))
     y, x = np.mgrid[: config.frame_size, : config.frame_size]
     for frame in frames:
