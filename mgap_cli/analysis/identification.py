@@ -2,8 +2,8 @@
 
 Three detectors rank the samples: the posterior of imbalance, |gap|, and the fused head's cross-entropy, which
 is the common detector of noisy samples. The posterior of an `absolute` mixture never falls as |gap| grows, so
-the first two rank alike except for ties. What the mixture adds to |gap| is the border between balanced and
-imbalanced.
+the first two give the same ranking except for ties. What the mixture adds to |gap| is the border between
+balanced and imbalanced.
 """
 
 from __future__ import annotations

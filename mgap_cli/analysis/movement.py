@@ -121,7 +121,7 @@ class Movement:
 
     @property
     def imbalanced(self) -> BoolArray:
-        """Return (K, N) whether each sample is imbalanced at each checkpoint under the fixed mixture."""
+        """Return whether each sample is imbalanced at each checkpoint by the fixed mixture, (K, N)."""
         return np.asarray(self.fixed_posteriors >= IMBALANCED)
 
     def since_first(self, k: int, rows: BoolArray | None = None, *, refitted: bool = False) -> Transition:

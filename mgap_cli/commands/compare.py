@@ -54,7 +54,7 @@ def compare(
     methods: Annotated[
         str | None,
         _plan(
-            "Methods with commas, each with settings of its own after colons: joint,adaptive:lambda_gap=3.",
+            "Methods, separated by commas; the settings of each after colons: joint,adaptive:lambda_gap=3.",
             "--methods",
             metavar="NAME[:KEY=VALUE],...",
             autocompletion=all_methods.names,

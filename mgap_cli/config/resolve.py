@@ -51,8 +51,8 @@ def resolve(
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
-    Raises UsageError where `path` is not a regular file of UTF-8 text and reasonable size, or does not hold
-    one mapping of plain values (see `yaml_reader`).
+    Raises UsageError if `path` is not a regular file of UTF-8 text and reasonable size, or does not hold one
+    mapping of plain values (see `yaml_reader`).
     """
     require_regular_file(path, "a settings file")
     try:

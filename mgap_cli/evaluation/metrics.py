@@ -56,7 +56,7 @@ class HeadMetrics:
     per_class_interval: tuple[Interval | None, ...]  # (C,) Wilson's; None for a class without samples
     balanced_accuracy: float
     balanced_accuracy_interval: Interval
-    top_k: TopK | None  # None where there are no more than k classes
+    top_k: TopK | None  # None if there are at most k classes
     reliability: Reliability
     ece_interval: Interval
     confusion: tuple[tuple[int, ...], ...]  # (C, C) counts by true class (row) and predicted class
@@ -406,7 +406,7 @@ def balanced_accuracy_interval(labels: IntArray, predicted: IntArray, config: Ev
 def mean_average_precision_interval(
     labels: IntArray, probabilities: FloatArray, config: EvaluateConfig
 ) -> Interval | None:
-    """Return the interval of `mean_average_precision`, None where that is None.
+    """Return the interval of `mean_average_precision`; None if that is None.
 
     The variance v comes from the infinitesimal jackknife: it is the sum over samples of the squared
     derivative in the sample's weight (Efron, "The Jackknife, the Bootstrap and Other Resampling Plans",

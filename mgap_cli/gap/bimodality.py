@@ -135,8 +135,8 @@ def examine(
 ) -> Bimodality:
     """Test the fit with `config.resamples` resamples.
 
-    gap_config: the settings that `fit` was made with; only the floor matters here. All bootstraps run on
-    binned gaps (see `binned.py`), so their cost does not grow with the number of samples.
+    gap_config: the settings with which `fit` was made; only `sd_floor` is used. All bootstraps run on binned
+    gaps (see `binned.py`), so their cost does not grow with the number of samples.
     """
     config, gap_config = config or AnalysisConfig(), gap_config or GapConfig()
     mixture, gap = fit.mixture, fit.scores.gap

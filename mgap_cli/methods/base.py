@@ -128,9 +128,10 @@ class Step(Protocol):
 
 
 class EpochContext(Protocol):
-    """What a method may do before and after an epoch. Every process calls the same functions in one order.
+    """What a method may do before and after an epoch. All processes call the same functions in the same
+    order.
 
-    epoch: the stage's finished epochs. budget_epoch: the place in the budget of the epoch at hand.
+    epoch: number of finished epochs of the stage. budget_epoch: the place of the current epoch in the budget.
     """
 
     epoch: int
@@ -163,8 +164,8 @@ class Method(nn.Module):
     """Base class of every training method.
 
     name: as on the command line, and the name of its settings' section. Settings: a frozen dataclass with
-    the default values. space: which values `mgap compare --tune` tries, by the setting's name; the defaults
-    lie inside. heads: the heads that the method trains or probes, which reports show; the first
+    the default values. space: the values that `mgap compare --tune` tries, by the setting's name; each
+    default is one of them. heads: the heads that the method trains or probes, which reports show; the first
     decides which epoch is best. probes: the unimodal heads measure without training their encoders.
 
     A method keeps its state in buffers or parameters, which are saved with the model.

@@ -40,12 +40,12 @@ class Cml(Joint):
     rise in another. The gradient reaches both confidences. The method works with any number of modalities and
     any fusion. The probes of `joint` are trained beside it; the train loss is L plus their loss.
 
-    Only the paper's abstract was at hand; the random order and L's first term are those of the authors'
-    program (GitHub: QingyangZhang, CML, miwae/train.py). It fills removed inputs with their means, sums the
-    clamps over the batch, counts them only where the prediction with more modalities is right, and adds
-    another term where both are wrong. The weight in its instructions, 0.1 of the sum over a batch of 200,
-    would be a lambda of 20 here. BalanceBenchmark's CML clamps the sum over the batch, and has one order per
-    epoch for all samples.
+    Only the abstract of the paper was available; the random order and L's first term are those of the
+    authors' program (GitHub: QingyangZhang, CML, miwae/train.py). It fills removed inputs with their means,
+    sums the clamps over the batch, counts them only where the prediction with more modalities is right, and
+    adds another term where both are wrong. The weight in its instructions, 0.1 of the sum over a batch of
+    200, would be a lambda of 20 here. BalanceBenchmark's CML clamps the sum over the batch, and has one order
+    per epoch for all samples.
     """
 
     name = "cml"

@@ -24,8 +24,8 @@ class Ensemble(Method):
     so it is bit for bit the network that `unimodal` trains. The decision is the fusion `late-probability`.
     One epoch is kept for all branches: the best epoch of the decision.
 
-    The paper's text was not at hand beyond its abstract: the mean with equal weights is ours. The authors'
-    program was not compared.
+    Only the abstract of the paper was available: the mean with equal weights is ours. We have not compared
+    with the authors' program.
     """
 
     name = "ensemble"

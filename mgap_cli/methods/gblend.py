@@ -53,9 +53,9 @@ class GBlend(Method):
 
     Buffer: weights (M + 1,), of the fused head and each modality's.
 
-    The authors' program and the paper's text were not at hand. BalanceBenchmark's version compares sums of
-    batch losses of splits that differ in size, takes the training losses of a whole epoch of training,
-    measures from the end of the first epoch, and takes |G_k|.
+    The authors' program and the text of the paper were not available. BalanceBenchmark's version compares
+    sums of batch losses of splits that differ in size, takes the training losses of a whole epoch of
+    training, measures from the end of the first epoch, and takes |G_k|.
     """
 
     name = "gblend"

@@ -50,7 +50,7 @@ class InfoReg(Method):
     Buffers: start_MODALITY_i, theta_0; traces (window + 1, M), the latest last; trace (M,), of this epoch so
     far; growth (M,). A step whose gradients are not finite adds nothing to the trace.
 
-    The paper's text was not at hand beyond its abstract: the formulas are those of the authors' program
+    Only the abstract of the paper was available: the formulas are those of the authors' program
     (GeWu-Lab/InfoReg_CVPR2025, main.py). That program uses the trace of the audio encoder only, has the limit
     0.04, and slows down the audio encoder only. Its branch for a leading visual encoder, with 0.1 in place of
     0.95, repeats the condition of the first branch and is never reached.

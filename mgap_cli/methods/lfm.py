@@ -52,7 +52,7 @@ class Lfm(Method):
     Buffer: agreement, a_1, which `metrics.jsonl` has for each epoch. A gradient that is not finite does not
     change it.
 
-    The authors' program was not at hand. BalanceBenchmark's LFM moves a_1 once per epoch by the mean of one
+    The authors' program was not available. BalanceBenchmark's LFM moves a_1 once per epoch by the mean of one
     layer's entries of a Hessian-vector product on a quarter of one validation batch, and starts with 0.05.
     """
 

@@ -50,10 +50,10 @@ class Opm(Joint):
     before it. A step that drops nothing is a step of `joint`. The method needs two modalities. In each
     epoch's record, `modulated` says whether the epoch is one in which features are dropped.
 
-    The paper's text was not at hand: this is the formula of the authors' program (GeWu-Lab/BML_TPAMI2024,
-    models/Classifier.py). There a step drops with probability 0.7, from the seventh epoch on; the command
-    line's default of q is 0.5, that of its configuration file 0.4. It keeps the epoch that is best on the
-    test set.
+    The text of the paper was not available: this is the formula of the authors' program
+    (GeWu-Lab/BML_TPAMI2024, models/Classifier.py). There a step drops with probability 0.7, from the seventh
+    epoch on; the command line's default of q is 0.5, that of its configuration file 0.4. It keeps the epoch
+    that is best on the test set.
     """
 
     name = "opm"

@@ -48,9 +48,9 @@ class Relearning(Joint):
 
     Buffers: initial_MODALITY_i, theta_m,0; shares (M,), w_m of the epoch that runs, 0 without a diagnosis.
 
-    The paper's text was not at hand beyond its abstract. The authors' program
-    (GeWu-Lab/Diagnosing_Relearning_ECCV2024, ours.py) does this after 21, 41 and 61 epochs, starts k-means
-    as often as its version of scikit-learn does, and chooses its best epoch on the test set.
+    Only the abstract of the paper was available. The authors' program
+    (GeWu-Lab/Diagnosing_Relearning_ECCV2024, ours.py) does this after 21, 41 and 61 epochs, starts k-means as
+    often as its version of scikit-learn does, and chooses its best epoch on the test set.
     """
 
     name = "relearning"

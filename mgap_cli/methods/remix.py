@@ -50,7 +50,7 @@ class Remix(Method):
 
     Buffer: assigned (N,), the modality's number for each sample of the store; -1 before the assignment.
 
-    The paper's text was not at hand beyond its abstract: the formulas are those of the authors' program
+    Only the abstract of the paper was available: the formulas are those of the authors' program
     (MatthewMaxy/Remix_ICML2025, train.py), which keeps the epoch that is best on the test set. A modality
     with a single assigned sample is not trained here, because batch normalisation needs two samples.
     """

@@ -45,10 +45,10 @@ class Smv(Joint):
 
     Buffers: repeats (N, M), the copies of each sample of the store; contribution (M,).
 
-    The paper's text was not at hand beyond its abstract: the numbers of copies are those of the authors'
-    program (GeWu-Lab/Valuate-and-Enhance-Multimodal-Cooperation, code/sample_level.py): 1, 2 and 3 for
-    phi_m = 0.5, 0 and -0.5. That program evaluates the samples with random crops, and keeps the epoch that is
-    best on the test set.
+    Only the abstract of the paper was available: the numbers of copies are those of the authors' program
+    (GeWu-Lab/Valuate-and-Enhance-Multimodal-Cooperation, code/sample_level.py): 1, 2 and 3 for phi_m = 0.5, 0
+    and -0.5. That program evaluates the samples with random crops, and keeps the epoch that is best on the
+    test set.
     """
 
     name = "smv"

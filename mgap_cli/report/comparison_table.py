@@ -31,7 +31,7 @@ _LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Line:
-    """One row as text. bold: whether the corrected test tells the method from the reference."""
+    """One row as text. bold: whether the corrected test finds a difference from the reference."""
 
     cells: tuple[str, ...]
     bold: bool = False
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """The rows of one store. headings: the first is of the names, the others are of numbers."""
+    """The rows of one store. headings: of the names and of the numbers."""
 
     title: str
     headings: tuple[str, ...]

@@ -19,11 +19,9 @@
       history.png        the mixture over the epochs
       movement.csv, movement.png, movement.json      which samples moved between checkpoints
       evaluate.json      what evaluate found, evaluate-*.png its plots
-      baseline/          the fair baseline that `mgap run` trains: a run folder of its own
-      report.html        all of it on one page
-      tensorboard/, wandb/      what --report-to leaves here
-      store/             the data, where `mgap run` prepared it
-      .mgap.lock         which process writes here; it exists only while one does (see `lock.py`)
+      baseline/          the fair baseline that `mgap run` trains, itself a run folder report.html all of it
+      on one page tensorboard/, wandb/ what --report-to leaves here store/ the data, where `mgap run` prepared
+      it .mgap.lock which process writes here; it exists only while one does (see `lock.py`)
 
 `files.py` has the rules by which each file is written.
 """

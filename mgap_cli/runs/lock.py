@@ -117,7 +117,7 @@ def _make_folders(folder: Path) -> list[Path]:
 
 
 def _locked_file(path: Path) -> int | None:
-    """Open and lock a file; return its descriptor, or None where the file system has no locks.
+    """Open and lock a file; return its descriptor, or None if the file system has no locks.
 
     Raises BlockingIOError if another process holds the lock.
     """

@@ -110,7 +110,7 @@ class RunFolder:
         return names
 
     def open_store(self) -> Store:
-        """Open the data that the run was trained on; UnfitError where they cannot be found."""
+        """Open the data on which the run was trained. Raises UnfitError if it cannot be found."""
         for stage in STAGES:
             for name in (f"{stage}.pt", f"{stage}-last.pt"):
                 path = self.path / name

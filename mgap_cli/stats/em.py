@@ -12,10 +12,10 @@ likelihood. A component may end at the floor and hold very few samples. Such a r
 the maximum; `gap/mixture.py` decides how many samples make a population, and warns.
 
 **Samples of every size take the same path.** EM runs on points with counts: values that fall into one bin
-of `WIDTH` floors are replaced by their mean. A small sample keeps nearly every value as a point of its own,
-and a million values become at most a few thousand points. Bins lie at multiples of their width, so they do
-not depend on the sample. The variance that a bin hides is about width^2 / 12 (Sheppard), 0.03 % of the
-smallest variance allowed.
+of `WIDTH` floors are replaced by their mean. A small sample keeps nearly every value as a separate point, and
+a million values become at most a few thousand points. Bins lie at multiples of their width, so they do not
+depend on the sample. The variance that a bin hides is about width^2 / 12 (Sheppard), 0.03 % of the smallest
+variance allowed.
 
 **Speed.** EM is slow where components overlap. So each cycle of two EM steps is followed by a SQUAREM
 extrapolation (Varadhan and Roland, Scandinavian Journal of Statistics 35, 2008, scheme S3) and one more EM

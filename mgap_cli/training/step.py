@@ -1,6 +1,4 @@
-"""One training step. A method uses it alike on every device, in every precision, with any number of
-processes.
-"""
+"""One training step, which hides the device, the precision and the number of processes from a method."""
 
 from __future__ import annotations
 

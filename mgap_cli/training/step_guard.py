@@ -83,10 +83,10 @@ class StepGuard:
         """Take the optimizer's step if it is `good`; where possible, do not wait for the device."""
         if scaler.is_enabled():
             _begin_momentum(optimizer)
-            scaler.step(optimizer)  # leaves out, by itself, a step whose gradients overflowed
+            scaler.step(optimizer)  # leaves out a step whose gradients overflowed
         elif optimizer.defaults.get("fused"):
             _begin_momentum(optimizer)
-            optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # as GradScaler tells it
+            optimizer.found_inf = (~good).float()  # type: ignore[attr-defined]  # as GradScaler passes it on
             optimizer.step()
         elif good:
             optimizer.step()

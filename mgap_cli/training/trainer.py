@@ -214,7 +214,7 @@ class Trainer:
         self.loader.arrange(self.task.method.epoch_samples(self.loader.indices))
 
     def _steps_done(self) -> int:
-        """Return the steps so far. Every epoch counts alike, even if a method makes it longer or shorter."""
+        """Return the steps so far. Every epoch counts the same, whether a method makes it long or short."""
         return self.epoch * self.plain_steps + self.step * self.plain_steps // self.loader.steps
 
     def _train_step(self, batch: Batch) -> None:

@@ -56,7 +56,7 @@ def resize(frames: Tensor, size: int) -> Tensor:
 
 
 def random_boxes(count: int, height: int, width: int, scale_min: float, generator: torch.Generator) -> Tensor:
-    """Draw (count, 4) crop boxes top, left, height, width, distributed as torchvision's RandomResizedCrop.
+    """Draw (count, 4) crop boxes (top, left, height, width) with the distribution of RandomResizedCrop.
 
     The area is uniform in [scale_min, 1], and the logarithm of the aspect ratio is uniform. Each sample has
     up to ten tries until the box fits; otherwise it gets the whole frame, cut to the nearest allowed ratio.
@@ -88,13 +88,13 @@ def augment(
     total: int | None = None,
     rows: slice = slice(None),
 ) -> Tensor:
-    """Crop, resize, flip and normalise (B, T, H, W, 3) uint8 to (B, T, 3, S, S), alike for a clip's frames.
+    """Crop, resize, flip and normalise (B, T, H, W, 3) uint8 to (B, T, 3, S, S).
 
-    Resampling is bilinear, without the antialiasing that torchvision's RandomResizedCrop uses for crops
-    larger than S. The weights of the interpolation sum to 1, so the small picture can be normalised instead
-    of the large one. `generator` is a CPU generator, so that the draw does not depend on the device. If
-    `frames` are only the `rows` of a batch of `total`, the draw is for the whole batch, so that a sample gets
-    the same crop in any share.
+    All frames of a clip get the same crop and flip. Resampling is bilinear, without the antialiasing that
+    torchvision's RandomResizedCrop uses for crops larger than S. The weights of the interpolation sum to 1,
+    so the small picture can be normalised instead of the large one. `generator` is a CPU generator, so that
+    the draw does not depend on the device. If `frames` are only the `rows` of a batch of `total`, the draw is
+    for the whole batch, so that a sample gets the same crop in any share.
     """
     batch, times, height, width, _ = frames.shape
     drawn = batch if total is None else total

@@ -17,7 +17,7 @@ from mgap_cli.modalities.features import array_modality
 
 
 def write_array_store(dataset: Dataset, config: DataConfig, out: Path, staging: Path) -> None:
-    """Write the store of a data set of arrays to `out`; MgapError if the disk is full or refuses."""
+    """Write the store of a data set of arrays to `out`. Raises MgapError if the disk cannot be written."""
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir()

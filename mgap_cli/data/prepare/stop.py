@@ -1,4 +1,4 @@
-"""Handle SIGTERM and SIGUSR1 while a store is built: stop at once, as finished clips are on the disk."""
+"""Handle SIGTERM and SIGUSR1 while a store is built: stop at once; finished clips are on the disk."""
 
 from __future__ import annotations
 

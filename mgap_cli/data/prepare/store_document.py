@@ -1,4 +1,4 @@
-"""The content of store.json, for stores of media and of arrays alike."""
+"""The content of store.json, for stores of media and for stores of arrays."""
 
 from __future__ import annotations
 

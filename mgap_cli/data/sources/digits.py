@@ -2,13 +2,13 @@
 
 The pictures are scikit-learn's 1,797 digits (8 x 8 scans of real handwriting), upscaled onto a card that
 is held to a camera: it shifts, turns and flickers a little from frame to frame. The sound is the digit's
-DTMF tone pair (ITU-T Q.23) in noise. A seeded quarter of the samples has its picture spoilt and another
-quarter its sound, never both; clips.csv says which in the column `degraded`, so that what an analysis
-finds can be checked against the truth.
+DTMF tone pair (ITU-T Q.23) in noise. The picture is degraded in a quarter of the samples and the sound in
+another quarter, drawn with the seed. The column `degraded` of clips.csv says which, so that an analysis can
+be checked against the truth.
 
-A variant replaces every picture (see digit_pictures.py); the sounds stay the same. Its column `degraded` says
-`visual` where the picture shows less than it should, `audio` where the sound is spoilt, or `both`; the column
-`variant` names the variant.
+A variant replaces every picture (see digit_pictures.py); the sounds stay the same. The column `degraded` then
+says `visual` if the picture shows less than it should, `audio` if the sound is degraded, or `both`; the
+column `variant` names the variant.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def load(root: Path | None, config: DataConfig, options: SourceOptions) -> Datas
 
 
 def _degraded(strata: dict[str, str], seed: int) -> dict[str, str]:
-    """Choose which samples are spoilt, and in which stream, alike in every stratum."""
+    """Choose the degraded samples and the degraded modality of each, with the same share in every stratum."""
     visual = stratified_choice(strata, DEGRADED_SHARE, seed + 1)
     rest = {key: stratum for key, stratum in strata.items() if key not in visual}
     audio = stratified_choice(rest, DEGRADED_SHARE / (1 - DEGRADED_SHARE), seed + 2)

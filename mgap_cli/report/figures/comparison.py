@@ -94,7 +94,7 @@ def groups_of_equals(ranks: Sequence[float], critical: float) -> list[tuple[int,
 def _scatter_figure(
     rows: Sequence[Row], x: Mapping[str, float], x_label: str, table: ComparisonTable
 ) -> tuple[Figure, Axes]:
-    """Draw the metric of each method over its `x`, a named point for each that has one."""
+    """Draw the metric of each method over its `x`: one labelled point for each method that has an `x`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.5, 5), dpi=DPI, layout="constrained")

@@ -72,7 +72,7 @@ class _Page:
 
 
 def sampled_rows(store: Store) -> list[int]:
-    """Choose the positions of clips to show: the same number of each class, in the classes' order.
+    """Choose the positions of the clips to show: equally many of each class, in the order of the classes.
 
     The choice depends only on the ids, so stores of the same clips show the same ones.
     """
@@ -225,7 +225,7 @@ def _decibels(stored: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def _repeats_at(store: Store, i: int) -> float | None:
-    """Return the second at which a clip's own sound ends, None where it fills its time or is not repeated."""
+    """Return the second at which a clip's own sound ends; None if the sound is not repeated."""
     if store.data_config.audio == "fbank":
         return None
     duration = float(store.columns["duration"][i] or "inf")

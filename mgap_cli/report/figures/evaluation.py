@@ -108,7 +108,7 @@ def _list_confusions(axes: Any, e: Evaluation, names: Sequence[str]) -> None:
 
 
 def reliability_figure(e: Evaluation) -> Figure:
-    """Draw each head's accuracy by confidence, in its colour, with the diagonal; below it, the samples."""
+    """Draw each head's accuracy by confidence, in its colour, with the diagonal and, below, the counts."""
     from matplotlib.figure import Figure
 
     heads, styles = list(e.heads), head_styles(e.modalities)

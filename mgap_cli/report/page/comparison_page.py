@@ -58,8 +58,8 @@ def _store_section(store: str, table: ComparisonTable, gaps: ComparisonTable) ->
     section.picture(
         png_bytes(figures.method_figure(rows, table)),
         _in_words(rows, table),
-        "Grey: each seed. Line: 95 % bootstrap interval of the mean. A filled mark: the corrected test tells "
-        f"the method from {table.reference} (dashed).",
+        "Grey: each seed. Line: 95 % bootstrap interval of the mean. Filled mark: the corrected test finds a "
+        f"difference from {table.reference} (dashed).",
     )
     if sum(row.cost is not None for row in rows) > 1:
         section.picture(

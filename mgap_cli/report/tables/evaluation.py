@@ -36,7 +36,7 @@ from mgap_cli.stats.paired import smallest_p
 
 BLOCK = 7  # checkpoints that fit side by side in 80 columns
 WIDEST = 14  # letters of a word of a method's name that fit beside its figures in 80 columns
-FEW = 4  # checkpoints up to which each has a paragraph of its own
+FEW = 4  # up to this number, each checkpoint has its own paragraph
 _HEADS_WITH_INTERVALS = 3  # more of them leave no room for the names of the rows at 80 columns
 LISTED = 20  # groups of samples that are shown; of more, the least and the most accurate
 MISSING = "missing"  # the condition of any modality without input
@@ -255,7 +255,8 @@ def seed_comparison_table(
 
 
 def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Evaluation]) -> RenderableType:
-    """Accuracy differences on the same samples, with interval and McNemar's p, of both kinds."""
+    """Accuracy differences on the same samples, with interval and McNemar's p, before and after Holm's
+    correction."""
     numbers = {e.name: str(i) for i, e in reversed(list(enumerate(evaluations, start=1)))}
     few, many = len(evaluations) <= FEW, len(comparisons) > 1
     table = new_table()

@@ -144,7 +144,7 @@ def breakdown_table(
     note = (
         "Interval: Wilson's."
         if not breakdown.binned
-        else "Interval: Wilson's. Bins of about equal n, in order."
+        else "Interval: Wilson's. Bins of about equal n, in their order."
     )
     return titled(", ".join(filter(None, parts)), table, note)
 
