@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mgap_cli.config import read_yaml
 from mgap_cli.errors import UsageError
@@ -86,20 +86,20 @@ class Request:
         _refuse_repeats("store name", list(names.values()))
         return {path: _UNSAFE.sub("_", name) for path, name in names.items()}
 
-    def cells(self) -> list[Cell]:
-        """Return every cell, seed by seed, so that a command that is stopped leaves complete seeds."""
-        names = self.store_names()
-        every = product(self.seeds, self.stores, self.methods)
-        return [Cell(names[store], method.label, seed) for seed, store, method in every]
-
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a method on a store with a seed. store, method: their names in this comparison."""
+    """One training of a method on a store with a seed.
+
+    store, method: their names in this comparison. splits: those that it is evaluated on, if the store has
+    them. keeps_checkpoints: whether its checkpoints stay after the evaluation.
+    """
 
     store: str
     method: str
     seed: int
+    splits: ClassVar[tuple[str, ...]] = ("test", "val")
+    keeps_checkpoints: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.store} {self.method} seed {self.seed}"
@@ -123,9 +123,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Trial(Cell):
-    """A training that tunes a method on a store; `number` counts from 0 for each method on each store."""
+    """A training that tunes a method on a store; `number` counts from 0 for each method on each store.
+
+    It is not evaluated on test, because test data choose nothing. The checkpoints of many trials would fill a
+    disk.
+    """
 
     number: int = 0
+    splits: ClassVar[tuple[str, ...]] = ("val",)
+    keeps_checkpoints: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"{self.store} {self.method} trial {self.number}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.comparison.cell_result import RULE_PREFIX, CellResult
-from mgap_cli.comparison.plan import Cell, Trial
+from mgap_cli.comparison.plan import Cell
 from mgap_cli.comparison.process_pool import Worker
 from mgap_cli.errors import MgapError
 from mgap_cli.output import Output
@@ -45,8 +45,7 @@ class CellJob:
 def run_cell(job: CellJob, worker: Worker) -> None:
     """Train and evaluate a cell in its run folder and write its record. Finished parts are skipped.
 
-    A trial is evaluated on validation only, and keeps no checkpoint. Raises MgapError if the training fails
-    or is stopped by a signal.
+    Raises MgapError if the training fails or is stopped by a signal.
     """
     from mgap_cli.config import from_dict
     from mgap_cli.data.store import open_store
@@ -70,7 +69,7 @@ def run_cell(job: CellJob, worker: Worker) -> None:
         model = open_trained(checkpoint, choose_scoring_device(config.runtime, sink), job.store)
         judged: dict[str, Judgement] = {
             split: evaluate([model], split, config)[0]
-            for split in (("val",) if isinstance(job.cell, Trial) else ("test", "val"))
+            for split in job.cell.splits
             if (model.store.splits == split).any()
         }
         test = judged.get("test")
@@ -91,8 +90,8 @@ def run_cell(job: CellJob, worker: Worker) -> None:
             head,
             {name: "".join("1" if right else "0" for right in rights) for name, rights in correct.items()},
         ).write(job.results)
-        if isinstance(job.cell, Trial):
-            for path in run.glob("*.pt"):  # the checkpoints of many trials would fill a disk
+        if not job.cell.keeps_checkpoints:
+            for path in run.glob("*.pt"):
                 path.unlink()
 
 

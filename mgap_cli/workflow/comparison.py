@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -181,7 +181,7 @@ def execute_comparison(
     """
     require_results_folder(results)
     with run_lock(results, sink):
-        keep_plan(comparison, results)
+        keep_plan(comparison, results, sink)
         at_work = cell_workers(comparison.device, comparison.threads, jobs, per_gpu)
         if comparison.trials:
             run_trials(comparison, results, lambda jobs: run_cells(jobs, at_work, sink), sink, retry_failed)
@@ -286,8 +286,13 @@ def require_results_folder(results: Path) -> None:
         )
 
 
-def keep_plan(comparison: Comparison, results: Path) -> None:
-    """Write the plan. Raises UsageError if the folder has cells that depend on other settings."""
+def keep_plan(comparison: Comparison, results: Path, sink: Output) -> None:
+    """Write the plan. Raises UsageError if the folder has cells that depend on other settings.
+
+    A setting that is missing in the folder's plan is newer than the plan. Its value there counts as the
+    default, and a warning names it.
+    """
+    new_keys: dict[str, Any] = {}
     if is_results_folder(results):
         before = open_comparison(results)
         if before.trials != comparison.trials:
@@ -301,6 +306,9 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
         for key in before.settings.keys() & comparison.settings.keys():
             store = key.partition("/")[0]
             old, new = (deciding_settings(tree.settings[key]) for tree in (before, comparison))
+            missing = _defaults(comparison.methods[key.partition("/")[2]], new.keys() - old.keys())
+            new_keys |= missing
+            old |= missing
             differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
             if before.fingerprints[store] != comparison.fingerprints[store]:
                 raise UsageError(
@@ -319,7 +327,22 @@ def keep_plan(comparison: Comparison, results: Path) -> None:
                     f"{new.get(first)!r}.",
                     "Choose another folder with -o.",
                 )
+    if new_keys:
+        named = ", ".join(f"{key}={value}" for key, value in sorted(new_keys.items()))
+        sink.warn(
+            f"{results}: an earlier version of mgap planned its cells, without {named}. Finished cells are "
+            "kept; to train all cells with one version, choose another folder with -o."
+        )
     write_json(results / PLAN, {"schema": _SCHEMA, **asdict(comparison)})
+
+
+def _defaults(method: str, keys: Collection[str]) -> dict[str, Any]:
+    """Return the default values of some settings, for a comparison of this method."""
+    from mgap_cli.config import Config
+    from mgap_cli.methods import load_method
+
+    defaults = deciding_settings(Config().with_methods([load_method(method).name]).to_dict())
+    return {key: defaults[key] for key in keys if key in defaults}
 
 
 def deciding_settings(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def submit_comparison(
             )
     require_results_folder(results)
     with run_lock(results, sink):
-        keep_plan(comparison, results)
+        keep_plan(comparison, results, sink)
         require_finished_trials(comparison, results)
         comparison = with_chosen_values(comparison, results)
         states = job_states(results)

@@ -175,6 +175,25 @@ def test_other_settings_are_refused(compared, store):
     done.fails(2, "train.lr", "Choose another folder")
 
 
+def test_a_plan_from_before_a_setting_continues_with_the_settings_default(compared, store, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(compared, results)
+    plan = json.loads((results / "plan.json").read_text())
+    for tree in plan["settings"].values():
+        del tree["gap"]["n_init"]  # TINY's value is not the default
+        del tree["train"]["clip_norm"]
+    (results / "plan.json").write_text(json.dumps(plan))
+    mgap(*line(store, results)).fails(2, "gap.n_init=20", "asks for 1")
+    for tree in plan["settings"].values():
+        tree["gap"]["n_init"] = 1
+    (results / "plan.json").write_text(json.dumps(plan))
+    mgap(*line(store, results, "--clip-norm", 1)).fails(2, "train.clip_norm=0.0", "asks for 1.0")
+    done = mgap(*line(store, results))
+    assert done.code == 0 and "earlier version of mgap" in done.err and "train.clip_norm=0.0" in done.err
+    assert values(results) == values(compared)
+    assert "earlier version" not in mgap(*line(store, results)).err
+
+
 def test_wrong_use_is_one_message(compared, store, tmp_path):
     mgap("compare").fails(2, "no store")
     mgap("compare", store).fails(2, "no method")

@@ -159,6 +159,13 @@ def test_submitting_again_submits_nothing_twice(cluster, store, tmp_path):
     assert [cell["seed"] for cell in extended.json()["cells"]] == [2, 2]
 
 
+def test_trials_of_tuning_must_be_finished_first(cluster, store, tmp_path):
+    pytest.importorskip("optuna", reason="optuna is not installed (the extra `tune`)")
+    done = cluster.mgap(*line(store, tmp_path / "results", "--tune", 3))
+    done.fails(2, "6 trials of --tune are not finished", "without --slurm first")
+    assert not (cluster.state / "101.sh").exists()
+
+
 def test_a_squeue_that_does_not_answer_forgets_no_job(cluster, store, tmp_path):
     results = tmp_path / "results"
     assert cluster.mgap(*line(store, results)).code == 0

@@ -8,6 +8,7 @@ import pytest
 
 from mgap_cli.comparison.plan import Cell, MethodChoice, Request, parse_methods, read_request
 from mgap_cli.errors import UsageError
+from mgap_cli.workflow.comparison import Comparison
 
 
 def labels(methods: tuple[MethodChoice, ...]) -> list[str]:
@@ -37,7 +38,9 @@ def test_a_plan_file_spans_a_grid(tmp_path):
         "adaptive-lambda_gap=3-scores=online",
     ]
     assert request.settings == {"train": {"epochs": 4}}
-    cells = request.cells()
+    names, methods = request.store_names().values(), labels(request.methods)
+    planned = Comparison(dict.fromkeys(names, ""), {}, dict.fromkeys(methods, ""), request.seeds, {})
+    cells = planned.cells()
     assert len(cells) == len(set(cells)) == 2 * 3 * 2
     assert cells[:2] == [Cell("a", "joint", 3), Cell("a", "adaptive-lambda_gap=1-scores=online", 3)]
     assert {cell.seed for cell in cells[:6]} == {3}, "a comparison that is stopped early has whole seeds"
