@@ -88,6 +88,14 @@ class ModalityCause:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "sentence": self.sentence}
 
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> ModalityCause:
+        """Return the diagnosis that `to_dict` wrote. Raises KeyError or TypeError for any other document."""
+        fields = {key: value for key, value in document.items() if key != "sentence"}
+        levels = {key: _saved_level(document[key]) for key in ("training", "cross_fitted")}
+        validation = document["validation"] and _saved_level(document["validation"])
+        return cls(**{**fields, **levels, "validation": validation})
+
 
 def diagnose(
     training: Scores, cross_fitted: Scores, validation: Scores | None, confidence: float
@@ -131,6 +139,11 @@ def _cause(
     difference = student_interval(p[leader] - p[name], confidence)
     clearly = difference is not None and difference.low > 0
     return "late" if clearly and held_out.share(chance) < BEHIND * best else "balanced"
+
+
+def _saved_level(document: Mapping[str, Any]) -> Level:
+    interval = document["interval"]
+    return Level(**{**document, "interval": Interval(**interval) if interval else None})
 
 
 def _level(scores: Scores, name: str, confidence: float) -> Level:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mgap_cli.analysis.causes import ModalityCause
 from mgap_cli.analysis.label_candidates import Candidates
 from mgap_cli.analysis.movement import SIDES, Movement
 from mgap_cli.comparison.cell_result import CellResult
@@ -39,7 +40,12 @@ def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, 
 
 
 def gap_document(
-    source: object, split: str, fits: Mapping[str, GapFit], detailed: Sequence[str], top: int | None = None
+    source: object,
+    split: str,
+    fits: Mapping[str, GapFit],
+    detailed: Sequence[str],
+    top: int | None = None,
+    causes: Sequence[ModalityCause] = (),
 ) -> dict[str, Any]:
     """Return the document of analyze-gap: the summary, and one row per sample for the fits `detailed`.
 
@@ -50,19 +56,22 @@ def gap_document(
         for name in detailed
         for row in gap_rows(fits[name], top)
     ]
-    return {**gap_summary(source, split, fits), "samples": samples}
+    return {**gap_summary(source, split, fits, causes), "samples": samples}
 
 
-def gap_summary(source: object, split: str, fits: Mapping[str, GapFit]) -> dict[str, Any]:
+def gap_summary(
+    source: object, split: str, fits: Mapping[str, GapFit], causes: Sequence[ModalityCause] = ()
+) -> dict[str, Any]:
     """Return the fit of each split or, for a file of scores, of each pair of modalities.
 
-    split: the split that was asked for; "" for a file of scores.
+    split: the split that was asked for; "" for a file of scores. causes: those of `analyze-gap --held-out`.
     """
     return {
         "schema": "mgap.analyze-gap/1",
         "checkpoint" if split else "scores": str(source),
         "split": split,
         "fits": {name: _fit_document(fit) for name, fit in fits.items()},
+        **({"causes": [cause.to_dict() for cause in causes]} if causes else {}),
     }
 
 

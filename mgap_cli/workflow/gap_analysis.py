@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from mgap_cli.workflow.gap_views import Request, conclusion, overview, pair_fits
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mgap_cli.analysis.causes import ModalityCause
     from mgap_cli.config import Config
     from mgap_cli.gap.mixture import GapFit
     from mgap_cli.training.trained_model import TrainedModel
@@ -23,6 +25,7 @@ def analyse_checkpoint(
     """Run the network over its store's splits and show the analysis of the gaps of `split`."""
     from mgap_cli.files import ensure_outputs_allowed
     from mgap_cli.report.documents import gap_document, gap_summary
+    from mgap_cli.report.tables.causes import causes_table
     from mgap_cli.runs.layout import gap_path
     from mgap_cli.training.device import choose_scoring_device
     from mgap_cli.training.distributed import writing
@@ -38,19 +41,18 @@ def analyse_checkpoint(
     device = choose_scoring_device(config.runtime, sink)
     model = open_trained(checkpoint, device, store, config.runtime.eval_batch_size)
     with writing(request.output or checkpoint.parent, config.runtime.device, sink):
-        fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output)
+        causes = diagnosis(model, config) if request.held_out else []
+        fits = analyse_and_keep(model, split, config, sink, request.csv, request.plot, request.output, causes)
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
         sections, view_tables = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
-    document = {**gap_document(checkpoint, split, fits, [split]), **sections, **measured}
+    document = {**gap_document(checkpoint, split, fits, [split], causes=causes), **sections, **measured}
     document["gap_scores"] = config.gap.scores
-    causes: list[RenderableType] = []
-    if request.held_out:
-        document["causes"], causes = diagnosis(model, config)
+    lags: list[RenderableType] = [causes_table(causes, config.analysis.confidence)] if causes else []
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
     last = conclusion(fits, split)
-    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *view_tables, *causes, last)
+    sink.result(document, *overview(fits, split), *pair_tables(pairs), *tables, *view_tables, *lags, last)
 
 
 def analyse_and_keep(
@@ -61,11 +63,12 @@ def analyse_and_keep(
     csv: Path | None = None,
     plot: bool = False,
     folder: Path | None = None,
+    causes: Sequence[ModalityCause] = (),
 ) -> dict[str, GapFit]:
     """Analyse `split`, and train and val too; write the table, the document and, with `plot`, the figure.
 
     csv: the path of the table. folder: the folder of the other files, and of the table without `csv`; None
-    puts them beside the checkpoint.
+    puts them beside the checkpoint. causes: of the document, too.
     """
     from mgap_cli.files import write_json_once, write_text_once
     from mgap_cli.gap.mixture import analyse
@@ -82,7 +85,7 @@ def analyse_and_keep(
     digests = {str(model.path): model.digest}  # a report uses it to see whether this file is out of date
     write_json_once(
         gap_path(model.path, ".json", folder=folder),
-        {**gap_summary(model.path, split, fits), "gap_scores": config.gap.scores, "sha256": digests},
+        {**gap_summary(model.path, split, fits, causes), "gap_scores": config.gap.scores, "sha256": digests},
     )
     if plot:
         write_gap_figure(fits[split], split, gap_path(model.path, ".png", folder=folder), sink)

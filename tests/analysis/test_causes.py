@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from helpers.screen import printed
 
-from mgap_cli.analysis.causes import diagnose
+from mgap_cli.analysis.causes import ModalityCause, diagnose
 from mgap_cli.gap.scores import Scores
 from mgap_cli.report.tables.causes import causes_table
 
@@ -45,7 +46,8 @@ def test_the_cause_of_known_scores(train, held_out, cause):
     assert audio.cause == ("balanced" if held_out < 0.9 else "late")  # the other one may be ahead of it
     assert visual.cause == cause and f"visual is {cause}" in visual.sentence
     assert f"{visual.training.mean:.3f} on train, {visual.held_out.mean:.3f} validation" in visual.sentence
-    document = visual.to_dict()
+    document = json.loads(json.dumps(visual.to_dict()))
+    assert ModalityCause.from_dict(document) == visual
     assert document["cause"] == cause and document["sentence"] == visual.sentence
     assert document["validation"]["n"] == 150 and document["training"]["n"] == 1000
 
@@ -54,6 +56,7 @@ def test_without_validation_the_cross_fitted_scores_decide():
     training = scores(1000, 0.8, 0.7)
     _, visual = diagnose(training, scores(1000, 0.7, 0.1, seed=1), None, 0.95)
     assert visual.cause == "memorised" and visual.validation is None and "cross-fitted" in visual.sentence
+    assert ModalityCause.from_dict(visual.to_dict()) == visual
     text = printed(causes_table(diagnose(training, training, None, 0.95), 0.95))
     assert "There is no validation split" in text and "95 % intervals" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -16,6 +16,7 @@ def test_the_cause_of_each_modality(run: Path, tmp_path: Path):
     document = done.json()
     causes = {c["modality"]: c for c in document["causes"]}
     assert set(causes) == {"audio", "visual"} and document["gap_scores"] == "pass"
+    assert json.loads((tmp_path / "gap-warmup.json").read_text())["causes"] == document["causes"]
     for cause in causes.values():
         assert cause["cause"] in ("late", "memorised", "uninformative", "balanced")
         assert cause["training"]["n"] == cause["cross_fitted"]["n"] > cause["validation"]["n"] > 0

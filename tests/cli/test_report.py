@@ -125,11 +125,15 @@ def test_figures_are_those_of_the_documents(judged, drawn_fast):
 
 
 def test_the_page_has_the_confidence_of_the_analysis(run, drawn_fast):
-    done = mgap("analyze-gap", run / "warmup.pt", *FAST, "--set", "analysis.confidence=0.8")
+    words = [*FAST, "--set", "analysis.confidence=0.8", "--held-out", "--json"]
+    done = mgap("analyze-gap", run / "warmup.pt", *words)
     assert done.code == 0, done.err
     said = report(run).said
-    for table in ("Gap by leading modality", "Imbalanced by class"):
-        assert re.search(rf"{table}.{{0,150}}80 % interval", said), table
+    for table in ("Gap by leading modality", "Imbalanced by class", "Why a modality lags"):
+        assert re.search(rf"{table}.{{0,1000}}80 % interval", said), table
+    causes = done.json()["causes"]
+    assert len(causes) == 2 and all(cause["sentence"] in said for cause in causes)
+    assert f"{causes[0]['cross_fitted']['mean']:.3f}" in said
 
 
 def test_a_part_of_a_run_is_reported(run, drawn_fast):

@@ -14,6 +14,7 @@ import numpy as np
 
 from mgap_cli import __version__
 from mgap_cli.analysis.breakdown import breakdown, usual_columns
+from mgap_cli.analysis.causes import ModalityCause
 from mgap_cli.config import AnalysisConfig, Config, protocol_text
 from mgap_cli.data.store import Store
 from mgap_cli.data.summary import summarise
@@ -32,6 +33,7 @@ from mgap_cli.report.tables import gap as tables
 from mgap_cli.report.tables import gap_analysis as gap_tables
 from mgap_cli.report.tables import run as run_tables
 from mgap_cli.report.tables import store as store_tables
+from mgap_cli.report.tables.causes import causes_table
 from mgap_cli.report.tables.movement import history_tables
 from mgap_cli.runs.layout import STAGES, gap_path
 from mgap_cli.runs.reader import RunFolder
@@ -186,6 +188,9 @@ class RunReport:
         for column in usual_columns(fit):
             section.add(gap_tables.breakdown_table(breakdown(fit, column, everyone, analysis), fit, split))
         section.add(tables.posterior_table(fit, TOP, split))
+        causes = [ModalityCause.from_dict(each) for each in document.get("causes", [])]
+        if causes:
+            section.add(causes_table(causes, analysis.confidence))
 
     def _analysis_config(self, fit: GapFit) -> AnalysisConfig:
         """Return the settings of the analysis that is shown: its confidence, and the run's number of bins."""
