@@ -44,11 +44,11 @@ def test_the_precedence_of_sources_lowest_first(file):
     assert preset("digits").train.lr != Config().train.lr  # a preset beats the defaults
     base = Config().updated({"train.lr": 0.2}, "preset")
     given_so_far: dict = {"environment": {}}
-    found = [resolve(base, **given_so_far).train.lr]
+    rates = [resolve(base, **given_so_far).train.lr]
     for name, value in layers.items():
         given_so_far[name] = value
-        found.append(resolve(base, **given_so_far).train.lr)
-    assert found == [0.2, 0.3, 0.4, 0.5, 0.6]
+        rates.append(resolve(base, **given_so_far).train.lr)
+    assert rates == [0.2, 0.3, 0.4, 0.5, 0.6]
 
 
 def test_each_layer_changes_only_what_it_names(file):

@@ -144,18 +144,18 @@ def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
             continue
         if session == first.pid and name != "bash":
             os.kill(int(stat.parent.name), signal.SIGTERM)
-    shown = first.communicate()[0]
+    output = first.communicate()[0]
     assert first.returncode == 75, log.read_text()
     assert "stopped by SIGTERM" in log.read_text() and status(second_run)["state"] == "preempted"
-    assert shown.count("Evaluation on test") == 1 and not (tmp_path / "runs/digits-1/adapt.pt").exists()
+    assert output.count("Evaluation on test") == 1 and not (tmp_path / "runs/digits-1/adapt.pt").exists()
 
     again = begin()
-    shown = again.communicate()[0]
+    output = again.communicate()[0]
     assert again.returncode == 0, log.read_text()
     said = log.read_text()
     assert said.count("warmup: already finished") == 1 and said.count("adapt: already finished") == 1
     assert said.count("warmup: continues from epoch") == 1
-    assert shown.count("Evaluation on test") == 2
+    assert output.count("Evaluation on test") == 2
     for seed in range(2):
         run = tmp_path / "runs" / f"digits-{seed}"
         assert status(run) == {"state": "done", "stage": "adapt", "epoch": 1, "step": 0}

@@ -31,8 +31,8 @@ def lines() -> Iterator[tuple[str, str]]:
     """Yield the command and the rest of every line that runs mgap, in blocks and in running text."""
     for text in (*SHELL_BLOCKS, *SPANS):
         for line in text.replace("\\\n", " ").splitlines() if text in SHELL_BLOCKS else [text]:
-            for found in re.finditer(r"\bmgap(?:_cli)?\s+([a-z][a-z-]*)\b([^#;&|)]*)", line):
-                yield found[1], " ".join(found[2].split())
+            for match in re.finditer(r"\bmgap(?:_cli)?\s+([a-z][a-z-]*)\b([^#;&|)]*)", line):
+                yield match[1], " ".join(match[2].split())
 
 
 LINES = sorted(set(lines()))
@@ -78,7 +78,7 @@ def test_a_path_exists(path):
 
 
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
-LINKS = [(name, *found) for name, text in PAGES.items() for found in LINK.findall(FENCE.sub("", text))]
+LINKS = [(name, *link) for name, text in PAGES.items() for link in LINK.findall(FENCE.sub("", text))]
 
 
 def anchors(text: str) -> set[str]:

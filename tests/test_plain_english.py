@@ -43,7 +43,7 @@ PHRASES = {
 }
 
 
-def found_in(path: Path) -> list[str]:
+def phrases_in(path: Path) -> list[str]:
     """Return where a file has which phrase, and what to write for it."""
     return [
         f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write such as: {better}"
@@ -59,7 +59,7 @@ def found_in(path: Path) -> list[str]:
 )
 def test_a_stranger_reads_it_once(folder):
     files = [path for path in READ if path.relative_to(ROOT).parts[:2] == folder]
-    assert not [place for path in files for place in found_in(path)]
+    assert not [phrase for path in files for phrase in phrases_in(path)]
 
 
 @pytest.mark.parametrize(

@@ -52,14 +52,14 @@ ALL = np.ones(N, dtype=bool)
 
 @pytest.mark.parametrize("column", ["class", "group", "take", "sex"])
 def test_shares_and_intervals(column):
-    found = breakdown(FIT, column, ALL, CONFIG)
+    result = breakdown(FIT, column, ALL, CONFIG)
     labels = [FIT.scores.classes[c] for c in FIT.scores.labels]
     values = np.array(labels if column == "class" else FIT.scores.columns[column])
-    assert not found.binned and {g.name for g in found.groups} == set(values)
-    assert sum(g.n for g in found.groups) == N
-    shares = [g.share for g in found.groups]
+    assert not result.binned and {g.name for g in result.groups} == set(values)
+    assert sum(g.n for g in result.groups) == N
+    shares = [g.share for g in result.groups]
     assert shares == sorted(shares, reverse=True)
-    for g in found.groups:
+    for g in result.groups:
         mask = values == g.name
         assert (g.n, g.imbalanced) == (mask.sum(), FIT.imbalanced[mask].sum())
         expected = binomtest(g.imbalanced, g.n).proportion_ci(0.95, method="wilson")
@@ -70,10 +70,10 @@ def test_shares_and_intervals(column):
 
 
 def test_durations_are_put_into_quantile_bins():
-    found = breakdown(FIT, "duration", ALL, CONFIG)
-    assert found.binned and [g.n for g in found.groups[:4]] == pytest.approx([N / 4] * 4, abs=2)
-    assert [(g.name, g.n) for g in found.groups[4:]] == [("(none)", 1)]
-    starts = [float(g.name.split()[0]) for g in found.groups[:4]]
+    result = breakdown(FIT, "duration", ALL, CONFIG)
+    assert result.binned and [g.n for g in result.groups[:4]] == pytest.approx([N / 4] * 4, abs=2)
+    assert [(g.name, g.n) for g in result.groups[4:]] == [("(none)", 1)]
+    starts = [float(g.name.split()[0]) for g in result.groups[:4]]
     assert starts == sorted(starts)
     assert len(breakdown(FIT, "duration", ALL, AnalysisConfig(bins=10)).groups) == 11
 
@@ -85,8 +85,8 @@ def test_the_usual_columns_are_those_that_tell_samples_apart():
 def test_conditions_are_met_together():
     chosen = where(FIT, ["sex=F", "class=ANG"])
     assert chosen.sum() == N / 4
-    found = breakdown(FIT, "class", chosen, CONFIG)
-    assert [(g.name, g.n) for g in found.groups] == [("ANG", N // 4)]
+    result = breakdown(FIT, "class", chosen, CONFIG)
+    assert [(g.name, g.n) for g in result.groups] == [("ANG", N // 4)]
 
 
 @pytest.mark.parametrize(
@@ -119,21 +119,21 @@ def test_people_beside_the_model(tmp_path):
     voice, face = g.integers(0, 11, N), g.integers(6, 11, N)
     voice = np.where(FIT.imbalanced, g.integers(0, 4, N), voice)
     path = votes_file(tmp_path / "tabulatedVotes.csv", ids[:-20], voice[:-20].tolist(), face[:-20].tolist())
-    found = compare_with_people(FIT, read_votes(path), GapConfig(n_init=1), CONFIG)
+    comparison = compare_with_people(FIT, read_votes(path), GapConfig(n_init=1), CONFIG)
     human, model = (voice - face)[:-20] / 10, FIT.scores.gap[:-20]
-    np.testing.assert_allclose(found.gap, human, atol=1e-12)
-    assert found.unmatched == ids[-20:]
-    assert found.accuracy == pytest.approx((voice[:-20].mean() / 10, face[:-20].mean() / 10, 0.9))
+    np.testing.assert_allclose(comparison.gap, human, atol=1e-12)
+    assert comparison.unmatched == ids[-20:]
+    assert comparison.accuracy == pytest.approx((voice[:-20].mean() / 10, face[:-20].mean() / 10, 0.9))
     expected = pearsonr(human, model)
     interval = expected.confidence_interval(0.95)
-    assert found.pearson.value == pytest.approx(expected.statistic)
-    assert found.pearson.interval.to_list() == pytest.approx([interval.low, interval.high])
-    assert found.spearman.value == pytest.approx(spearmanr(human, model).statistic)
-    a, b = found.imbalanced, FIT.imbalanced[:-20]
-    assert (found.both, found.neither) == ((a & b).sum(), (~a & ~b).sum())
-    assert found.agreement == pytest.approx(np.mean(a == b))
-    assert found.kappa == pytest.approx(cohen_kappa_score(a, b))
-    assert found.kappa_interval.low < found.kappa < found.kappa_interval.high
+    assert comparison.pearson.value == pytest.approx(expected.statistic)
+    assert comparison.pearson.interval.to_list() == pytest.approx([interval.low, interval.high])
+    assert comparison.spearman.value == pytest.approx(spearmanr(human, model).statistic)
+    a, b = comparison.imbalanced, FIT.imbalanced[:-20]
+    assert (comparison.both, comparison.neither) == ((a & b).sum(), (~a & ~b).sum())
+    assert comparison.agreement == pytest.approx(np.mean(a == b))
+    assert comparison.kappa == pytest.approx(cohen_kappa_score(a, b))
+    assert comparison.kappa_interval.low < comparison.kappa < comparison.kappa_interval.high
 
 
 def test_ids_may_be_files_and_too_few_are_told():

@@ -22,12 +22,14 @@ ALL = np.ones(N, dtype=bool)
 def made(**columns: list[str]) -> GapFit:
     """Visual or audio is degraded in a third of the samples; rounded scores make ties."""
     g = np.random.default_rng(0)
-    kind = np.array(["none", "none", "none", "none", "visual", "audio"])[np.arange(N) % 6]
+    cause = np.array(["none", "none", "none", "none", "visual", "audio"])[np.arange(N) % 6]
     high, low = g.beta(6, 2, (2, N)), g.beta(2, 4, (2, N))
-    audio, visual = (np.where(kind == m, low[i], high[i]).round(2) for i, m in enumerate(("audio", "visual")))
+    audio, visual = (
+        np.where(cause == m, low[i], high[i]).round(2) for i, m in enumerate(("audio", "visual"))
+    )
     fused = np.clip(np.maximum(audio, visual) - g.random(N) * 0.2, 0, 1)
     fused[:3] = 0.0  # a loss without bound
-    known = columns or {"degraded": kind.tolist()}
+    known = columns or {"degraded": cause.tolist()}
     ids = [str(i) for i in range(N)]
     scores = Scores(
         ids,
@@ -46,40 +48,40 @@ TRUTH = np.array(FIT.scores.columns["degraded"]) != "none"
 
 def test_areas_are_those_of_scikit_learn():
     chosen = np.arange(N) % 5 != 0
-    found = identify(FIT, "degraded", chosen, CONFIG)
+    identification = identify(FIT, "degraded", chosen, CONFIG)
     truth = TRUTH[chosen]
     assert FIT.scores.p_fused is not None
     with np.errstate(divide="ignore"):
         loss = np.minimum(-np.log(FIT.scores.p_fused), 1e3)
     scores = {"posterior": FIT.posterior, "|gap|": np.abs(FIT.scores.gap), "fused loss": loss}
-    assert [d.name for d in found.detectors] == list(scores)
-    for d, score in zip(found.detectors, scores.values(), strict=True):
+    assert [d.name for d in identification.detectors] == list(scores)
+    for d, score in zip(identification.detectors, scores.values(), strict=True):
         assert d.roc_auc == pytest.approx(roc_auc_score(truth, score[chosen]))
         assert d.average_precision == pytest.approx(average_precision_score(truth, score[chosen]))
         assert d.roc_auc_interval.low < d.roc_auc < d.roc_auc_interval.high
         assert d.average_precision_interval.low < d.average_precision < d.average_precision_interval.high
-    posterior, gap, rival = found.detectors
+    posterior, gap, rival = identification.detectors
     assert posterior.ahead is None and gap.ahead == pytest.approx(0, abs=0.01)
     assert rival.ahead == pytest.approx(rival.roc_auc - posterior.roc_auc)
     assert rival.ahead_interval.low < rival.ahead < rival.ahead_interval.high
 
 
 def test_counts():
-    found = identify(FIT, "degraded", ALL, CONFIG)
-    assert (found.n, found.imbalanced, found.named) == (N, N // 3, N // 3)
-    assert (found.called, found.correct) == (FIT.imbalanced.sum(), (FIT.imbalanced & TRUTH).sum())
+    result = identify(FIT, "degraded", ALL, CONFIG)
+    assert (result.n, result.imbalanced, result.named) == (N, N // 3, N // 3)
+    assert (result.called, result.correct) == (FIT.imbalanced.sum(), (FIT.imbalanced & TRUTH).sum())
     column, gap = np.array(FIT.scores.columns["degraded"]), FIT.scores.gap
-    assert found.right == ((column == "visual") & (gap > 0)).sum() + ((column == "audio") & (gap < 0)).sum()
-    document = found.to_dict()
-    assert document["of_these_right"] == found.correct
+    assert result.right == ((column == "visual") & (gap > 0)).sum() + ((column == "audio") & (gap < 0)).sum()
+    document = result.to_dict()
+    assert document["of_these_right"] == result.correct
     assert document["detectors"][0]["roc_auc_minus_posterior_interval"] is None
 
 
 def test_a_column_of_yes_and_no_names_no_modality():
     fit = made(noisy=["Yes" if t else ("no", "", "0")[i % 3] for i, t in enumerate(TRUTH)])
-    found = identify(fit, "noisy", ALL, CONFIG)
-    assert (found.imbalanced, found.named, found.right) == (N // 3, 0, 0)
-    assert found.detectors == identify(FIT, "degraded", ALL, CONFIG).detectors
+    identification = identify(fit, "noisy", ALL, CONFIG)
+    assert (identification.imbalanced, identification.named, identification.right) == (N // 3, 0, 0)
+    assert identification.detectors == identify(FIT, "degraded", ALL, CONFIG).detectors
 
 
 def test_without_a_fused_head_its_loss_is_no_detector():
@@ -89,11 +91,11 @@ def test_without_a_fused_head_its_loss_is_no_detector():
 
 def test_the_interval_of_an_area_has_the_width_of_theory():
     """Hanley and McNeil (1982) give the standard error, about."""
-    found = identify(FIT, "degraded", ALL, AnalysisConfig(resamples=999)).detectors[0]
-    a, m, n = found.roc_auc, N // 3, N - N // 3
+    identification = identify(FIT, "degraded", ALL, AnalysisConfig(resamples=999)).detectors[0]
+    a, m, n = identification.roc_auc, N // 3, N - N // 3
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
     expected = np.sqrt((a * (1 - a) + (m - 1) * (q1 - a**2) + (n - 1) * (q2 - a**2)) / (m * n))
-    width = (found.roc_auc_interval.high - found.roc_auc_interval.low) / 3.92
+    width = (identification.roc_auc_interval.high - identification.roc_auc_interval.low) / 3.92
     assert width == pytest.approx(expected, rel=0.35)
 
 

@@ -54,10 +54,10 @@ def test_candidates_are_those_of_a_plain_loop(scores, probabilities):
             least = min(probabilities[m][i].max() for m in ("audio", "visual"))
             if len(classes) == 1 and classes != {LABELS[i]} and least >= confidence:
                 expected[str(i)] = least
-        found = label_candidates([table], np.ones(N, bool), confidence)
-        assert found.ids == sorted(expected, key=lambda i: -expected[i])
-        least = np.min([*found.confidence.values()], axis=0)
-        np.testing.assert_allclose(least, [expected[i] for i in found.ids])
+        candidates = label_candidates([table], np.ones(N, bool), confidence)
+        assert candidates.ids == sorted(expected, key=lambda i: -expected[i])
+        least = np.min([*candidates.confidence.values()], axis=0)
+        np.testing.assert_allclose(least, [expected[i] for i in candidates.ids])
     assert label_candidates([table], np.zeros(N, bool), 0.5).ids == []
 
 

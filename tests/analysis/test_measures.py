@@ -84,28 +84,28 @@ def test_shapley_of_exchanged_modalities_is_exchanged_and_a_dummy_has_none():
 
 def test_discrepancy_ratio_and_its_interval():
     a, b = GENERATOR.beta(4, 2, 400), GENERATOR.beta(2, 2, 400)
-    found = discrepancy_ratio(a, b, 0.95)
-    assert found.value == pytest.approx(a.sum() / b.sum())
+    measure = discrepancy_ratio(a, b, 0.95)
+    assert measure.value == pytest.approx(a.sum() / b.sum())
     draws = [a[i].sum() / b[i].sum() for i in (GENERATOR.integers(0, 400, 400) for _ in range(4000))]
-    assert found.interval is not None and found.leader == "first"
-    np.testing.assert_allclose(found.interval.to_list(), np.quantile(draws, [0.025, 0.975]), rtol=0.01)
+    assert measure.interval is not None and measure.leader == "first"
+    np.testing.assert_allclose(measure.interval.to_list(), np.quantile(draws, [0.025, 0.975]), rtol=0.01)
     inverse = discrepancy_ratio(b, a, 0.95)
-    assert inverse.value == pytest.approx(1 / found.value) and inverse.leader == "second"
+    assert inverse.value == pytest.approx(1 / measure.value) and inverse.leader == "second"
     assert discrepancy_ratio(a, np.zeros(400), 0.95).value is None
     assert discrepancy_ratio(a, a, 0.95).leader is None
 
 
 def test_confidence_and_entropy_shares():
     sure, unsure = (certainty_of(p) for p in (np.array([[1.0, 0, 0], [0.5, 0.5, 0]]), np.full((2, 3), 1 / 3)))
-    found = confidence_share(sure[:, 0], unsure[:, 0], BOOTSTRAP)
-    assert found.first == pytest.approx((1 / (4 / 3) + 0.5 / (5 / 6)) / 2)
-    assert found.first + found.second == pytest.approx(1)
-    found = entropy_share(sure[:, 1], unsure[:, 1], BOOTSTRAP)
-    assert found.first == pytest.approx((0 + math.log(2) / math.log(6)) / 2) and found.leader == "first"
+    measure = confidence_share(sure[:, 0], unsure[:, 0], BOOTSTRAP)
+    assert measure.first == pytest.approx((1 / (4 / 3) + 0.5 / (5 / 6)) / 2)
+    assert measure.first + measure.second == pytest.approx(1)
+    measure = entropy_share(sure[:, 1], unsure[:, 1], BOOTSTRAP)
+    assert measure.first == pytest.approx((0 + math.log(2) / math.log(6)) / 2) and measure.leader == "first"
     p = GENERATOR.dirichlet(np.ones(5), 50)
     np.testing.assert_allclose(certainty_of(p)[:, 1], stats.entropy(p, axis=1))
-    found = entropy_share(np.zeros(3), np.zeros(3), BOOTSTRAP)
-    assert (found.first, found.second, found.leader) == (0.5, 0.5, None)
+    measure = entropy_share(np.zeros(3), np.zeros(3), BOOTSTRAP)
+    assert (measure.first, measure.second, measure.leader) == (0.5, 0.5, None)
 
 
 class Linear(nn.Module):
@@ -138,7 +138,7 @@ def batch_of(n: int, seed: int = 0) -> Batch:
 def test_gradients_of_a_linear_model_are_those_written_out():
     """dCE/dW = (softmax - one hot)^T-weighted inputs through the head, on paper."""
     network, batch = linear_network(), batch_of(7)
-    found = gradients(network, [batch])
+    result = gradients(network, [batch])
     d = network.encoders["audio"].weight.shape[0]
     onehot = torch.eye(3, dtype=torch.float64)[batch.labels]
     with torch.no_grad():
@@ -160,10 +160,10 @@ def test_gradients_of_a_linear_model_are_those_written_out():
             own_logits = outputs.unimodal["audio" if m == 0 else "visual"]
             g = ((outputs.fused.softmax(1) - onehot) @ half / 7).T @ x
             h = ((own_logits.softmax(1) - onehot) @ head.weight / 7).T @ x
-            assert found.fused_norm[0, m] == pytest.approx(float(g.norm()), rel=1e-5)
-            assert found.unimodal_norm[0, m] == pytest.approx(float(h.norm()), rel=1e-5)
+            assert result.fused_norm[0, m] == pytest.approx(float(g.norm()), rel=1e-5)
+            assert result.unimodal_norm[0, m] == pytest.approx(float(h.norm()), rel=1e-5)
             cosine = float((g * h).sum() / (g.norm() * h.norm()))
-            assert found.cosine[0, m] == pytest.approx(cosine, abs=1e-5)
+            assert result.cosine[0, m] == pytest.approx(cosine, abs=1e-5)
 
 
 def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_nothing():
@@ -177,7 +177,7 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
     )
     network.train()
     before = copy.deepcopy(network.state_dict())
-    found = gradients(network, [batch])
+    result = gradients(network, [batch])
     assert network.training
     assert all(p.grad is None for p in network.parameters())
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())  # BN statistics too
@@ -186,7 +186,7 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
     loss = nn.functional.cross_entropy(exact(batch.inputs).fused, batch.labels)
     parameters = list(exact.encoders["audio"].parameters())
     parts = torch.autograd.grad(loss, parameters)
-    size = found.fused_norm[0, 0]
+    size = result.fused_norm[0, 0]
     exact.double()
     parameters = list(exact.encoders["audio"].parameters())
     values = []
@@ -217,17 +217,17 @@ def test_a_network_whose_head_is_its_fusion_is_not_pulled_apart():
 
 def test_one_batch_has_no_interval_and_none_no_figures():
     network = linear_network()
-    for found in gradient_measures(gradients(network, [batch_of(5)]), 0.95):
-        assert found.n == 1 and found.value is not None and found.interval is None and found.leader is None
-    for found in gradient_measures(gradients(network, []), 0.95):
-        assert found.n == 0 and found.value is None
+    for m in gradient_measures(gradients(network, [batch_of(5)]), 0.95):
+        assert m.n == 1 and m.value is not None and m.interval is None and m.leader is None
+    for m in gradient_measures(gradients(network, []), 0.95):
+        assert m.n == 0 and m.value is None
 
 
 def test_student_interval():
     values = GENERATOR.normal(3, 2, 12)
     low, high = stats.t.interval(0.9, 11, loc=values.mean(), scale=stats.sem(values))
-    found = student_interval(values, 0.9)
-    assert found is not None and found.to_list() == pytest.approx([low, high])
+    interval = student_interval(values, 0.9)
+    assert interval is not None and interval.to_list() == pytest.approx([low, high])
 
 
 def test_probes_find_what_is_linear_and_no_more():

@@ -42,24 +42,24 @@ def moved() -> Movement:
 
 def test_counts_and_intervals(moved):
     before, after = moved.imbalanced[0], moved.imbalanced[2]
-    found = moved.since_first(2)
+    moves = moved.since_first(2)
     (bb, bi), (ib, ii) = confusion_matrix(before, after).tolist()
-    assert (found.stayed_balanced, found.worsened, found.recovered, found.stayed_imbalanced) == (
+    assert (moves.stayed_balanced, moves.worsened, moves.recovered, moves.stayed_imbalanced) == (
         bb,
         bi,
         ib,
         ii,
     )
-    assert found.n == N and [row[2] for row in found.rows()] == [ib, ii, bi, bb]
-    interval = found.interval(found.recovered, found.were_imbalanced)
+    assert moves.n == N and [row[2] for row in moves.rows()] == [ib, ii, bi, bb]
+    interval = moves.interval(moves.recovered, moves.were_imbalanced)
     expected = binomtest(ib, ib + ii).proportion_ci(0.95, method="wilson")
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
-    assert found.change == pytest.approx(after.mean() - before.mean())
+    assert moves.change == pytest.approx(after.mean() - before.mean())
     # The paired difference's standard error, in closed form.
     error = 1.96 * np.sqrt(((bi + ib) / N - ((bi - ib) / N) ** 2) / N)
-    assert found.change_interval.low == pytest.approx(found.change - error, abs=0.015)
-    assert found.change_interval.high == pytest.approx(found.change + error, abs=0.015)
-    assert found.change < -0.2 and found.p_value < 1e-6
+    assert moves.change_interval.low == pytest.approx(moves.change - error, abs=0.015)
+    assert moves.change_interval.high == pytest.approx(moves.change + error, abs=0.015)
+    assert moves.change < -0.2 and moves.p_value < 1e-6
 
 
 def test_groups_make_up_the_whole(moved):
@@ -83,11 +83,13 @@ def test_the_fixed_mixture_moves_only_samples_whose_gap_changed(moved):
         first,
         p={m: np.where(half, other.p[m], first.p[m]) for m in first.p},
     )
-    found = movement_of(["before", "after"], [first, changed], "train", CONFIG)
-    assert (found.imbalanced[0] == found.imbalanced[1])[~half].all()
-    np.testing.assert_allclose(found.fixed_posteriors[0], found.fits[0].posterior)
-    np.testing.assert_allclose(found.fixed_posteriors[1], found.fits[0].mixture.posterior(changed.gap))
-    assert (found.fits[1].posterior != found.fixed_posteriors[1]).any()  # its own mixture is another one
+    movement = movement_of(["before", "after"], [first, changed], "train", CONFIG)
+    assert (movement.imbalanced[0] == movement.imbalanced[1])[~half].all()
+    np.testing.assert_allclose(movement.fixed_posteriors[0], movement.fits[0].posterior)
+    np.testing.assert_allclose(movement.fixed_posteriors[1], movement.fits[0].mixture.posterior(changed.gap))
+    assert (
+        movement.fits[1].posterior != movement.fixed_posteriors[1]
+    ).any()  # its own mixture is another one
     same = movement_of(["before", "after"], [first, first], "train", CONFIG)
     assert same.since_first(1).recovered == same.since_first(1).worsened == 0
     assert same.since_first(1).p_value == 1.0

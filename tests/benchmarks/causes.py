@@ -51,10 +51,10 @@ def diagnosed(checkpoint: Path) -> tuple[list[ModalityCause], list[ModalityCause
     return diagnose(train, cross, validation, CONFIDENCE), diagnose(train, cross, None, CONFIDENCE)
 
 
-def confusion(title: str, found: dict[str, Counter[str]]) -> None:
+def confusion(title: str, outcomes: dict[str, Counter[str]]) -> None:
     """Print how often each variant got each diagnosis."""
     print(f"\n| {title} | {' | '.join(CAUSES)} |\n|---|{'---|' * len(CAUSES)}")
-    for variant, counts in found.items():
+    for variant, counts in outcomes.items():
         print(f"| `{variant}` | {' | '.join(str(counts[cause]) for cause in CAUSES)} |")
 
 

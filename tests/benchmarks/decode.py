@@ -115,14 +115,14 @@ def peak_memory(manifest: Path, label: str, workers: int) -> tuple[float, float]
 
 def session(leader: int) -> list[int]:
     """Return the processes of a session: `prepare`, the server that it forks from, and its workers."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             if os.getsid(int(entry.name)) == leader:
-                found.append(int(entry.name))
+                processes.append(int(entry.name))
         except ProcessLookupError:
             continue
-    return found
+    return processes
 
 
 def memory(pid: int) -> tuple[float, float]:

@@ -23,13 +23,13 @@ from mgap_cli.training.trained_model import open_trained
 STAGES = (("warm-up", "warmup.pt"), ("adaptation", "adapt.pt"))
 
 
-def found_by(checkpoint: Path, store: Path | None, split: str, column: str) -> Identification:
+def identified_by(checkpoint: Path, store: Path | None, split: str, column: str) -> Identification:
     """Return what the checkpoint's gaps of a split say of the samples that the column marks."""
     model = open_trained(checkpoint, torch.device("cpu"), store)
     fit = analyse(model.scores(split), model.config.gap)
-    found = identify(fit, column, np.ones(len(fit.scores), dtype=bool), model.config.analysis)
-    assert found is not None, f"{column} says the same of every sample"
-    return found
+    identification = identify(fit, column, np.ones(len(fit.scores), dtype=bool), model.config.analysis)
+    assert identification is not None, f"{column} says the same of every sample"
+    return identification
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -48,14 +48,16 @@ def main() -> None:
 
     rows = []
     for stage, file in STAGES:
-        found = [found_by(run / file, options.store, options.split, options.truth) for run in options.runs]
-        sizes = f"n = {found[0].n}, {found[0].imbalanced} degraded"
-        for detectors in zip(*(f.detectors for f in found), strict=True):
+        results = [
+            identified_by(run / file, options.store, options.split, options.truth) for run in options.runs
+        ]
+        sizes = f"n = {results[0].n}, {results[0].imbalanced} degraded"
+        for detectors in zip(*(f.detectors for f in results), strict=True):
             auc = spread([d.roc_auc for d in detectors], 3)
             precision = spread([d.average_precision for d in detectors], 3)
             name = detectors[0].name.replace("|", r"\|")
             rows.append(f"| {stage} | {name} | {auc} | {precision} |")
-        leads = spread([100 * f.right / max(f.named, 1) for f in found])
+        leads = spread([100 * f.right / max(f.named, 1) for f in results])
         rows.append(f"| {stage} | the intact modality leads | {leads} % of the degraded | |")
     title = f"after ({len(options.runs)} seeds; {options.split}, {sizes})"
     print(f"| {title} | detector | ROC-AUC | average precision |")

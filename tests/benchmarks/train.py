@@ -219,9 +219,9 @@ def speed(options: argparse.Namespace, folder: Path, device: torch.device) -> No
             for frames, audio, labels in loader:
                 plain(frames.to(device), audio.to(device), labels.to(device))
 
-        found, other = rounds(options, rate, lambda: options.clips / timed(plain_epoch, device))
+        speeds, other = rounds(options, rate, lambda: options.clips / timed(plain_epoch, device))
         goal = "10" if device.type == "cuda" else "3"
-        print(row("a: plain loop, float32", found, other, f"at least {goal}"), flush=True)
+        print(row("a: plain loop, float32", speeds, other, f"at least {goal}"), flush=True)
         del loader, plain
     if "b" in options.only:
         bare = Stepper(config, precision, torch.channels_last)
@@ -235,8 +235,8 @@ def speed(options: argparse.Namespace, folder: Path, device: torch.device) -> No
             for _ in range(steps):
                 bare(frames, audio, labels)
 
-        found, other = rounds(options, rate, lambda: steps * size / timed(bare_steps, device))
-        print(row("b: bare step", found, other, "at least 0.95"), flush=True)
+        speeds, other = rounds(options, rate, lambda: steps * size / timed(bare_steps, device))
+        print(row("b: bare step", speeds, other, "at least 0.95"), flush=True)
         if options.profile:
             from torch.profiler import profile
 
@@ -282,28 +282,28 @@ def adaptive(options: argparse.Namespace, folder: Path, device: torch.device) ->
         runs[scores] = Run(folder / f"digits-{scores}", store, chosen, precision, warm.path)
     for run in runs.values():
         run.epoch()  # the very first has no scores of its own yet
-    found = rounds(options, warm.epoch, *(run.epoch for run in runs.values()))
+    speeds = rounds(options, warm.epoch, *(run.epoch for run in runs.values()))
     print(f"\nDigits, {precision.name} on {named(device)}\n")
     print("| c: epoch | seconds | against warm-up (range) | goal |\n|---|---:|---:|---:|")
-    print(f"| warm-up | {median(found[0]):.2f} | | |")
-    for scores, figures, goal in zip(runs, found[1:], ("at most 1.05", ""), strict=True):
-        print(f"| adaptive, {scores} | {median(figures):.2f} | {ratio(figures, found[0])} | {goal} |")
+    print(f"| warm-up | {median(speeds[0]):.2f} | | |")
+    for scores, figures, goal in zip(runs, speeds[1:], ("at most 1.05", ""), strict=True):
+        print(f"| adaptive, {scores} | {median(figures):.2f} | {ratio(figures, speeds[0])} | {goal} |")
 
 
 def growth(options: argparse.Namespace, folder: Path) -> None:
     """Print (d): every size in a process of its own."""
     data = DataConfig(frame_size=128, sample_rate=4000, seconds=0.5, n_fft=64, hop=40, val_share=0)
-    found = []
+    speeds = []
     for times in GROWTH:
         store = made_store(folder / f"store-{times}", options.growth_clips * times, data)
         size = (store.frames.nbytes + store.audio.nbytes) / 1e6
         line = [sys.executable, __file__, "--grown", str(store.path), str(options.rounds)]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
-        found.append((times, size, json.loads(done.stdout)))
+        speeds.append((times, size, json.loads(done.stdout)))
     print("\n| d: samples | store, MB | epoch, s | ms per sample, against 1x | own memory, MB |")
     print("|---:|---:|---:|---:|---:|")
-    first = found[0][2]["seconds"]
-    for times, size, one in found:
+    first = speeds[0][2]["seconds"]
+    for times, size, one in speeds:
         relative = one["seconds"] / times / first
         print(
             f"| {times}x ({times * options.growth_clips}) | {size:.0f} | {one['seconds']:.2f} "

@@ -20,23 +20,23 @@ def test_the_cause_of_each_modality(run: Path, tmp_path: Path):
     for cause in causes.values():
         assert cause["cause"] in ("late", "memorised", "uninformative", "balanced")
         assert cause["training"]["n"] == cause["cross_fitted"]["n"] > cause["validation"]["n"] > 0
-    shown = mgap(*words, env={"COLUMNS": "80"}).out
-    table = shown[shown.index("Why a modality lags") :].split("\n\n")[0]
+    text = mgap(*words, env={"COLUMNS": "80"}).out
+    table = text[text.index("Why a modality lags") :].split("\n\n")[0]
     assert "cross-fitted" in table and f"audio is {causes['audio']['cause']}" in table
     assert max(map(len, table.splitlines())) <= 80
 
 
 def test_the_mixture_over_held_out_scores(run: Path, tmp_path: Path):
-    found = {}
+    fits = {}
     for scores in ("pass", "held-out"):
         folder = tmp_path / scores
         words = ("--gap-scores", scores, "-o", folder, "--json", *sets("analysis.resamples=9"))
         done = mgap("analyze-gap", run / "warmup.pt", *words)
         assert done.code == 0, done.err
-        found[scores] = done.json()
+        fits[scores] = done.json()
         assert json.loads((folder / "gap-warmup.json").read_text())["gap_scores"] == scores
-    assert found["pass"]["fits"]["train"] != found["held-out"]["fits"]["train"]
-    assert found["pass"]["fits"]["val"] == found["held-out"]["fits"]["val"], "held out by itself"
+    assert fits["pass"]["fits"]["train"] != fits["held-out"]["fits"]["train"]
+    assert fits["pass"]["fits"]["val"] == fits["held-out"]["fits"]["val"], "held out by itself"
 
 
 def test_adapt_on_held_out_scores(run: Path, tmp_path: Path):

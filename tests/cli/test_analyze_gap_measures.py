@@ -34,22 +34,22 @@ def test_every_measure_of_a_checkpoint(run: Path, audio_only: Path, tmp_path: Pa
     words = ("analyze-gap", checkpoint, "--split", "test", "--measures", "--unimodal", f"audio={audio_only}")
     done = mgap(*words, "--json")
     assert done.code == 0, done.err
-    found = {m["measure"]: m for m in done.json()["measures"]["test"]}
-    assert tuple(found) == (*KEYS, "probe_gap")
+    measures = {m["measure"]: m for m in done.json()["measures"]["test"]}
+    assert tuple(measures) == (*KEYS, "probe_gap")
     assert_same_checkpoint(Path(before), checkpoint)
-    for m in found.values():
+    for m in measures.values():
         assert m["source"] and m["n"] > 0 and m["leads"] in ("audio", "visual", None)
-    assert sum(found["confidence_share"]["values"].values()) == pytest.approx(1)
+    assert sum(measures["confidence_share"]["values"].values()) == pytest.approx(1)
     judged = mgap("evaluate", checkpoint, "--split", "test", "--json").json()["evaluations"][0]["heads"]
     for fill in ("zeros", "mean"):  # efficiency
-        total = sum(found[f"shapley_sample_{fill}"]["values"].values())
+        total = sum(measures[f"shapley_sample_{fill}"]["values"].values())
         assert total == pytest.approx(2 * judged["fused"]["accuracy"])
     alone = mgap("evaluate", audio_only, "--split", "test", "--json").json()["evaluations"][0]["heads"]
-    gap = alone["audio"]["accuracy"] - found["probe_accuracy"]["values"]["audio"]
-    assert found["probe_gap"]["values"] == {"audio": pytest.approx(gap), "visual": None}
+    gap = alone["audio"]["accuracy"] - measures["probe_accuracy"]["values"]["audio"]
+    assert measures["probe_gap"]["values"] == {"audio": pytest.approx(gap), "visual": None}
 
-    shown = mgap(*words, env={"COLUMNS": "80"}).out
-    table = shown[shown.index("Imbalance by other measures") :].split("\n\n")[0]
+    text = mgap(*words, env={"COLUMNS": "80"}).out
+    table = text[text.index("Imbalance by other measures") :].split("\n\n")[0]
     assert max(map(len, table.splitlines())) <= 80
     assert "Shapley zeros, sample " in table and "[1] Peng" in table
 
@@ -61,8 +61,8 @@ def test_measures_of_scores(tmp_path: Path):
     path.write_text("\n".join(["id,label,p_audio,p_visual", *lines]))
     done = mgap("analyze-gap", path, "--measures", "--json")
     assert done.code == 0, done.err
-    (found,) = done.json()["measures"]["audio-visual"]  # without other classes' probabilities, this one
-    assert found["value"] == pytest.approx(p[:, 0].sum() / p[:, 1].sum())
+    (measures,) = done.json()["measures"]["audio-visual"]  # without other classes' probabilities, this one
+    assert measures["value"] == pytest.approx(p[:, 0].sum() / p[:, 1].sum())
 
 
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
@@ -77,12 +77,12 @@ def test_measures_of_scores_of_all_classes(tmp_path: Path, suffix: str):
         path.write_text("\n".join(",".join(map(str, row)) for row in [["id", "label", *names], *rows]))
     done = mgap("analyze-gap", path, "--measures", "--json")
     assert done.code == 0, done.err
-    found = {m["measure"]: m for m in done.json()["measures"]["audio-visual"]}
+    measures = {m["measure"]: m for m in done.json()["measures"]["audio-visual"]}
     p = softmax(logits, axis=2)
     confidence, entropy = p.max(axis=2), stats.entropy(p, axis=2)
     for name, of in (("confidence_share", confidence), ("entropy_share", entropy)):
-        assert found[name]["values"]["audio"] == pytest.approx((of[0] / of.sum(axis=0)).mean())
-        assert found[name]["leads"] == "audio"
+        assert measures[name]["values"]["audio"] == pytest.approx((of[0] / of.sum(axis=0)).mean())
+        assert measures[name]["leads"] == "audio"
 
 
 def test_what_is_refused(run: Path, audio_only: Path, tmp_path: Path):

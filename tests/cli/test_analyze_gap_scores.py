@@ -86,23 +86,23 @@ def test_the_verdict_and_its_warnings_are_the_last_lines(tmp_path, scores, run):
 
 def test_lists_are_of_both_kinds_and_conditions_hold(scores, tmp_path):
     lists = {}
-    for kind in ("balanced", "imbalanced"):
-        path = tmp_path / f"{kind}.csv"
-        done = two(scores, "--export", path, "--exported", kind, "--where", "sex=M", "--json")
+    for group in ("balanced", "imbalanced"):
+        path = tmp_path / f"{group}.csv"
+        done = two(scores, "--export", path, "--exported", group, "--where", "sex=M", "--json")
         rows = list(csv.DictReader(path.open()))
-        lists[kind] = {row["id"] for row in rows}
-        assert all((float(row["posterior"]) >= 0.5) == (kind == "imbalanced") for row in rows)
-        assert done.json()["exported"] == {"path": str(path), "which": kind, "samples": len(rows)}
+        lists[group] = {row["id"] for row in rows}
+        assert all((float(row["posterior"]) >= 0.5) == (group == "imbalanced") for row in rows)
+        assert done.json()["exported"] == {"path": str(path), "which": group, "samples": len(rows)}
     assert not lists["balanced"] & lists["imbalanced"]
     assert len(lists["balanced"] | lists["imbalanced"]) == 200
 
 
 def test_known_truth_is_compared_with_what_was_found(scores, run):
     document = two(scores, "--json", "--truth", "noisy").json()
-    found = document["identification"]["audio-visual"]
-    assert found["n"] == 400 and 120 < found["imbalanced"] < 200
-    assert found["of_these_right"] > 0.9 * found["called_imbalanced"]
-    assert [d["name"] for d in found["detectors"]] == ["posterior", "|gap|"]
+    identification = document["identification"]["audio-visual"]
+    assert identification["n"] == 400 and 120 < identification["imbalanced"] < 200
+    assert identification["of_these_right"] > 0.9 * identification["called_imbalanced"]
+    assert [d["name"] for d in identification["detectors"]] == ["posterior", "|gap|"]
     two(scores, "--truth", "size").fails(2, "no column 'size'")
     # Of digits it is known which are degraded: nobody has to say.
     done = mgap("analyze-gap", run / "warmup.pt", *FAST, env={"COLUMNS": "80"})

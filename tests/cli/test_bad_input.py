@@ -133,52 +133,52 @@ def test_a_checkpoint_with_flipped_bytes(run):
     mgap("evaluate", run / "warmup.pt").fails(3, "damaged")
 
 
-def hostile(kind: str, path: Path, witness: Path, checkpoint: Path) -> None:
+def hostile(defect: str, path: Path, witness: Path, checkpoint: Path) -> None:
     """Write something that is not a checkpoint of ours."""
     content = torch.load(checkpoint, weights_only=True)
-    if kind == "bomb":
+    if defect == "bomb":
         torch.save({**content, "history": Bomb(witness)}, path)
-    elif kind == "old bomb":
+    elif defect == "old bomb":
         torch.save({**content, "history": Bomb(witness)}, path, _use_new_zipfile_serialization=False)
-    elif kind == "bare bomb":
+    elif defect == "bare bomb":
         path.write_bytes(pickle.dumps(Bomb(witness)))
-    elif kind == "numpy":
+    elif defect == "numpy":
         torch.save({**content, "history": np.float64(1)}, path)
-    elif kind == "numpy array":
+    elif defect == "numpy array":
         torch.save({**content, "history": np.ones(3)}, path)
-    elif kind == "state dict":
+    elif defect == "state dict":
         torch.save(content["model"], path)
-    elif kind == "tensor":
+    elif defect == "tensor":
         torch.save(torch.ones(2), path)
-    elif kind == "lacking":
+    elif defect == "lacking":
         del content["classes"]
         torch.save(content, path)
-    elif kind == "newer":
+    elif defect == "newer":
         torch.save({**content, "version": 99}, path)
-    elif kind == "misfit":
+    elif defect == "misfit":
         content["model"]["network.heads.audio.weight"] = torch.ones(3, 3)
         torch.save(content, path)
-    elif kind == "wrong types":
+    elif defect == "wrong types":
         torch.save({**content, "config": 7, "store": [], "classes": None}, path)
-    elif kind == "zip":
+    elif defect == "zip":
         shutil.make_archive(str(path.with_suffix("")), "zip", checkpoint.parent.parent / "bin")
         path.with_suffix(".zip").rename(path)
     else:
         path.write_text("a shopping list\n")
 
 
-KINDS = [
+DEFECTS = [
     *("bomb", "old bomb", "bare bomb", "numpy", "numpy array", "state dict", "tensor", "lacking", "newer"),
     *("misfit", "wrong types", "zip", "text"),
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_is_no_checkpoint(finished, tmp_path, kind):
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_file_that_is_no_checkpoint(finished, tmp_path, defect):
     (tmp_path / "in").mkdir()
     path, witness = tmp_path / "in" / "x.pt", tmp_path / "witness"
     (finished.parent / "bin").mkdir(exist_ok=True)
-    hostile(kind, path, witness, finished / "warmup.pt")
+    hostile(defect, path, witness, finished / "warmup.pt")
     before = listing(tmp_path)
     for command in COMMANDS:
         mgap(command, path).fails(3, "x.pt")

@@ -220,8 +220,8 @@ def test_methods_are_compared_by_a_decision_rule(compared, store, rule):
             checkpoint = compared / "cells" / store.name / row["method"] / f"seed{seed}"
             rules = json.loads((checkpoint / "evaluate.json").read_text())["evaluations"][0]["decision_rules"]
             wanted = rules["chosen_by_validation"] if rule == "auto" else rule
-            (found,) = [r["accuracy"] for r in rules["rows"] if r.get("rule") == wanted]
-            assert value == pytest.approx(found)
+            (rule_accuracy,) = [r["accuracy"] for r in rules["rows"] if r.get("rule") == wanted]
+            assert value == pytest.approx(rule_accuracy)
     tested = [row["against"] for row in document["rows"] if row["against"]]
     assert tested and all(0 <= against["p_samples"] <= 1 for against in tested)
 

@@ -240,9 +240,9 @@ def test_jobs_that_squeue_does_not_know_have_ended(cluster, tmp_path, monkeypatc
     write_jobs(tmp_path, cells)
     assert job_states(tmp_path).cells == {}  # its number is invalid by now
     cluster.say("7_0|COMPLETED", "7_1|OUT_OF_MEMORY", "7_2|REQUEUE_HOLD", "7_3|COMPLETING", "8_0|RUNNING")
-    found = job_states(tmp_path)
-    assert found.at_work == {cells["7_2"]: "queued", cells["7_3"]: "running"}
-    assert found.cells == {"7_2": cells["7_2"], "7_3": cells["7_3"]} and found.asked
+    jobs = job_states(tmp_path)
+    assert jobs.at_work == {cells["7_2"]: "queued", cells["7_3"]: "running"}
+    assert jobs.cells == {"7_2": cells["7_2"], "7_3": cells["7_3"]} and jobs.asked
 
 
 def test_what_sbatch_refuses_is_one_message(cluster, store, tmp_path):

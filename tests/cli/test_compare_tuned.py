@@ -32,7 +32,7 @@ def line(store: Path, results: Path, *more: object) -> list[object]:
     return [*words, "--jobs", 2, *SETTINGS, *more]
 
 
-def found(results: Path) -> dict[str, object]:
+def records_of(results: Path) -> dict[str, object]:
     """Return everything that trials and cells found, without their times."""
     records = {}
     for path in sorted(results.glob("*/*/*/*.json")):
@@ -100,7 +100,7 @@ def test_killed_again_and_again_it_ends_the_same(tuned, store, tmp_path):
         running.wait()
     done = mgap(*line(store, results))
     assert done.code == 0, done.err
-    assert found(results) == found(tuned)
+    assert records_of(results) == records_of(tuned)
 
 
 def test_a_stop_signal_among_the_trials_asks_for_the_same_command(store, tmp_path):
@@ -123,8 +123,19 @@ def test_what_cannot_be_tuned_is_refused(store, tmp_path):
     results = tmp_path / "results"
     mgap(*line(store, results, "--set", "train.select=test")).fails(2, "train.select is test")
     mgap(*line(store, results, "--set", "agm.alpha=50")).fails(2, "agm.alpha is 50", "--methods agm:alpha=50")
-    own = ["compare", store, "--methods", "agm:alpha=50", "--tune", 2, "-o", results, *SETTINGS, "--dry-run"]
-    assert mgap(*own).code == 0
+    words = [
+        "compare",
+        store,
+        "--methods",
+        "agm:alpha=50",
+        "--tune",
+        2,
+        "-o",
+        results,
+        *SETTINGS,
+        "--dry-run",
+    ]
+    assert mgap(*words).code == 0
 
 
 def test_no_trial_reads_a_test_sample(store, tmp_path, monkeypatch):

@@ -29,16 +29,16 @@ def test_a_page_is_shown_whole(topic):
     assert max(map(len, done.out.splitlines())) <= 80
     assert "…" not in done.out or "…" in PAGES[topic]
     # Every word is there: lines may be broken anywhere, so without any white space.
-    shown = "".join(character for character in done.out if character.isalnum())
+    text = "".join(character for character in done.out if character.isalnum())
     for line in PAGES[topic].splitlines():
         if line and line[0].isalpha() and "](" not in line:
-            assert "".join(character for character in line if character.isalnum()) in shown
+            assert "".join(character for character in line if character.isalnum()) in text
     assert docs(topic, "--json").json()["text"] == PAGES[topic]
 
 
 def test_a_link_to_another_page_becomes_a_command():
-    shown = " ".join(docs("analysis").out.split())
-    assert "The page performance (mgap docs performance)" in shown and "](" not in shown
+    text = " ".join(docs("analysis").out.split())
+    assert "The page performance (mgap docs performance)" in text and "](" not in text
 
 
 def test_an_unknown_page_is_a_wrong_command_line():

@@ -89,8 +89,8 @@ def test_plots_stand_beside_each_checkpoint(run):
 def test_robustness_sweep(run):
     line = ["evaluate", run / "warmup.pt", "--robustness", "--json", *FEW_LEVELS]
     (e,) = mgap(*line).json()["evaluations"]
-    found = [(m["corruption"], m["level"], m["fill"]) for m in e["robustness"]]
-    assert found == [
+    conditions = [(m["corruption"], m["level"], m["fill"]) for m in e["robustness"]]
+    assert conditions == [
         ("clean", None, None), ("audio noise", 0, None), ("frame noise", 0.3, None),
         ("occlusion", 0.2, None), ("occlusion", 0.4, None),
         *((f"{m} missing", None, fill) for m in ("audio", "visual") for fill in ("zeros", "mean")),
@@ -126,10 +126,10 @@ def test_seeds_are_taken_together(runs):
     assert len(document["comparisons"]) == 2
     assert all(c["mcnemar_p_holm"] >= c["mcnemar_p"] for c in document["comparisons"])
     assert json.loads((runs[-1].parent / "evaluate.json").read_text()) == document
-    shown = mgap("evaluate", *runs, env={"COLUMNS": "80"})
-    words = " ".join(shown.out.split())
+    tables = mgap("evaluate", *runs, env={"COLUMNS": "80"})
+    words = " ".join(tables.out.split())
     assert "Methods over seeds" in words and "Holm" in words and "that needs 6 seeds" in words
-    assert max(map(len, shown.out.splitlines())) <= 80
+    assert max(map(len, tables.out.splitlines())) <= 80
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):

@@ -68,8 +68,8 @@ def test_the_decision_is_that_of_the_rule_fitted_on_validation(run, store, tmp_p
         labels[split] = np.array([classes.index(label) for label in columns["label"]])
     expected = load_rule("calibrated").fit(heads["val"], labels["val"]).combine(heads["test"])
     columns = columns_of(exported(run, tmp_path / "b.parquet", "--rule", "calibrated"))
-    found = np.array([columns[f"decision_p_{c}"] for c in classes]).T
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    decision = np.array([columns[f"decision_p_{c}"] for c in classes]).T
+    np.testing.assert_allclose(decision, expected, atol=1e-6)
     assert set(columns["rule"]) == {"calibrated"}
 
 
@@ -88,8 +88,8 @@ def test_the_document_names_the_rule_that_auto_chose(run, tmp_path):
 def test_analyze_gap_reads_the_file(run, store, tmp_path, suffix):
     path = exported(run, tmp_path / f"d{suffix}")
     scores = read_scores(path, ("audio", "visual"))
-    own = mgap("analyze-gap", run / "warmup.pt", "--split", "test", "--json").json()["samples"]
-    gaps = {sample["id"]: sample["gap"] for sample in own}
+    samples = mgap("analyze-gap", run / "warmup.pt", "--split", "test", "--json").json()["samples"]
+    gaps = {sample["id"]: sample["gap"] for sample in samples}
     assert [gaps[i] for i in scores.ids] == pytest.approx(scores.gap.tolist(), abs=1e-6)
     assert set(scores.predicted) == set(HEADS)
 

@@ -171,21 +171,21 @@ def test_odd_names_line_ends_and_marks_are_read_as_they_are(end, mark, tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "npz", "parquet"])
-@pytest.mark.parametrize("kind", ["missing", "pipe", "device", "folder"])
-def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(suffix, kind, tmp_path):
+@pytest.mark.parametrize("file_type", ["missing", "pipe", "device", "folder"])
+def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(suffix, file_type, tmp_path):
     path = tmp_path / f"scores.{suffix}"
     words = {"missing": "no such file", "pipe": "a pipe", "device": "a device", "folder": "is a folder"}
-    if kind == "pipe":
+    if file_type == "pipe":
         os.mkfifo(path)
-    elif kind == "device":
+    elif file_type == "device":
         path.symlink_to("/dev/zero")
-    elif kind == "folder":
+    elif file_type == "folder":
         path.mkdir()
-    if kind != "folder":  # a folder is taken for a run folder
-        mgap("analyze-gap", path, *FAST).fails(2, str(path), words[kind])
+    if file_type != "folder":  # a folder is taken for a run folder
+        mgap("analyze-gap", path, *FAST).fails(2, str(path), words[file_type])
     scores = tmp_path / "good.csv"
     scores.write_bytes(table())
-    mgap("analyze-gap", scores, "--human", path, *FAST).fails(2, str(path), words[kind])
+    mgap("analyze-gap", scores, "--human", path, *FAST).fails(2, str(path), words[file_type])
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ def test_every_choice_has_a_line(topic):
     rows = mgap("list", topic, "--json").json()[topic]
     assert [row[key] for row in rows] == names
     assert all(row["summary"] for row in rows)
-    shown = mgap("list", topic).out
-    assert all(name in shown for name in names)
+    lines = mgap("list", topic).out
+    assert all(name in lines for name in names)
 
 
 def test_settings_have_their_defaults_and_those_of_the_presets():

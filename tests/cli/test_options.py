@@ -73,9 +73,9 @@ def test_o_is_output_everywhere(name):
 
 
 def test_help_shows_the_defaults_and_those_of_the_presets():
-    shown = mgap("warmup", "--help", env={"COLUMNS": "160"}).out
-    assert f"{Config().warmup.epochs}; digits: {preset('digits').warmup.epochs}" in shown
-    assert f"{Config().train.lr}; digits: {preset('digits').train.lr}" in shown
+    help_text = mgap("warmup", "--help", env={"COLUMNS": "160"}).out
+    assert f"{Config().warmup.epochs}; digits: {preset('digits').warmup.epochs}" in help_text
+    assert f"{Config().train.lr}; digits: {preset('digits').train.lr}" in help_text
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -85,14 +85,14 @@ def test_run_digits(digits_run):
     assert done.code == 0, done.err
     document = done.json()
     assert document["schema"] == "mgap.run/2" and document["run"] == str(run)
-    found = document["evaluation"]
-    assert [e["stage"] for e in found["evaluations"]] == ["train", "warmup", "adapt"]
-    assert [e["method"] for e in found["evaluations"]] == ["joint-heads", "joint-heads", "adaptive"]
-    assert [c["a"] for c in found["comparisons"]] == ["baseline/train"] * 2
+    evaluation = document["evaluation"]
+    assert [e["stage"] for e in evaluation["evaluations"]] == ["train", "warmup", "adapt"]
+    assert [e["method"] for e in evaluation["evaluations"]] == ["joint-heads", "joint-heads", "adaptive"]
+    assert [c["a"] for c in evaluation["comparisons"]] == ["baseline/train"] * 2
     assert all(e["n"] == 539 for e in document["evaluation"]["evaluations"])
     assert len(metrics(run / "baseline", "train")) == 4  # as many epochs as both stages
-    assert any("for run/adapt" in sentence for sentence in found["verdict"])
-    assert not any("budgets differ" in sentence for sentence in found["verdict"])
+    assert any("for run/adapt" in sentence for sentence in evaluation["verdict"])
+    assert not any("budgets differ" in sentence for sentence in evaluation["verdict"])
     assert set(document["gap"]["fits"]) == {"train", "val"}
     expected = {
         *("config.yaml", "env.json", "status.json", "metrics.jsonl", "warmup.pt", "warmup-last.pt"),
@@ -123,8 +123,8 @@ def test_run_digits_again_returns_what_it_found(digits_run):
     tables = mgap(*line, "-q")
     assert tables.code == 0 and not tables.err.replace("warning:", "", 1).strip().startswith("error")
     assert "fused" in tables.out and "{" not in tables.out
-    *_, place, heading, following = tables.out.rstrip("\n").partition("\nVerdict\n")[2].splitlines()
-    assert place == f"Report: {done.json()['report']}" and (run / "report.html").is_file()
+    *_, page, heading, following = tables.out.rstrip("\n").partition("\nVerdict\n")[2].splitlines()
+    assert page == f"Report: {done.json()['report']}" and (run / "report.html").is_file()
     assert heading == "Next, over several seeds:" and following == f"  {done.json()['next']}"
     paths = [e["checkpoint"] for e in done.json()["evaluation"]["evaluations"]]
     evaluated = mgap("evaluate", *paths, *sets("evaluate.bootstrap=50"), "--json")
@@ -147,17 +147,17 @@ def test_run_killed_in_its_baseline_goes_on(store, tmp_path):
     )
     for name in ("warmup.pt", "adapt.pt", "baseline/train.pt"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    found = [json.loads((run / "evaluate.json").read_text()) for run in (killed, whole)]
-    assert found[0]["verdict"] == found[1]["verdict"]
+    evaluations = [json.loads((run / "evaluate.json").read_text()) for run in (killed, whole)]
+    assert evaluations[0]["verdict"] == evaluations[1]["verdict"]
 
 
 def test_run_without_its_baseline(store, tmp_path):
     epochs = sets(*TINY, "warmup.epochs=1", "adapt.epochs=1")
     done = mgap("run", store, "-o", tmp_path / "run", *epochs, "--no-baseline", "--json")
     assert done.code == 0 and not (tmp_path / "run" / "baseline").exists()
-    found = done.json()["evaluation"]
-    assert [e["stage"] for e in found["evaluations"]] == ["warmup", "adapt"]
-    assert "The budgets differ: 2 epochs for run/adapt, 1 for run/warmup." in found["verdict"][-1]
+    evaluation = done.json()["evaluation"]
+    assert [e["stage"] for e in evaluation["evaluations"]] == ["warmup", "adapt"]
+    assert "The budgets differ: 2 epochs for run/adapt, 1 for run/warmup." in evaluation["verdict"][-1]
 
 
 def test_run_on_a_store(store, tmp_path):

@@ -226,13 +226,13 @@ def test_no_run_no_report(tmp_path, store):
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra `test`)")
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     quiet = ("no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update",
              "disable-sync", "no-first-run")  # fmt: skip
     with api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=found, args=[f"--{word}" for word in quiet])
+        opened = p.chromium.launch(executable_path=program, args=[f"--{word}" for word in quiet])
         yield opened
         opened.close()
 

@@ -78,12 +78,12 @@ def test_a_lock_is_taken_once_and_leaves_nothing(tmp_path):
     assert [p.name for p in run.iterdir()] == ["kept"]
 
 
-@pytest.mark.parametrize("kind", ["link", "folder"])
-def test_something_else_in_the_place_of_the_lock_is_left_alone(tmp_path, kind):
+@pytest.mark.parametrize("file_type", ["link", "folder"])
+def test_something_else_in_the_place_of_the_lock_is_left_alone(tmp_path, file_type):
     mine = tmp_path / "mine"
     mine.write_text("text")
     lock = tmp_path / LOCK_NAME
-    lock.symlink_to(mine) if kind == "link" else lock.mkdir()
+    lock.symlink_to(mine) if file_type == "link" else lock.mkdir()
     with pytest.raises(MgapError, match="cannot be written"), run_lock(tmp_path, Output()):
         pass
     assert mine.read_text() == "text" and (lock.is_symlink() or lock.is_dir())

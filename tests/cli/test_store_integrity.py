@@ -101,9 +101,9 @@ def open_protocol(run: Path) -> dict[str, Any]:
 # --- damage
 
 
-def header(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
+def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
     """Return a .npy header that may claim anything."""
-    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
     padded = text.ljust(118 - len(text) % 64 + len(text) // 64 * 64) + "\n"
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode()
 
@@ -139,16 +139,16 @@ def test_an_array_that_is_too_short_or_too_long_is_refused(mine, change):
 
 
 @pytest.mark.parametrize("name", ["frames.npy", "clips.csv", "store.json"])
-@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "folder"])
-def test_a_part_that_is_no_file_is_refused_and_not_waited_for(mine, name, kind):
+@pytest.mark.parametrize("file_type", ["pipe", "/dev/zero", "folder"])
+def test_a_part_that_is_no_file_is_refused_and_not_waited_for(mine, name, file_type):
     file = mine / name
     file.unlink()
-    if kind == "pipe":
+    if file_type == "pipe":
         os.mkfifo(file)
-    elif kind == "folder":
+    elif file_type == "folder":
         file.mkdir()
     else:
-        file.symlink_to(kind)
+        file.symlink_to(file_type)
     mgap("inspect", mine).fails(3, str(mine))
 
 
@@ -190,8 +190,8 @@ def test_no_bytes_in_a_table_or_header_are_a_defect(store, tmp_path_factory, at,
     copy = linked(store, tmp_path_factory)
     file = copy / (name if name == "clips.csv" else "frames.npy")
     content = bytearray(file.read_bytes())
-    place = int(at * (min(len(content), 128) if name == "npy" else len(content)))
-    content[place : place + len(junk)] = junk
+    offset = int(at * (min(len(content), 128) if name == "npy" else len(content)))
+    content[offset : offset + len(junk)] = junk
     file.unlink()
     file.write_bytes(content)
     assert_read_or_refused(copy)

@@ -77,9 +77,9 @@ def test_adapting_follows_every_head(run):
 def test_evaluation_and_robustness_have_every_modality(run):
     done = mgap("evaluate", run / "warmup.pt", run / "adapt.pt", "--robustness", "--plot", "--json")
     assert done.code == 0, done.err
-    for found in done.json()["evaluations"]:
-        assert set(found["heads"]) == {"fused", *NAMES}
-        missing = {row["corruption"] for row in found["robustness"] if row["fill"]}
+    for evaluation in done.json()["evaluations"]:
+        assert set(evaluation["heads"]) == {"fused", *NAMES}
+        missing = {row["corruption"] for row in evaluation["robustness"] if row["fill"]}
         assert missing == {f"{name} missing" for name in NAMES}
     table = mgap("evaluate", run / "warmup.pt", run / "adapt.pt").out
     assert max(map(len, table.splitlines())) <= 80

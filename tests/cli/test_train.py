@@ -18,8 +18,8 @@ WHOLE_BUDGET = [n for n in names() if len(load_method(n).recipe(CONFIG, ("audio"
 
 
 def line(store: Path, run: Path, method: str) -> list[object]:
-    own = sets("unimodal.modality=visual") if method == "unimodal" else []
-    return ["train", store, "--method", method, "-o", run, *SETTINGS, *own]
+    settings = sets("unimodal.modality=visual") if method == "unimodal" else []
+    return ["train", store, "--method", method, "-o", run, *SETTINGS, *settings]
 
 
 @pytest.mark.parametrize("method", WHOLE_BUDGET)

@@ -16,13 +16,15 @@ def labels(methods: tuple[MethodChoice, ...]) -> list[str]:
 
 
 def test_methods_take_settings_of_their_own():
-    found = parse_methods("joint, adaptive:lambda_gap=3:scores=online,path/to/mine.py:Smoothed:smoothing=0.2")
-    assert found == (
+    chosen = parse_methods(
+        "joint, adaptive:lambda_gap=3:scores=online,path/to/mine.py:Smoothed:smoothing=0.2"
+    )
+    assert chosen == (
         MethodChoice("joint"),
         MethodChoice("adaptive", (("lambda_gap", 3), ("scores", "online"))),
         MethodChoice("path/to/mine.py:Smoothed", (("smoothing", 0.2),)),
     )
-    assert labels(found) == ["joint", "adaptive-lambda_gap=3-scores=online", "Smoothed-smoothing=0.2"]
+    assert labels(chosen) == ["joint", "adaptive-lambda_gap=3-scores=online", "Smoothed-smoothing=0.2"]
 
 
 def test_a_plan_file_spans_a_grid(tmp_path):

@@ -49,31 +49,33 @@ def table(*groups: list[CellResult], metric: str = "fused.accuracy"):
 
 def test_a_method_that_is_better_in_every_seed_is_told_from_the_reference():
     better = [value + 0.1 for value in BASE]
-    found = table(cells("a", "joint-heads", BASE), cells("a", "agm", better), cells("a", "joint", BASE, 5.0))
-    agm = next(row for row in found.rows if row.method == "agm")
-    joint = next(row for row in found.rows if row.method == "joint")
+    compared = table(
+        cells("a", "joint-heads", BASE), cells("a", "agm", better), cells("a", "joint", BASE, 5.0)
+    )
+    agm = next(row for row in compared.rows if row.method == "agm")
+    joint = next(row for row in compared.rows if row.method == "joint")
     assert agm.cost == 2.0 and joint.cost == 1.0
     assert agm.against.p_seeds == 2 / 2**8 and agm.against.adjusted_seeds == 2 * 2 / 2**8
     assert agm.against.real and not joint.against.real
     assert joint.against.p_seeds == 1.0 and joint.against.better == pytest.approx(0.5)
-    assert conclusion(found) == [
+    assert conclusion(compared) == [
         "a: compared with joint-heads, agm (by 10.0 points, corrected p 0.016) is better; "
         "1 other cannot be told apart from it."
     ]
 
 
 def test_a_smaller_error_is_better():
-    found = table(
+    compared = table(
         cells("a", "joint-heads", BASE), cells("a", "agm", [v + 0.1 for v in BASE]), metric="fused.ece"
     )
-    agm = next(row for row in found.rows if row.method == "agm")
+    agm = next(row for row in compared.rows if row.method == "agm")
     assert agm.against.better == 1.0 and agm.against.p_samples is None
-    assert "agm (by 10.0 points, corrected p 0.008) is better" in conclusion(found)[0]
+    assert "agm (by 10.0 points, corrected p 0.008) is better" in conclusion(compared)[0]
 
 
 def test_too_few_seeds_are_said():
-    found = table(cells("a", "joint-heads", BASE[:3]), cells("a", "agm", [v + 0.1 for v in BASE[:3]]))
-    assert conclusion(found) == [
+    compared = table(cells("a", "joint-heads", BASE[:3]), cells("a", "agm", [v + 0.1 for v in BASE[:3]]))
+    assert conclusion(compared) == [
         "a: the other method cannot be told apart from joint-heads by fused.accuracy.",
         "3 seeds cannot show a difference between methods at level 0.05 after correction for 1 test, however "
         "large it is; 6 seeds can.",
@@ -99,14 +101,14 @@ def test_seeds_needed_is_the_first_number_that_can_pass(tests):
 
 def test_only_seeds_of_both_are_paired_and_failures_left_out():
     failed = CellResult(Cell("a", "agm", 1), "failed", error="killed by SIGKILL")
-    found = table(cells("a", "joint-heads", BASE[:3]), [result("a", "agm", 0, 0.7), failed])
-    agm = next(row for row in found.rows if row.method == "agm")
+    compared = table(cells("a", "joint-heads", BASE[:3]), [result("a", "agm", 0, 0.7), failed])
+    agm = next(row for row in compared.rows if row.method == "agm")
     assert list(agm.values) == [0] and agm.against.seeds == (0,) and agm.interval is None
 
 
 def test_the_samples_of_several_seeds_give_a_valid_p():
-    found = table(cells("a", "joint-heads", [0.5, 0.5]), cells("a", "agm", [0.56, 0.5]))
-    agm = next(row for row in found.rows if row.method == "agm")
+    compared = table(cells("a", "joint-heads", [0.5, 0.5]), cells("a", "agm", [0.56, 0.5]))
+    agm = next(row for row in compared.rows if row.method == "agm")
     one = stats.binomtest(0, 12, 0.5).pvalue  # seed 0: 12 samples that only agm gets right; seed 1: none
     assert agm.against.p_samples == pytest.approx(min(1.0, 2 * (one + 1.0) / 2))
 
@@ -114,8 +116,8 @@ def test_the_samples_of_several_seeds_give_a_valid_p():
 def test_the_bootstrap_of_few_values_looks_at_every_resample():
     values = [0.2, 0.5, 0.9]
     means = sorted(sum(draw) / 3 for draw in product(values, repeat=3))
-    found = bootstrap_interval(values)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    interval = bootstrap_interval(values)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
     assert bootstrap_interval([0.3]) is None
 
 
@@ -140,14 +142,16 @@ def test_ranks_over_stores_are_friedmans():
     draw = np.random.default_rng(2)
     means = draw.uniform(0.4, 0.8, size=(4, 3))
     names = ["joint-heads", "agm", "joint"]
-    found = table(
+    compared = table(
         *(cells(f"s{i}", name, [float(means[i, j])]) for i in range(4) for j, name in enumerate(names))
     )
     placed = stats.rankdata(-np.round(means * 200), axis=1).mean(axis=0)
-    assert [found.ranks.average[name] for name in names] == pytest.approx(placed)
-    assert found.ranks.friedman_p == pytest.approx(stats.friedmanchisquare(*np.round(means * 200).T).pvalue)
+    assert [compared.ranks.average[name] for name in names] == pytest.approx(placed)
+    assert compared.ranks.friedman_p == pytest.approx(
+        stats.friedmanchisquare(*np.round(means * 200).T).pvalue
+    )
     q = 2.343  # Demšar (2006), table 5: three classifiers, level 0.05
-    assert found.ranks.critical == pytest.approx(q * math.sqrt(3 * 4 / (6 * 4)), rel=1e-3)
+    assert compared.ranks.critical == pytest.approx(q * math.sqrt(3 * 4 / (6 * 4)), rel=1e-3)
 
 
 def test_a_network_of_one_modality_is_decided_by_its_only_head():
@@ -155,8 +159,8 @@ def test_a_network_of_one_modality_is_decided_by_its_only_head():
     one = CellResult(
         Cell("a", "unimodal", 0), "done", 5.0, "cpu", 3, figures, "audio", {"audio": "1" * 100 + "0" * 100}
     )
-    found = table(cells("a", "joint-heads", [0.6]), [one])
-    row = next(row for row in found.rows if row.method == "unimodal")
+    compared = table(cells("a", "joint-heads", [0.6]), [one])
+    row = next(row for row in compared.rows if row.method == "unimodal")
     assert (row.spread.mean, row.val, row.others) == (0.5, 0.4, {"audio": 0.5})
     assert row.against.difference.mean == pytest.approx(-0.1) and row.against.p_samples is not None
 
@@ -167,7 +171,7 @@ def test_a_cell_knows_its_number_of_test_samples():
 
 
 def test_two_stores_have_no_ranks():
-    found = table(
+    compared = table(
         *(cells(f"s{i}", name, [0.5]) for i in range(2) for name in ("joint-heads", "agm", "joint"))
     )
-    assert found.ranks is None
+    assert compared.ranks is None

@@ -69,8 +69,8 @@ def test_every_method_gets_the_same_number_of_trials_in_turn(tmp_path):
     calls: list[str] = []
     run_trials(comparison(), tmp_path, training(calls), QUIET)
     assert calls == [f"a {method} trial {n}" for n in range(TRIALS) for method in ("agm", "joint")]
-    found = tunings(comparison(), tmp_path)
-    assert [(t.method, len(t.trials), t.failed) for t in found] == [("agm", TRIALS, 0), ("joint", TRIALS, 0)]
+    tuned = tunings(comparison(), tmp_path)
+    assert [(t.method, len(t.trials), t.failed) for t in tuned] == [("agm", TRIALS, 0), ("joint", TRIALS, 0)]
 
 
 @pytest.mark.parametrize("killed_at", range(2 * TRIALS))

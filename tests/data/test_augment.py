@@ -115,12 +115,12 @@ def test_at_the_protocols_sizes_antialiasing_would_change_little():
     clips = clips.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
     out = augment(clips, AugmentConfig(image_size=224, flip=False), seeded())
     boxes = random_boxes(24, 256, 256, 0.08, seeded()).int().tolist()
-    kinds = (True, False)
-    errors = {kind: torch.zeros(24) for kind in kinds}
+    filters = (True, False)
+    errors = {filtered: torch.zeros(24) for filtered in filters}
     for i, (clip, box) in enumerate(zip(clips, boxes, strict=True)):
-        for kind in kinds:
-            expected = tv.resized_crop(to_float(clip[None])[0], *box, size=[224, 224], antialias=kind)
-            errors[kind][i] = (out[i] - expected)[..., 2:-2, 2:-2].abs().mean() / expected.std()
+        for filtered in filters:
+            expected = tv.resized_crop(to_float(clip[None])[0], *box, size=[224, 224], antialias=filtered)
+            errors[filtered][i] = (out[i] - expected)[..., 2:-2, 2:-2].abs().mean() / expected.std()
     assert errors[False].max() < 1e-4
     assert errors[True].max() < 0.01
     shrunk = torch.tensor([max(h, w) > 224 for _, _, h, w in boxes])

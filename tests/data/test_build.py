@@ -302,9 +302,9 @@ def make_doomed_job():
 
 def test_a_crash_or_a_hang_costs_one_task():
     tasks = enumerate(["a", "crash", "b", "hang", "c", "d"])
-    found = {row: (value, cause) for row, value, cause in run_watched(make_doomed_job, (), tasks, 2, 2)}
-    assert [found[i][0] for i in range(6)] == ["a", None, "b", None, "c", "d"]
-    assert found[1][1] == "decoder crashed (SIGSEGV)" and found[3][1] == "decoder hung for more than 2 s"
+    ended = {row: (value, cause) for row, value, cause in run_watched(make_doomed_job, (), tasks, 2, 2)}
+    assert [ended[i][0] for i in range(6)] == ["a", None, "b", None, "c", "d"]
+    assert ended[1][1] == "decoder crashed (SIGSEGV)" and ended[3][1] == "decoder hung for more than 2 s"
 
 
 def make_leaking_job():
@@ -318,9 +318,9 @@ def make_leaking_job():
 
 
 def test_a_worker_that_grows_is_replaced_and_no_task_is_lost_or_done_twice():
-    found = list(run_watched(make_leaking_job, (), enumerate(range(20)), 2, 10))
-    assert sorted(row for row, _, _ in found) == list(range(20)) and not any(cause for _, _, cause in found)
-    assert max(Counter(pid for _, pid, _ in found).values()) <= 6
+    ended = list(run_watched(make_leaking_job, (), enumerate(range(20)), 2, 10))
+    assert sorted(row for row, _, _ in ended) == list(range(20)) and not any(cause for _, _, cause in ended)
+    assert max(Counter(pid for _, pid, _ in ended).values()) <= 6
 
 
 @pytest.mark.parametrize(

@@ -163,12 +163,12 @@ def test_spectrogram_equals_a_numpy_reference():
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(128) / 128)
     columns = [np.abs(np.fft.rfft(padded[i : i + 128] * window)) for i in range(0, padded.size - 127, 64)]
     expected = np.log(np.array(columns).T + 1e-7)
-    found = log_spectrogram(wave, config)
-    assert found.dtype == np.float16 and found.shape == expected.shape == spectrogram_shape(config) == (
+    ours = log_spectrogram(wave, config)
+    assert ours.dtype == np.float16 and ours.shape == expected.shape == spectrogram_shape(config) == (
         65,
         63,
     )
-    np.testing.assert_allclose(found.astype(np.float64), expected, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(ours.astype(np.float64), expected, rtol=1e-3, atol=2e-3)
 
 
 def test_default_protocol_has_the_shape_of_the_literature():

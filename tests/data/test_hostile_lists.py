@@ -38,17 +38,17 @@ def loaded(name: str, root: Path, **options) -> Dataset | None:
 # --- files that are not lists
 
 
-@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/null", "folder", "missing", "loop"])
-def test_a_manifest_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, kind):
+@pytest.mark.parametrize("file_type", ["pipe", "/dev/zero", "/dev/null", "folder", "missing", "loop"])
+def test_a_manifest_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, file_type):
     path = tmp_path / "m.csv"
-    if kind == "pipe":
+    if file_type == "pipe":
         os.mkfifo(path)
-    elif kind == "folder":
+    elif file_type == "folder":
         path.mkdir()
-    elif kind == "loop":
+    elif file_type == "loop":
         path.symlink_to(path)
-    elif kind != "missing":
-        path.symlink_to(kind)
+    elif file_type != "missing":
+        path.symlink_to(file_type)
     done = mgap("prepare", "manifest", path, "-o", tmp_path / "s")
     assert done.code in (2, 3)
     done.fails(done.code, str(path))

@@ -41,14 +41,14 @@ BROKEN = (17, 90)
 def media(tmp_path_factory) -> Path:
     """A manifest of 150 clips, two of them cut short."""
     folder = tmp_path_factory.mktemp("media")
-    kinds = [write_media(folder / f"kind{i}.mp4", size=(320, 240), hertz=300 + 100 * i) for i in range(3)]
+    sources = [write_media(folder / f"kind{i}.mp4", size=(320, 240), hertz=300 + 100 * i) for i in range(3)]
     rows = ["id,path,split,word"]
     for i in range(CLIPS):
         path = folder / f"{i}.mp4"
         if i in BROKEN:
-            path.write_bytes(kinds[0].read_bytes()[:3000])
+            path.write_bytes(sources[0].read_bytes()[:3000])
         else:
-            os.link(kinds[i % 3], path)
+            os.link(sources[i % 3], path)
         rows.append(f"{i},{path.name},train,{'ab'[i % 2]}")
     (folder / "manifest.csv").write_text("\n".join([*rows, ""]))
     return folder / "manifest.csv"
@@ -83,8 +83,8 @@ def journal(out: Path) -> int:
 
 def believed(done: Done) -> int:
     """The number of clips that a run took over from the one before."""
-    found = re.search(r"unfinished store with (\d+) finished clips", done.err)
-    return int(found[1]) if found else 0
+    match = re.search(r"unfinished store with (\d+) finished clips", done.err)
+    return int(match[1]) if match else 0
 
 
 class Job:
@@ -113,15 +113,15 @@ class Job:
 
     def members(self) -> list[int]:
         """Return the processes of its session, workers included."""
-        found = []
+        processes = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 state, _, _, session = stat.read_text().rsplit(")", 1)[1].split()[:4]
             except OSError:  # it has ended meanwhile
                 continue
             if int(session) == self.process.pid and state != "Z":
-                found.append(int(stat.parent.name))
-        return found
+                processes.append(int(stat.parent.name))
+        return processes
 
     def wait(self) -> Done:
         out, err = self.process.communicate(timeout=HANG)
@@ -209,8 +209,8 @@ def make_moody_job(memory: Path):
 
 
 def test_a_worker_that_is_killed_from_outside_costs_no_clip(tmp_path):
-    found = list(run_watched(make_moody_job, (tmp_path,), enumerate("abc"), 2, 10))
-    assert sorted(found) == [(0, "a", ""), (1, "b", ""), (2, "c", "")]
+    outcomes = list(run_watched(make_moody_job, (tmp_path,), enumerate("abc"), 2, 10))
+    assert sorted(outcomes) == [(0, "a", ""), (1, "b", ""), (2, "c", "")]
 
 
 # --- a full disk

@@ -97,14 +97,14 @@ def test_after_a_refusal_the_same_folder_is_taken(mine, tmp_path):
     assert not (out / "skipped.csv").exists()
 
 
-@pytest.mark.parametrize("kind", ["file", "pipe", "device"])
-def test_an_output_that_is_no_folder_is_refused(source, tmp_path, kind):
+@pytest.mark.parametrize("file_type", ["file", "pipe", "device"])
+def test_an_output_that_is_no_folder_is_refused(source, tmp_path, file_type):
     import os
 
-    out = Path("/dev/null") if kind == "device" else tmp_path / "out"
-    if kind == "file":
+    out = Path("/dev/null") if file_type == "device" else tmp_path / "out"
+    if file_type == "file":
         out.write_text("mine")
-    elif kind == "pipe":
+    elif file_type == "pipe":
         os.mkfifo(out)
     mgap(*line(source, out)).fails(2, "is not a folder", "-o")
     assert out.exists() and not out.is_dir()

@@ -63,10 +63,10 @@ def kaldi_energies(wave: np.ndarray, rate: int, bins: int) -> np.ndarray:
 def test_filter_banks_are_kaldis_and_shorter_sound_is_filled_with_zeros(rate, bins):
     wave = np.random.default_rng(0).normal(0, 0.1, rate // 2).astype(np.float32) + 0.05
     config = DataConfig(audio="fbank", sample_rate=rate, seconds=1.0, mel_bins=bins)
-    found = log_filter_banks(wave, config)
-    assert found.shape == spectrogram_shape(config) == (bins, 100) and found.dtype == np.float16
+    banks = log_filter_banks(wave, config)
+    assert banks.shape == spectrogram_shape(config) == (bins, 100) and banks.dtype == np.float16
     expected = kaldi_energies(wave, rate, bins)
-    restored = found.T.astype(np.float64) * SD + MEAN
+    restored = banks.T.astype(np.float64) * SD + MEAN
     np.testing.assert_allclose(restored[: len(expected)], expected, atol=0.02)
     np.testing.assert_allclose(restored[len(expected) :], 0, atol=0.01)
 
@@ -89,8 +89,8 @@ def test_cremad_fbank_from_real_media_to_evaluation(cremad, tmp_path):
     loudest = store.audio[:, :, :60].astype(np.float32).mean(axis=2).argmax(axis=1)
     assert (np.diff(loudest) > 0).all(), "higher tones have higher mel bins"
     assert (store.audio[:, :, 80:] == np.float16(-MEAN / SD)).all(), "zeros after 0.7 s, not repeated sound"
-    shown = mgap("inspect", tmp_path / "s", "--plot").out
-    assert "cremad-fbank, but with data.frame_size 32" in shown and "Kaldi log mel filter banks" in shown
+    tables = mgap("inspect", tmp_path / "s", "--plot").out
+    assert "cremad-fbank, but with data.frame_size 32" in tables and "Kaldi log mel filter banks" in tables
     tiny = sets("model.encoder=resnet10", "model.width=16", "augment.image_size=32", "evaluate.bootstrap=20")
     line = ["train", tmp_path / "s", "--method", "joint-heads", "--epochs", 1, "--select", "last"]
     assert mgap(*line, "-o", tmp_path / "r", *tiny).code == 0
@@ -171,8 +171,8 @@ def test_candidates_are_stored_and_inspect_says_how_many_are_drawn(cremad, tmp_p
     assert done.code == 0, done.err
     red = open_store(tmp_path / "s").frames[..., 0].mean(axis=(2, 3))
     assert red.shape == (4, 6) and (np.diff(red, axis=1) > 0).all(), "six frames in order of time"
-    shown = mgap("inspect", tmp_path / "s").out
-    assert "3 drawn from 6 of 32 x 32 pixels" in shown and "cremad-3frames, but with" in shown
+    tables = mgap("inspect", tmp_path / "s").out
+    assert "3 drawn from 6 of 32 x 32 pixels" in tables and "cremad-3frames, but with" in tables
     with pytest.raises(UsageError, match=r"data\.candidates is 2: less than data\.frames, 3"):
         Config().updated({"data.frames": 3, "data.candidates": 2}, "here")
 

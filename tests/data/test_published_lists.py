@@ -24,11 +24,11 @@ FAST = sets(
 )
 
 
-def link_all(paths: Iterable[Path], kinds: list[Path]) -> None:
+def link_all(paths: Iterable[Path], media: list[Path]) -> None:
     """Make every path a link to one of the files, in turn."""
     for i, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.link(kinds[i % len(kinds)], path)
+        os.link(media[i % len(media)], path)
 
 
 def clips(folder: Path, suffix: str, **options) -> list[Path]:
@@ -61,10 +61,10 @@ def copied(source: Path, names: Iterable[str], target: Path) -> None:
 @pytest.fixture(scope="module")
 def cremad(shared_data, tmp_path_factory) -> Path:
     """All 14,884 real paths: 7,442 FLV with Sorenson video and MP3, and as many WAV at 16 kHz."""
-    root, kinds = tmp_path_factory.mktemp("cremad"), tmp_path_factory.mktemp("kinds")
+    root, sources = tmp_path_factory.mktemp("cremad"), tmp_path_factory.mktemp("kinds")
     names = (shared_data / "cremad" / "files.txt").read_text().split()
     assert len(names) == 14_884
-    flv, wav = clips(kinds, ".flv", video_codec="flv"), [kinds / f"{i}.wav" for i in range(3)]
+    flv, wav = clips(sources, ".flv", video_codec="flv"), [sources / f"{i}.wav" for i in range(3)]
     for i, path in enumerate(wav):
         write_wav(path, seconds=0.3, rate=16_000, hertz=300 * (i + 1))
     link_all((root / name for name in names if name.endswith(".flv")), flv)

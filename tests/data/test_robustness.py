@@ -158,18 +158,18 @@ def test_a_file_without_permission_is_an_obstacle(open_folder, request):
         load_dataset("cremad", open_folder, QUARTERS)
 
 
-@pytest.mark.parametrize("kind", ["up", "absolute", "link", "link to a folder", "circle"])
-def test_no_path_leads_out_of_the_manifests_folder(tmp_path, kind):
+@pytest.mark.parametrize("link", ["up", "absolute", "link", "link to a folder", "circle"])
+def test_no_path_leads_out_of_the_manifests_folder(tmp_path, link):
     root = tmp_path / "root"
     root.mkdir()
     secret = write_media(tmp_path / "out" / "secret.mp4")
     path = {"up": "../out/secret.mp4", "absolute": str(secret), "link to a folder": "d/secret.mp4"}.get(
-        kind, "l"
+        link, "l"
     )
     (root / "d").symlink_to(secret.parent)
-    (root / "l").symlink_to(root / "l" if kind == "circle" else secret)
+    (root / "l").symlink_to(root / "l" if link == "circle" else secret)
     done = mgap("prepare", "manifest", manifest(root, {"a": path}), "-o", tmp_path / "s", *FAST)
-    done.fails(3, "line 2", "form a loop" if kind == "circle" else "leaves the manifest's folder")
+    done.fails(3, "line 2", "form a loop" if link == "circle" else "leaves the manifest's folder")
     assert not (tmp_path / "s").exists()
 
 
@@ -194,37 +194,37 @@ def test_pointers_in_place_of_media(tmp_path, shared_data):
 class Damage:
     """Breaks intact media files in a way that a seed decides; `intact` are {suffix: content}."""
 
-    KINDS = ("flip", "cut", "hole", "swap", "insert", "graft", "rename", "header", "replace")
+    NAMES = ("flip", "cut", "hole", "swap", "insert", "graft", "rename", "header", "replace")
 
     def __init__(self, intact: dict[str, bytes], seed: int) -> None:
         self.intact, self.rng = intact, random.Random(seed)
 
-    def file(self, kind: str) -> tuple[str, bytes]:
+    def file(self, damage_name: str) -> tuple[str, bytes]:
         """Return a suffix and a damaged content."""
         rng = self.rng
         suffix = rng.choice(list(self.intact))
         other = rng.choice([s for s in self.intact if s != suffix])
         data = bytearray(self.intact[suffix])
         at, length = rng.randrange(len(data)), rng.choice([1, 16, 512, 4096])
-        if kind == "flip":
-            for place in rng.sample(range(len(data)), rng.choice([1, 10, 100])):
-                data[place] ^= 1 << rng.randrange(8)
-        elif kind == "cut":
+        if damage_name == "flip":
+            for position in rng.sample(range(len(data)), rng.choice([1, 10, 100])):
+                data[position] ^= 1 << rng.randrange(8)
+        elif damage_name == "cut":
             del data[at:]
-        elif kind == "hole":
+        elif damage_name == "hole":
             data[at : at + length] = bytes(length)
-        elif kind == "swap":
+        elif damage_name == "swap":
             blocks = [data[i : i + 512] for i in range(0, len(data), 512)]
             i, j = rng.randrange(len(blocks)), rng.randrange(len(blocks))
             blocks[i], blocks[j] = blocks[j], blocks[i]
             data = bytearray().join(blocks)
-        elif kind == "insert":
+        elif damage_name == "insert":
             data[at:at] = rng.randbytes(length)
-        elif kind == "graft":
+        elif damage_name == "graft":
             data = data[:at] + self.intact[other][at // 2 :]
-        elif kind == "rename":
+        elif damage_name == "rename":
             suffix = rng.choice([other, ".wav", ".txt"])
-        elif kind == "header":
+        elif damage_name == "header":
             data[: min(length, 512)] = rng.randbytes(min(length, 512))
         else:
             data = bytearray(
@@ -244,10 +244,10 @@ def campaign(folder: Path, media_file, damaged: int, seed: int) -> tuple[Done, d
     paths: dict[str, str] = {}
     for i in range(damaged + damaged // 10):
         whole = i % 11 == 10
-        kind = "intact" if whole else damage.KINDS[i % len(damage.KINDS)]
+        damage_name = "intact" if whole else damage.NAMES[i % len(damage.NAMES)]
         suffix = suffixes[i // 11 % 4]
-        suffix, content = (suffix, intact[suffix]) if whole else damage.file(kind)
-        name = f"{i:04}-{kind}"
+        suffix, content = (suffix, intact[suffix]) if whole else damage.file(damage_name)
+        name = f"{i:04}-{damage_name}"
         (media / f"{name}{suffix}").write_bytes(content)
         truth[name], paths[name] = whole, f"{name}{suffix}"
     line = ["prepare", "manifest", manifest(media, paths), "-o", folder / "s", "--allow-skips"]

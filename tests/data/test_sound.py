@@ -74,9 +74,9 @@ def test_a_tone_near_the_top_of_its_band_is_resampled_without_distortion(hertz, 
 def test_the_spectrogram_has_nothing_above_what_the_sound_had():
     """A sound at 16 kHz has nothing above 8 kHz; a poor filter puts images of its top there."""
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
-    found = resample(noise, 16_000, 22_050)
+    resampled = resample(noise, 16_000, 22_050)
     spectrum = np.abs(
-        np.fft.rfft(found * np.hanning(found.size))
+        np.fft.rfft(resampled * np.hanning(resampled.size))
     )  # the ends are steps, which have every pitch
     hertz = np.linspace(0, 11_025, spectrum.size)
     level = np.sqrt(np.mean(spectrum[(hertz > 500) & (hertz < 7000)] ** 2))
@@ -121,8 +121,8 @@ def test_sound_keeps_its_time_on_the_videos_clock(tmp_path, suffix, codec, rate,
     for start in (None, 0.25):
         clip = Clip("a", "x", "train", path, start=start)
         _, wave = read_media(clip, DataConfig(frames=1, frame_size=32, sample_rate=8000))
-        found = np.flatnonzero(np.abs(wave) > 0.2)[0] / 8000 + (start or 0)
-        assert found == pytest.approx(expected, abs=0.04), f"start {start}"
+        seconds = np.flatnonzero(np.abs(wave) > 0.2)[0] / 8000 + (start or 0)
+        assert seconds == pytest.approx(expected, abs=0.04), f"start {start}"
 
 
 def test_a_window_takes_the_sound_that_is_heard_in_it(tmp_path):

@@ -175,8 +175,8 @@ def test_what_the_pictures_of_a_variant_tell():
         x = np.stack([features(dataset.reader(clip, config)[0] / 255.0) for clip in dataset.clips[:600]])
         y = np.array([int(clip.label) for clip in dataset.clips[:600]])
         x = (x - x.mean(axis=0)) / x.std(axis=0)
-        found = LogisticRegression(C=100, max_iter=2000).fit(x[:300], y[:300])
-        return found.score(x[:300], y[:300]), found.score(x[300:], y[300:])
+        classifier = LogisticRegression(C=100, max_iter=2000).fit(x[:300], y[:300])
+        return classifier.score(x[:300], y[:300]), classifier.score(x[300:], y[300:])
 
     def tiles(frames):
         return frames.mean(axis=0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).ravel()

@@ -67,7 +67,7 @@ def test_leaks_that_were_dropped_are_gone_but_not_forgotten(tmp_path):
 
 def test_ids_and_files_that_are_in_two_splits_without_groups(tmp_path):
     """The same id in two splits, a video of which two parts are used, a sound that serves twice."""
-    places = [
+    files = [
         ("same", "train", "v0.mp4", None),
         ("same", "test", "v1.mp4", None),
         ("first", "train", "long.mp4", "s.wav"),
@@ -75,7 +75,7 @@ def test_ids_and_files_that_are_in_two_splits_without_groups(tmp_path):
         ("later", "val", "v2.mp4", "s.wav"),
         ("whole", "train", "v3.mp4", "v3.mp4"),
     ]
-    rows = [Clip(i, "x", split, tmp_path / v, tmp_path / a if a else None) for i, split, v, a in places]
+    rows = [Clip(i, "x", split, tmp_path / v, tmp_path / a if a else None) for i, split, v, a in files]
     summary = facts(made(Dataset("mine", rows, ("x",), root=tmp_path, reader=read), tmp_path / "s"))
     assert summary.leaks.ids == {"same": {"train": 1, "test": 1}}
     assert summary.leaks.files == {"long.mp4": {"train": 1, "test": 1}, "s.wav": {"train": 1, "val": 1}}
@@ -104,9 +104,9 @@ def test_durations_and_sizes(leaky):
     for split in LISTS:
         seconds = [0.7 if row["id"][0] in "aeiou" else 0.3 for row in clips(leaky) if row["split"] == split]
         expected = {"total": sum(seconds), "shortest": min(seconds), "longest": max(seconds)}
-        found = document["seconds"][split]
-        assert {key: found[key] for key in expected} == pytest.approx(expected)
-        assert found["median"] == np.median(seconds)
+        durations = document["seconds"][split]
+        assert {key: durations[key] for key in expected} == pytest.approx(expected)
+        assert durations["median"] == np.median(seconds)
     assert document["bytes"] == {p.name: len(p.read_bytes()) for p in leaky.iterdir() if p.name != ".lock"}
     json.dumps(document, allow_nan=False)
 
@@ -141,10 +141,10 @@ class TestVerification:
         assert {path.name: path.read_bytes() for path in store.iterdir()} == before
 
     @pytest.mark.parametrize("name", ["frames.npy", "audio.npy"])
-    @pytest.mark.parametrize("place", [200, -1])
-    def test_one_flipped_bit(self, store, name, place):
+    @pytest.mark.parametrize("position", [200, -1])
+    def test_one_flipped_bit(self, store, name, position):
         content = bytearray((store / name).read_bytes())
-        content[place] ^= 1
+        content[position] ^= 1
         (store / name).write_bytes(content)
         assert "fingerprint" in self.defects(store)
 

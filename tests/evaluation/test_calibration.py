@@ -35,12 +35,12 @@ def test_ece_by_a_loop_over_samples(bins: int):
             (confidence, row.index(confidence) == label)
         )
     ece = sum(abs(sum(right - c for c, right in inside)) for inside in members.values()) / 300
-    found = reliability(labels, p, bins)
-    assert found.ece == pytest.approx(ece)
-    assert found.counts == tuple(len(members.get(b, ())) for b in range(1, bins + 1))
-    assert found.mean_confidence == pytest.approx(p.max(axis=1).mean())
-    empty = [i for i, n in enumerate(found.counts) if n == 0]
-    assert all(found.accuracy[i] is None and found.confidence[i] is None for i in empty)
+    result = reliability(labels, p, bins)
+    assert result.ece == pytest.approx(ece)
+    assert result.counts == tuple(len(members.get(b, ())) for b in range(1, bins + 1))
+    assert result.mean_confidence == pytest.approx(p.max(axis=1).mean())
+    empty = [i for i, n in enumerate(result.counts) if n == 0]
+    assert all(result.accuracy[i] is None and result.confidence[i] is None for i in empty)
 
 
 def test_bins_are_closed_above():

@@ -133,13 +133,13 @@ def test_calibrated_weights_are_the_optimum(scale, seed):
         nll = special.logsumexp(z, axis=1) - z[np.arange(len(labels)), labels]
         return nll.sum() + 0.5 * np.sum((np.asarray(beta) - 1 / 3) ** 2)
 
-    found = np.array([*load_rule("calibrated").fit(heads, labels).parameters().values()])
+    weights = np.array([*load_rule("calibrated").fit(heads, labels).parameters().values()])
     other = optimize.minimize(
         objective, [1.0, 1.0, 1.0], method="SLSQP", bounds=[(0, None)] * 3, options={"ftol": 1e-12}
     )
     assert other.success
-    np.testing.assert_allclose(found, other.x, atol=2e-3)
-    assert objective(found) <= other.fun + 1e-6
+    np.testing.assert_allclose(weights, other.x, atol=2e-3)
+    assert objective(weights) <= other.fun + 1e-6
 
 
 def test_calibrated_gives_a_useless_head_no_weight_and_tempers_overconfidence():
@@ -154,9 +154,9 @@ def test_calibrated_finds_the_weights_that_made_the_labels():
     heads = {h: special.log_softmax(draw.normal(size=(40_000, 3)) * 2, axis=1) for h in ("a", "b")}
     truth = special.softmax(0.7 * heads["a"] + 0.2 * heads["b"], axis=1)
     labels = (draw.random((40_000, 1)) > truth.cumsum(axis=1)).sum(axis=1)
-    found = load_rule("calibrated").fit(heads, labels).parameters()
-    assert found["weight.a"] == pytest.approx(0.7, abs=0.03)
-    assert found["weight.b"] == pytest.approx(0.2, abs=0.03)
+    weights = load_rule("calibrated").fit(heads, labels).parameters()
+    assert weights["weight.a"] == pytest.approx(0.7, abs=0.03)
+    assert weights["weight.b"] == pytest.approx(0.2, abs=0.03)
 
 
 def test_stacked_is_the_optimum_of_its_objective():
@@ -172,8 +172,8 @@ def test_stacked_is_the_optimum_of_its_objective():
 
     other = optimize.minimize(objective, np.zeros(30), method="BFGS", options={"gtol": 1e-5})
     rule = load_rule("stacked").fit(heads, labels)
-    found = np.concatenate([np.concatenate([*rule.weights.values()], axis=1).ravel(), rule.bias])
-    np.testing.assert_allclose(found, other.x, atol=2e-3)
+    parameters = np.concatenate([np.concatenate([*rule.weights.values()], axis=1).ravel(), rule.bias])
+    np.testing.assert_allclose(parameters, other.x, atol=2e-3)
     z = x @ other.x[:27].reshape(3, 9).T + other.x[27:]
     np.testing.assert_allclose(rule.combine(heads), special.softmax(z, axis=1), atol=2e-3)
 
@@ -231,12 +231,12 @@ def test_cross_fitting_never_judges_a_rule_on_what_it_was_fitted_on():
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_cross_fitting_is_the_same_as_leaving_each_fold_out_by_hand(name):
-    found, folds = cross_fitted(load_rule(name), HEADS, LABELS), folds_of(LABELS)
+    decided, folds = cross_fitted(load_rule(name), HEADS, LABELS), folds_of(LABELS)
     for k in range(5):
         kept = np.flatnonzero(folds != k)
         rule = load_rule(name).fit({h: HEADS[h][kept] for h in HEADS}, LABELS[kept])
-        own = {h: HEADS[h][folds == k] for h in HEADS}
-        np.testing.assert_array_equal(found[folds == k], rule.combine(own))
+        fold_heads = {h: HEADS[h][folds == k] for h in HEADS}
+        np.testing.assert_array_equal(decided[folds == k], rule.combine(fold_heads))
 
 
 def test_auto_takes_the_most_accurate_rule_on_validation():
@@ -255,5 +255,5 @@ def test_auto_takes_fused_where_all_rules_are_equally_right():
 
 
 def test_log_probabilities_of_zero_are_finite():
-    found = log_probabilities({"fused": np.array([[0.0, 1.0]])})["fused"]
-    assert np.isfinite(found).all() and found[0, 1] == 0 and found[0, 0] < -87
+    logs = log_probabilities({"fused": np.array([[0.0, 1.0]])})["fused"]
+    assert np.isfinite(logs).all() and logs[0, 1] == 0 and logs[0, 0] < -87

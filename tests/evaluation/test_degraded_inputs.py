@@ -119,19 +119,19 @@ def with_frames(b: Batch, frames: torch.Tensor) -> Batch:
 def test_only_the_named_modality_changes_whatever_the_batch(condition: Condition):
     b = batch()
     before = {m: x.clone() for m, x in b.inputs.items()}
-    found = corrupted(b, condition)
+    changed = corrupted(b, condition)
     assert all(torch.equal(b.inputs[m], before[m]) for m in before)  # not in place
-    for m, x in found.inputs.items():
+    for m, x in changed.inputs.items():
         assert torch.equal(x, b.inputs[m]) == (m != condition.modality)
         assert x.shape == b.inputs[m].shape
-    assert found.inputs.keys() == b.inputs.keys()
+    assert changed.inputs.keys() == b.inputs.keys()
     for rows in (slice(0, 1), slice(2, 6)):
         again = corrupted(part(b, rows), condition)
         for m, x in again.inputs.items():
-            torch.testing.assert_close(x, found.inputs[m][rows])
+            torch.testing.assert_close(x, changed.inputs[m][rows])
     if condition.level is not None:
         other = corrupted(b, condition, seed=1)
-        assert not all(torch.equal(x, found.inputs[m]) for m, x in other.inputs.items())
+        assert not all(torch.equal(x, changed.inputs[m]) for m, x in other.inputs.items())
 
 
 def test_clean_is_clean():
@@ -166,8 +166,8 @@ def test_occlusion_covers_one_square_of_its_share(share: float):
     rows, columns = covered[:, 0, 0].any(dim=2).sum(dim=1), covered[:, 0, 0].any(dim=1).sum(dim=1)
     assert (rows == side).all() and (columns == side).all()
     if side < 20:
-        places = {tuple(np.argwhere(c.numpy())[0]) for c in covered[:, 0, 0]}
-        assert len(places) > 5
+        corners = {tuple(np.argwhere(c.numpy())[0]) for c in covered[:, 0, 0]}
+        assert len(corners) > 5
 
 
 def test_a_missing_modality_is_zeros_or_the_mean():
@@ -192,15 +192,15 @@ def test_levels_go_from_mild_to_severe_as_configured():
 
 def test_modalities_that_are_given_as_arrays_can_only_be_missing():
     modalities = [array_modality("text", (7,)), array_modality("gaze", (4, 3))]
-    found = conditions(EvaluateConfig(), modalities)
-    assert [(c.corruption, c.fill, c.modality) for c in found] == [
+    planned = conditions(EvaluateConfig(), modalities)
+    assert [(c.corruption, c.fill, c.modality) for c in planned] == [
         ("text missing", "zeros", "text"), ("text missing", "mean", "text"),
         ("gaze missing", "zeros", "gaze"), ("gaze missing", "mean", "gaze"),
     ]  # fmt: skip
     inputs = {"text": torch.ones(5, 7), "gaze": torch.ones(5, 4, 3)}
     b = Batch(torch.arange(5), torch.zeros(5, dtype=torch.int64), inputs, torch.zeros(5, dtype=torch.int64))
     means = {"text": torch.full((7,), 2.0), "gaze": torch.full((4, 3), 3.0)}
-    corrupted_inputs = [corrupt(b, c, 0, N_FFT, HOP, means).inputs for c in found]
+    corrupted_inputs = [corrupt(b, c, 0, N_FFT, HOP, means).inputs for c in planned]
     assert [(x["text"].mean().item(), x["gaze"].mean().item()) for x in corrupted_inputs] == [
         (0, 1), (2, 1), (1, 0), (1, 3)
     ]  # fmt: skip

@@ -190,8 +190,8 @@ def test_paired_interval_is_narrower_than_an_unpaired_one():
     correct[:3] = True
     b = dataclasses.replace(a, name="b", correct={"fused": correct})
     c = metrics.compare(a, b, CONFIG)
-    own = a.heads["fused"].accuracy_interval
-    assert c.interval.high - c.interval.low < 0.5 * (own.high - own.low)
+    single = a.heads["fused"].accuracy_interval
+    assert c.interval.high - c.interval.low < 0.5 * (single.high - single.low)
 
 
 def test_wilson_interval_by_its_formula():
@@ -213,21 +213,21 @@ def test_thirty_of_thirty_is_not_certainty():
         m.accuracy_interval, m.macro_f1_interval, m.mean_average_precision_interval, m.top_k.interval,
     ):  # fmt: skip
         assert (interval.low, interval.high) == pytest.approx((expected.low, 1.0))
-    own = stats.binomtest(10, 10).proportion_ci(0.95, method="wilson")
+    single = stats.binomtest(10, 10).proportion_ci(0.95, method="wilson")
     for interval in m.per_class_interval[:3]:
-        assert (interval.low, interval.high) == pytest.approx((own.low, 1.0))
+        assert (interval.low, interval.high) == pytest.approx((single.low, 1.0))
     assert m.per_class_interval[3:] == (None,) * 5
     assert m.balanced_accuracy_interval.low < 0.9 and m.balanced_accuracy_interval.high == 1.0
     document = json.loads(json.dumps(m.to_dict(), allow_nan=False))
     assert document["mean_average_precision_interval"][0] == pytest.approx(expected.low)
-    assert document["per_class_accuracy_interval"][0][0] == pytest.approx(own.low)
+    assert document["per_class_accuracy_interval"][0][0] == pytest.approx(single.low)
     assert document["per_class_accuracy_interval"][3] is None
 
 
 def test_the_influence_of_a_sample_on_average_precision_is_the_derivative():
     generator = np.random.default_rng(4)
     truth, score = generator.random(60) < 0.3, generator.integers(0, 9, 60) / 9  # with ties
-    found = metrics._average_precision_influence(truth, score)
+    influence = metrics._average_precision_influence(truth, score)
 
     def weighted(i: int, by: float) -> float:
         weights = np.ones(60)
@@ -235,19 +235,19 @@ def test_the_influence_of_a_sample_on_average_precision_is_the_derivative():
         return float(sk.average_precision_score(truth, score, sample_weight=weights))
 
     expected = [(weighted(i, 1e-5) - weighted(i, -1e-5)) / 2e-5 for i in range(60)]
-    np.testing.assert_allclose(found, expected, atol=1e-7)
+    np.testing.assert_allclose(influence, expected, atol=1e-7)
 
 
 def coverage(interval_of, truth: float, labels_of) -> float:
-    held = []
+    covered = []
     for seed in range(150):
         generator = np.random.default_rng(seed)
         labels = labels_of(generator)
         logits = generator.normal(size=(len(labels), 3))
         logits[np.arange(len(labels)), labels] += 2.0
         interval = interval_of(labels, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-        held.append(interval.low <= truth <= interval.high)
-    return float(np.mean(held))
+        covered.append(interval.low <= truth <= interval.high)
+    return float(np.mean(covered))
 
 
 @pytest.mark.parametrize("name", ["mean_average_precision", "balanced_accuracy"])

@@ -60,8 +60,8 @@ def test_a_single_modality_that_beats_the_fused_head_is_named():
 
 def test_nothing_is_said_where_the_fused_head_is_as_good():
     strong = {"fused": 4.0, "audio": 0.5, "visual": 0.5}
-    found = rule_table(scored(**strong), scored(n=80, seed=1, **strong), "test", CONFIG)
-    assert found.sentence == "" and found.better == []
+    table = rule_table(scored(**strong), scored(n=80, seed=1, **strong), "test", CONFIG)
+    assert table.sentence == "" and table.better == []
 
 
 def test_one_head_makes_no_table():
@@ -69,9 +69,9 @@ def test_one_head_makes_no_table():
 
 
 def test_without_validation_only_rules_that_learn_nothing_are_shown():
-    found = rule_table(TEST, None, "test", CONFIG)
-    assert found.chosen is None and all(r.validation is None for r in found.rows)
-    assert [r.name for r in found.rows if not r.is_head] == [
+    table = rule_table(TEST, None, "test", CONFIG)
+    assert table.chosen is None and all(r.validation is None for r in table.rows)
+    assert [r.name for r in table.rows if not r.is_head] == [
         "fused",
         "entropy",
         "mean",

@@ -28,15 +28,15 @@ ADAPT = [judgement(seed, "adaptive", "adapt", skill=1.5) for seed in range(1, 5)
 
 def test_groups_are_stage_method_and_settings_over_seeds():
     judged = [*JOINT[:2], *ADAPT[:2], JOINT[2], judgement(0, sets={"adaptive.beta": 3.0}), JOINT[3]]
-    found, warnings = grouped(judged)
-    assert [g.name for g in found] == [
+    groups, warnings = grouped(judged)
+    assert [g.name for g in groups] == [
         "warmup joint",
         "adapt adaptive adaptive.beta=1.0",
         "adapt adaptive adaptive.beta=3.0",
     ]
-    assert [g.members for g in found] == [{"0": 0, "1": 1, "2": 4, "3": 6}, {"1": 2, "2": 3}, {"0": 5}]
+    assert [g.members for g in groups] == [{"0": 0, "1": 1, "2": 4, "3": 6}, {"1": 2, "2": 3}, {"0": 5}]
     assert warnings == []
-    assert seeds.several_seeds(found) and not seeds.several_seeds(grouped([JOINT[0], ADAPT[0]])[0])
+    assert seeds.several_seeds(groups) and not seeds.several_seeds(grouped([JOINT[0], ADAPT[0]])[0])
 
 
 def test_settings_that_cannot_change_the_weights_do_not_tell_runs_apart():
@@ -60,11 +60,11 @@ def test_a_seed_counts_once_and_it_is_said():
 
 def test_spread_is_mean_and_sample_standard_deviation():
     (group,), _ = grouped(JOINT)
-    found = seeds.spreads(group, evaluations(JOINT))
+    spreads = seeds.spreads(group, evaluations(JOINT))
     accuracies = [j.evaluation.heads["fused"].accuracy for j in JOINT]
-    assert found["fused.accuracy"].mean == pytest.approx(statistics.mean(accuracies))
-    assert found["fused.accuracy"].sd == pytest.approx(stats.tstd(accuracies))
-    assert found["visual.ece"].mean == pytest.approx(
+    assert spreads["fused.accuracy"].mean == pytest.approx(statistics.mean(accuracies))
+    assert spreads["fused.accuracy"].sd == pytest.approx(stats.tstd(accuracies))
+    assert spreads["visual.ece"].mean == pytest.approx(
         statistics.mean(j.evaluation.heads["visual"].reliability.ece for j in JOINT)
     )
     assert seeds.Spread.of([0.5]) == seeds.Spread(0.5, None)
@@ -72,8 +72,8 @@ def test_spread_is_mean_and_sample_standard_deviation():
 
 def test_methods_are_compared_over_the_seeds_that_both_have():
     judged = [*JOINT, *ADAPT]
-    found, _ = grouped(judged)
-    (c,) = seeds.over_seeds(found, evaluations(judged))
+    groups, _ = grouped(judged)
+    (c,) = seeds.over_seeds(groups, evaluations(judged))
     assert c.seeds == ("1", "2", "3") and (c.a, c.b) == ("warmup joint", "adapt adaptive")
     for i, difference in enumerate(c.differences, start=1):
         expected = (
@@ -81,7 +81,7 @@ def test_methods_are_compared_over_the_seeds_that_both_have():
         )
         assert difference == pytest.approx(expected)
     assert c.p_value == c.smallest_p == 0.25  # all three agree, and three can do no better
-    pairs = seeds.compare_checkpoints(found, evaluations(judged), CONFIG)
+    pairs = seeds.compare_checkpoints(groups, evaluations(judged), CONFIG)
     assert [(p.a.split("seed")[1], p.b.split("seed")[1]) for p in pairs] == [
         (f"{s}/warmup", f"{s}/adapt") for s in (1, 2, 3)
     ]
@@ -91,8 +91,8 @@ def test_methods_are_compared_over_the_seeds_that_both_have():
 
 def test_without_seeds_each_is_compared_with_the_first():
     judged = [JOINT[0], ADAPT[0], judgement(5, "ogm")]
-    found, _ = grouped(judged)
-    pairs = seeds.compare_checkpoints(found, evaluations(judged), CONFIG)
+    groups, _ = grouped(judged)
+    pairs = seeds.compare_checkpoints(groups, evaluations(judged), CONFIG)
     assert [p.b for p in pairs] == [j.evaluation.name for j in judged[1:]]
     assert {p.a for p in pairs} == {JOINT[0].evaluation.name}
 
@@ -100,8 +100,8 @@ def test_without_seeds_each_is_compared_with_the_first():
 def test_no_seed_in_common_and_no_fused_head():
     audio = judgement(1, "unimodal", "warmup", heads=("audio",), sets={"unimodal.modality": "audio"})
     judged = [*JOINT[:2], *ADAPT[1:3], audio]
-    found, _ = grouped(judged)
-    (c,) = seeds.over_seeds(found, evaluations(judged))
+    groups, _ = grouped(judged)
+    (c,) = seeds.over_seeds(groups, evaluations(judged))
     assert c.b == "warmup unimodal" and c.head == "audio"
     assert c.p_value == 1.0 and c.spread.sd is None
     only = [
@@ -109,23 +109,23 @@ def test_no_seed_in_common_and_no_fused_head():
         for m in ("audio", "visual")
         for s in (0, 1)
     ]
-    found, _ = grouped(only)
-    assert [g.name for g in found] == [f"warmup unimodal unimodal.modality={m}" for m in ("audio", "visual")]
-    assert seeds.over_seeds(found, evaluations(only)) == []
-    assert seeds.compare_checkpoints(found, evaluations(only), CONFIG) == []
+    groups, _ = grouped(only)
+    assert [g.name for g in groups] == [f"warmup unimodal unimodal.modality={m}" for m in ("audio", "visual")]
+    assert seeds.over_seeds(groups, evaluations(only)) == []
+    assert seeds.compare_checkpoints(groups, evaluations(only), CONFIG) == []
 
 
 def test_one_group_has_nothing_to_be_compared_with():
-    found, _ = grouped(JOINT)
-    assert seeds.over_seeds(found, evaluations(JOINT)) == []
-    assert seeds.compare_checkpoints(found, evaluations(JOINT), CONFIG) == []
+    groups, _ = grouped(JOINT)
+    assert seeds.over_seeds(groups, evaluations(JOINT)) == []
+    assert seeds.compare_checkpoints(groups, evaluations(JOINT), CONFIG) == []
 
 
 def test_document_is_plain_json():
     judged = [*JOINT, *ADAPT]
-    found, _ = grouped(judged)
-    comparisons = seeds.compare_checkpoints(found, evaluations(judged), CONFIG)
-    document = evaluation_document(judged, comparisons, found, seeds.over_seeds(found, evaluations(judged)))
+    groups, _ = grouped(judged)
+    comparisons = seeds.compare_checkpoints(groups, evaluations(judged), CONFIG)
+    document = evaluation_document(judged, comparisons, groups, seeds.over_seeds(groups, evaluations(judged)))
     again = json.loads(json.dumps(document, allow_nan=False))
     assert again["schema"] == "mgap.evaluate/3" and "Holm" in again["correction"]
     assert again["groups"][0]["figures"]["fused.accuracy"].keys() == {"mean", "sd"}

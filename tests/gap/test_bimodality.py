@@ -59,21 +59,21 @@ def quick_fit(gap: np.ndarray) -> GapFit:
     ],
 )
 def test_verdicts(verdict, gap):
-    found = examined(gap)
-    assert found.verdict == verdict, found
-    assert ("two populations:" in found.sentence) == (verdict == "several populations")
-    assert ("no evidence" in found.sentence) == (verdict == "one population")
+    examination = examined(gap)
+    assert examination.verdict == verdict, examination
+    assert ("two populations:" in examination.sentence) == (verdict == "several populations")
+    assert ("no evidence" in examination.sentence) == (verdict == "one population")
 
 
 @pytest.mark.parametrize(("decimals", "n"), [(1, 1000), (2, 5000), (3, 100_000)])
 def test_rounded_scores_are_no_populations(decimals, n):
     generator = np.random.default_rng(0)
     gap = np.round(generator.beta(5, 3, n), decimals)
-    found = examined(gap)
-    assert found.rounded_to == pytest.approx(10.0**-decimals)
-    assert found.dip.p_value > 0.2
-    assert found.verdict in ("one population", "skewed or mixed")
-    assert f"rounded to steps of {10.0**-decimals:g}" in found.warnings[0]
+    examination = examined(gap)
+    assert examination.rounded_to == pytest.approx(10.0**-decimals)
+    assert examination.dip.p_value > 0.2
+    assert examination.verdict in ("one population", "skewed or mixed")
+    assert f"rounded to steps of {10.0**-decimals:g}" in examination.warnings[0]
 
 
 def test_rounded_scores_of_two_populations_are_two():
@@ -83,33 +83,33 @@ def test_rounded_scores_of_two_populations_are_two():
 
 def test_three_populations_of_signed_gaps():
     gap = drawn((600, 0.0, 0.08), (250, 0.6, 0.1), (150, -0.5, 0.1))
-    found = examined(gap, GapConfig(kind="signed", components=3))
-    assert found.sentence.startswith("several populations: 59.9% balanced, audio leads in 6")
-    assert found.lead == pytest.approx(250 / 400, abs=0.02)
+    examination = examined(gap, GapConfig(kind="signed", components=3))
+    assert examination.sentence.startswith("several populations: 59.9% balanced, audio leads in 6")
+    assert examination.lead == pytest.approx(250 / 400, abs=0.02)
 
 
 def test_the_sentence_names_the_leader():
     gap = drawn((600, 0.0, 0.08), (40, 0.6, 0.1), (360, -0.6, 0.1))
     fit = fitted(gap, modalities=("radar", "lidar"))
-    found = examine(fit, FEW)
-    assert f"{fit.balanced_share:.1%} balanced, lidar leads in 89.9% of" in found.sentence
+    examination = examine(fit, FEW)
+    assert f"{fit.balanced_share:.1%} balanced, lidar leads in 89.9% of" in examination.sentence
 
 
 @pytest.mark.parametrize(
     ("gap", "words"), [(np.full(30, 0.25), "every gap is +0.250"), (np.arange(9) / 9, "n = 9")]
 )
 def test_without_a_mixture_there_is_a_sentence_and_nothing_else(gap, words):
-    found = examined(gap)
-    assert words in found.sentence and found.verdict == "no mixture"
-    assert found.ratio is found.dip is found.fit is found.balanced is None
-    assert found.to_dict()["intervals"]["weights"] == []
+    examination = examined(gap)
+    assert words in examination.sentence and examination.verdict == "no mixture"
+    assert examination.ratio is examination.dip is examination.fit is examination.balanced is None
+    assert examination.to_dict()["intervals"]["weights"] == []
 
 
 def test_ten_samples_have_answers():
-    found = examined(np.array([0.1, 0.12, 0.09, 0.11, 0.08, 0.8, 0.82, 0.79, 0.81, 0.83]))
-    low, high = found.balanced
+    answer = examined(np.array([0.1, 0.12, 0.09, 0.11, 0.08, 0.8, 0.82, 0.79, 0.81, 0.83]))
+    low, high = answer.balanced
     assert low < 0.5 < high
-    assert np.isfinite([*sum(found.means, ()), *sum(found.sds, ()), found.ratio.statistic]).all()
+    assert np.isfinite([*sum(answer.means, ()), *sum(answer.sds, ()), answer.ratio.statistic]).all()
 
 
 def test_a_true_null_is_rejected_at_its_level():
@@ -122,16 +122,16 @@ def test_a_true_null_is_rejected_at_its_level():
 def test_intervals_hold_the_truth():
     """In about 95 of 100 samples: 88 to 99, by what chance does to the coverage of 100."""
     truth = {"weights": (0.6, 0.4), "means": (0.25, 0.65), "sds": (0.06, 0.1)}
-    held: dict[tuple[str, int], list[bool]] = {}
+    covered: dict[tuple[str, int], list[bool]] = {}
     for seed in range(100):
         few = np.random.default_rng(seed).binomial(500, 0.6)
         fit = quick_fit(drawn((few, 0.25, 0.06), (500 - few, 0.65, 0.1), seed=seed))
-        found = resampled(fit, GapConfig().sd_floor, AnalysisConfig(seed=seed), np.random.default_rng(seed))
+        ends = resampled(fit, GapConfig().sd_floor, AnalysisConfig(seed=seed), np.random.default_rng(seed))
         for name, values in truth.items():
             for k, value in enumerate(values):
-                low, high = found[name][k]
-                held.setdefault((name, k), []).append(low <= value <= high)
-    coverage = {key: np.mean(values) for key, values in held.items()}
+                low, high = ends[name][k]
+                covered.setdefault((name, k), []).append(low <= value <= high)
+    coverage = {key: np.mean(values) for key, values in covered.items()}
     assert all(0.88 <= share <= 0.995 for share in coverage.values()), coverage
     assert np.mean(list(coverage.values())) == pytest.approx(0.95, abs=0.03)
 
@@ -139,12 +139,12 @@ def test_intervals_hold_the_truth():
 def test_the_interval_surrounds_the_estimate():
     gap = drawn((600, 0.1, 0.08), (300, 0.6, 0.12), (100, -0.6, 0.12))
     fit = fitted(gap)
-    found = examine(fit, FEW)
-    assert found.balanced[0] < fit.balanced_share < found.balanced[1]
-    assert found.lead_interval[0] < found.lead < found.lead_interval[1]
-    assert found.lead == pytest.approx(np.mean(gap[fit.imbalanced] > 0))
+    examination = examine(fit, FEW)
+    assert examination.balanced[0] < fit.balanced_share < examination.balanced[1]
+    assert examination.lead_interval[0] < examination.lead < examination.lead_interval[1]
+    assert examination.lead == pytest.approx(np.mean(gap[fit.imbalanced] > 0))
     for name in ("weights", "means", "sds"):
-        for value, (low, high) in zip(getattr(fit.mixture, name), getattr(found, name), strict=True):
+        for value, (low, high) in zip(getattr(fit.mixture, name), getattr(examination, name), strict=True):
             assert low < value < high
 
 
@@ -199,10 +199,10 @@ def test_a_folded_component_is_a_folded_normal():
     for mean, sd in ((0.0, 0.1), (0.15, 0.1), (0.5, 0.08)):
         gap = np.abs(np.random.default_rng(0).normal(mean, sd, 20_000))
         counts = np.histogram(gap, len(x), (0, 1))[0].astype(float)
-        found, _ = binned.fit(x, counts[None], 1, 0.001, [()], folded=True)
+        fit, _ = binned.fit(x, counts[None], 1, 0.001, [()], folded=True)
         # The likelihood is flat in a mean under half a standard deviation.
-        assert abs(found.means[0, 0]) == pytest.approx(mean, abs=0.05 if mean < sd else 0.01)
-        assert found.means[0, 0] ** 2 + found.sds[0, 0] ** 2 == pytest.approx(np.mean(gap**2), rel=5e-3)
+        assert abs(fit.means[0, 0]) == pytest.approx(mean, abs=0.05 if mean < sd else 0.01)
+        assert fit.means[0, 0] ** 2 + fit.sds[0, 0] ** 2 == pytest.approx(np.mean(gap**2), rel=5e-3)
 
 
 def test_a_modality_that_leads_everywhere_has_an_interval_below_certainty():
@@ -211,7 +211,7 @@ def test_a_modality_that_leads_everywhere_has_an_interval_below_certainty():
     scores = Scores(
         [str(i) for i in range(60)], ("a", "b"), np.zeros(60, np.int64), pair(p_audio, np.full(60, 0.5))
     )
-    found = examine(analyse(scores, GapConfig()), FEW)
-    assert found.lead == 1.0 and found.lead_interval is not None
-    low, high = found.lead_interval
+    examination = examine(analyse(scores, GapConfig()), FEW)
+    assert examination.lead == 1.0 and examination.lead_interval is not None
+    low, high = examination.lead_interval
     assert 0.8 < low < 0.95 and high == 1.0

@@ -29,9 +29,9 @@ def two_groups(centre: float, n: int = 400, seed: int = 0) -> GapFit:
 
 
 def test_balanced_samples_of_which_nothing_was_learnt():
-    found = cautions(two_groups(0.25))
-    assert "no head is better than chance" in found and "chance is 1/4 = 0.250" in found
-    assert "audio 0.248 (0.243 to 0.253), visual 0.248 (" in found
+    sentence = cautions(two_groups(0.25))
+    assert "no head is better than chance" in sentence and "chance is 1/4 = 0.250" in sentence
+    assert "audio 0.248 (0.243 to 0.253), visual 0.248 (" in sentence
     assert "chance" in cautions(two_groups(0.1)), "confidently wrong is no better than chance either"
     assert not cautions(two_groups(0.6))
 
@@ -45,8 +45,8 @@ def test_one_head_that_has_learnt_is_enough():
 def test_a_balanced_component_far_from_zero():
     g = np.random.default_rng(0)
     audio = np.concatenate([g.normal(0.6, 0.03, 300), g.normal(0.95, 0.02, 300)])
-    found = cautions(fitted(audio, g.normal(0.06, 0.02, 600), classes=20))
-    assert "the balanced component's mean gap is 0.54, far from 0" in found
+    sentence = cautions(fitted(audio, g.normal(0.06, 0.02, 600), classes=20))
+    assert "the balanced component's mean gap is 0.54, far from 0" in sentence
     # So it is where no mixture was fitted, and every sample counts as balanced.
     assert "mean gap is 0.60" in cautions(fitted(np.full(30, 0.9), np.full(30, 0.3)))
 
@@ -55,8 +55,8 @@ def test_both_peaks_inside_one_component():
     g = np.random.default_rng(1)
     gap = np.concatenate([g.normal(0.03, 0.01, 1000), g.normal(0.12, 0.01, 1000), g.uniform(0.3, 1, 1500)])
     fit = fitted(0.98 - np.zeros(len(gap)), 0.98 - np.abs(gap))
-    found = cautions(fit)
-    assert "lie inside the balanced component" in found and "0.03 and 0.12" in found
+    sentence = cautions(fit)
+    assert "lie inside the balanced component" in sentence and "0.03 and 0.12" in sentence
     assert not cautions(two_groups(0.6)), "here each component has a peak of its own"
 
 
@@ -71,8 +71,8 @@ def test_training_gaps_far_below_held_out_ones_are_memorised():
     g = np.random.default_rng(0)
     train = fitted(g.normal(0.95, 0.02, 300), g.normal(0.93, 0.02, 300))
     val = fitted(g.normal(0.8, 0.1, 100), g.normal(0.4, 0.1, 100))
-    found = memorised(train, val, "train", "val", FEW)
-    assert "has memorised train" in found and "Analyse --split val" in found
+    caution = memorised(train, val, "train", "val", FEW)
+    assert "has memorised train" in caution and "Analyse --split val" in caution
     assert memorised(val, train, "val", "train", FEW) == ""
     assert memorised(val, val, "val", "val", FEW) == ""
     one = fitted(np.array([0.9] * 2), np.array([0.1] * 2), classes=1)

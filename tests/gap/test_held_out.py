@@ -27,24 +27,24 @@ def predictions(audio: np.ndarray, visual: np.ndarray, labels: np.ndarray = LABE
     return Predictions(np.arange(len(labels)), labels, heads, {"audio": audio, "visual": visual})
 
 
-def held(found: Predictions, groups: list[str] | None = None):
+def scores_held_out(predicted: Predictions, groups: list[str] | None = None):
     columns = {} if groups is None else {"group": groups}
-    return held_out_scores(found, scores_of(found, IDS, CLASSES, columns))
+    return held_out_scores(predicted, scores_of(predicted, IDS, CLASSES, columns))
 
 
 def test_each_fold_is_scored_by_a_head_fitted_to_the_others():
     fold = np.arange(300) % 3
-    found = cross_fitted_probabilities(TELLING.astype(np.float64), LABELS, 3, fold)
-    np.testing.assert_allclose(found.sum(axis=1), 1)
+    probabilities = cross_fitted_probabilities(TELLING.astype(np.float64), LABELS, 3, fold)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     for k in range(3):
         scaler = StandardScaler().fit(TELLING[fold != k])
         head = LogisticRegression(max_iter=1000).fit(scaler.transform(TELLING[fold != k]), LABELS[fold != k])
         expected = head.predict_proba(scaler.transform(TELLING[fold == k]))
-        np.testing.assert_allclose(found[fold == k], expected, atol=1e-3)
+        np.testing.assert_allclose(probabilities[fold == k], expected, atol=1e-3)
 
 
 def test_features_that_tell_the_class_keep_their_scores_and_noise_loses_them():
-    scores = held(predictions(TELLING, NOISE))
+    scores = scores_held_out(predictions(TELLING, NOISE))
     assert scores.p["audio"].mean() > 0.7
     assert scores.p["visual"].mean() == pytest.approx(1 / 3, abs=0.03)
     assert (scores.predicted["audio"] == LABELS).mean() > 0.8
@@ -56,19 +56,19 @@ def test_the_samples_of_a_group_are_held_out_together():
     speaker = np.repeat(np.arange(60), 5)
     labels = np.random.default_rng(1).integers(0, 3, 60)[speaker]
     voices = np.random.default_rng(2).normal(size=(60, 100))[speaker].astype(np.float32)
-    found = predictions(voices, voices, labels)
-    divided = held(found).p["audio"].mean()
-    together = held(found, [f"speaker {s}" for s in speaker]).p["audio"].mean()
+    predicted = predictions(voices, voices, labels)
+    divided = scores_held_out(predicted).p["audio"].mean()
+    together = scores_held_out(predicted, [f"speaker {s}" for s in speaker]).p["audio"].mean()
     assert divided > 0.8 and together < 0.45
 
 
 def test_a_class_that_no_other_fold_has_gets_no_probability():
     labels = np.array([0, 0, 0, 1, 1, 2])
     fold = np.array([0, 1, 2, 0, 1, 2])
-    found = cross_fitted_probabilities(np.random.default_rng(0).normal(size=(6, 2)), labels, 3, fold)
-    assert found[5, 2] == 0 and found.sum(axis=1) == pytest.approx(1)
+    probabilities = cross_fitted_probabilities(np.random.default_rng(0).normal(size=(6, 2)), labels, 3, fold)
+    assert probabilities[5, 2] == 0 and probabilities.sum(axis=1) == pytest.approx(1)
 
 
 def test_one_group_cannot_be_held_out():
     with pytest.raises(UnfitError, match="Nothing can be held out"):
-        held(predictions(TELLING, NOISE), ["only"] * 300)
+        scores_held_out(predictions(TELLING, NOISE), ["only"] * 300)

@@ -23,7 +23,7 @@ def counted(values: np.ndarray, bins: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_is_the_optimum(shape):
     counts = counted(SHAPES[shape](np.random.default_rng(0)), 24)
-    _, (found,) = log_concave.fit(counts[None])
+    _, (optimum,) = log_concave.fit(counts[None])
     support = np.flatnonzero(counts)
     inner = counts[support[0] : support[-1] + 1]
     w, m = inner / inner.sum(), len(inner)
@@ -38,7 +38,7 @@ def test_it_is_the_optimum(shape):
         options={"gtol": 1e-9, "xtol": 1e-12, "maxiter": 3000},
     )
     expected = inner.sum() * (w @ (solved.x - np.log(np.exp(solved.x).sum())))
-    assert found == pytest.approx(expected, abs=0.05)
+    assert optimum == pytest.approx(expected, abs=0.05)
 
 
 def test_many_are_fitted_as_each_alone():
@@ -59,9 +59,9 @@ def test_probabilities_are_log_concave_and_sum_to_one():
     assert np.diff(np.log(p[inside[0] : inside[-1] + 1]), 2).max() < 1e-9
 
 
-@pytest.mark.parametrize("place", [0, 3, 9])
-def test_a_single_value_has_all_of_the_probability(place):
+@pytest.mark.parametrize("position", [0, 3, 9])
+def test_a_single_value_has_all_of_the_probability(position):
     counts = np.zeros((1, 10))
-    counts[0, place] = 5
+    counts[0, position] = 5
     (p,), (likelihood,) = log_concave.fit(counts)
-    assert p[place] == pytest.approx(1) and likelihood == pytest.approx(0, abs=1e-6)
+    assert p[position] == pytest.approx(1) and likelihood == pytest.approx(0, abs=1e-6)

@@ -74,23 +74,23 @@ def bayes(mixture: Mixture, gap: np.ndarray) -> np.ndarray:
 def brute_force(mixture: Mixture, x: np.ndarray) -> np.ndarray:
     """The posterior one sample at a time: the extreme of Bayes' rule from the balanced mean to it."""
     centre = mixture.means[mixture.balanced]
-    found = []
+    values = []
     for value in x:
         way = bayes(mixture, np.linspace(centre, value, 2001))
         inward = mixture.gap_kind == "absolute" and value < centre
-        found.append(way.min() if inward else way.max())
-    return np.array(found)
+        values.append(way.min() if inward else way.max())
+    return np.array(values)
 
 
 @st.composite
-def mixtures(draw: st.DrawFn, kind: str, components: int) -> Mixture:
+def mixtures(draw: st.DrawFn, gap_kind: str, components: int) -> Mixture:
     def numbers(low: float, high: float) -> np.ndarray:
         return np.array(draw(st.lists(st.floats(low, high), min_size=components, max_size=components)))
 
     weights = numbers(0.01, 1.0)
-    means = np.sort(numbers(0.0 if kind == "absolute" else -1.0, 1.0))
+    means = np.sort(numbers(0.0 if gap_kind == "absolute" else -1.0, 1.0))
     balanced = int(np.argmin(np.abs(means)))
-    return Mixture(kind, weights / weights.sum(), means, numbers(0.01, 0.7), balanced)
+    return Mixture(gap_kind, weights / weights.sum(), means, numbers(0.01, 0.7), balanced)
 
 
 any_mixture = st.sampled_from([("absolute", 2), ("absolute", 3), ("signed", 2), ("signed", 3)]).flatmap(
@@ -112,14 +112,14 @@ def test_posterior_is_scikit_learns_where_monotonicity_does_not_intervene(gap, c
     np.testing.assert_allclose(mixture.posterior(gap)[free], raw[free], atol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "centre"), [("absolute", 0.1), ("signed", 0.0)])
-def test_the_wider_gaussian_does_not_win_again_on_the_wrong_side(kind, centre):
+@pytest.mark.parametrize(("gap_kind", "centre"), [("absolute", 0.1), ("signed", 0.0)])
+def test_the_wider_gaussian_does_not_win_again_on_the_wrong_side(gap_kind, centre):
     # Bayes' rule calls a gap of 0 imbalanced here, 0.1 balanced: the defect that monotonicity removes.
-    mixture = Mixture(kind, np.array([0.5, 0.5]), np.array([centre, 0.3]), np.array([0.02, 0.4]), 0)
+    mixture = Mixture(gap_kind, np.array([0.5, 0.5]), np.array([centre, 0.3]), np.array([0.02, 0.4]), 0)
     wrong = np.array([centre - 0.1])
     assert bayes(mixture, wrong)[0] > 0.9
     posterior = mixture.posterior(wrong)[0]
-    if kind == "absolute":
+    if gap_kind == "absolute":
         assert posterior <= bayes(mixture, np.array([centre]))[0] < 0.5
     else:  # the other side of a signed balanced mean is a gap too
         assert posterior == pytest.approx(bayes(mixture, wrong)[0])
@@ -302,7 +302,7 @@ def test_ten_samples_are_enough():
 
 
 @pytest.mark.parametrize("components", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["absolute", "signed"])
+@pytest.mark.parametrize("gap_kind", ["absolute", "signed"])
 @pytest.mark.parametrize(
     "gap",
     [
@@ -314,8 +314,8 @@ def test_ten_samples_are_enough():
     ],
     ids=["two values", "three values", "one outlier", "rounding noise", "zero"],
 )
-def test_degenerate_gaps_give_finite_answers(gap, kind, components):
-    config = GapConfig(kind=kind, components=components)
+def test_degenerate_gaps_give_finite_answers(gap, gap_kind, components):
+    config = GapConfig(kind=gap_kind, components=components)
     fit = analysed(gap, config)
     assert np.isfinite(fit.posterior).all()
     assert np.isfinite(fit.log_likelihood)
@@ -358,10 +358,10 @@ def test_in_a_near_tie_the_narrower_component_is_balanced():
 @pytest.mark.parametrize("seed", range(6))
 def test_means_that_nearly_coincide_do_not_make_everyone_imbalanced(seed):
     gap = drawn((300, 0.03, 0.05), (300, 0.0, 0.35), seed=seed)
-    mixture, found = fit_mixture(gap, GapConfig(kind="signed"))
+    mixture, warnings = fit_mixture(gap, GapConfig(kind="signed"))
     assert mixture.sds[mixture.balanced] == mixture.sds.min()
     assert 0.3 < np.mean(mixture.posterior(gap) < 0.5) < 0.8
-    assert not found
+    assert not warnings
 
 
 @pytest.mark.parametrize(

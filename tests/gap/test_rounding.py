@@ -9,18 +9,18 @@ from mgap_cli.stats.rounding import grid_step, spread_over_step
 
 
 @pytest.mark.parametrize("steps", [1, 4, 5, 12, 50, 100, 255, 1000])
-@pytest.mark.parametrize("kind", [np.float64, np.float32])
-def test_grids_are_found(steps, kind):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_grids_are_found(steps, dtype):
     generator = np.random.default_rng(steps)
-    first, second = ((np.round(steps * generator.random(5000)) / steps).astype(kind) for _ in range(2))
+    first, second = ((np.round(steps * generator.random(5000)) / steps).astype(dtype) for _ in range(2))
     gap = first.astype(np.float64) - second.astype(np.float64)
     assert grid_step(gap) == pytest.approx(1 / steps)
 
 
-@pytest.mark.parametrize("kind", [np.float64, np.float32])
-def test_scores_that_were_not_rounded_have_no_grid(kind):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_scores_that_were_not_rounded_have_no_grid(dtype):
     generator = np.random.default_rng(0)
-    gap = generator.beta(2, 5, 3000).astype(kind).astype(np.float64)
+    gap = generator.beta(2, 5, 3000).astype(dtype).astype(np.float64)
     assert grid_step(gap) is None
     assert grid_step(np.repeat(gap, 5)) is None  # each one several times
     assert grid_step(np.where(generator.random(3000) < 0.8, 0.0, gap)) is None  # many are exactly 0

@@ -15,13 +15,13 @@ from mgap_cli.gap.scores import Scores
 from mgap_cli.report.documents import gap_csv, gap_summary
 
 
-@pytest.mark.parametrize(("kind", "components"), [("absolute", 2), ("signed", 3)])
-def test_round_trip(tmp_path, kind, components):
+@pytest.mark.parametrize(("gap_kind", "components"), [("absolute", 2), ("signed", 3)])
+def test_round_trip(tmp_path, gap_kind, components):
     g = np.random.default_rng(0)
     p, q = g.beta(8, 2, 200), np.where(g.random(200) < 0.4, g.beta(1, 8, 200), g.beta(8, 2, 200))
     ids = [f"c,{i}" for i in range(200)]
     scores = Scores(ids, ("x", 'y "z"'), np.arange(200) % 2, {"audio": p, "visual": q})
-    config = GapConfig(kind=kind, components=components, n_init=1)
+    config = GapConfig(kind=gap_kind, components=components, n_init=1)
     fit = analyse(scores, config)
     tested = examine(fit, AnalysisConfig(resamples=19), config)
     fit = fit.__class__(**{**vars(fit), "bimodality": tested})

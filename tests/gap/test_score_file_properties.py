@@ -58,8 +58,8 @@ def answered(read: Callable[[], object]) -> Any:
 
 def damaged(content: bytes, at: float, byte: int, how: str) -> bytes:
     """Return a file's content cut, or with one byte changed, at a share of its length."""
-    place = int(at * len(content))
-    return content[:place] if how == "cut" else content[:place] + bytes([byte]) + content[place + 1 :]
+    offset = int(at * len(content))
+    return content[:offset] if how == "cut" else content[:offset] + bytes([byte]) + content[offset + 1 :]
 
 
 DAMAGE = {"at": st.floats(0, 0.999), "byte": st.integers(0, 255), "how": st.sampled_from(["cut", "change"])}
@@ -120,13 +120,13 @@ def good_files() -> dict[str, bytes]:
     n = 20
     columns = {"id": [f"s{i}" for i in range(n)], "label": np.arange(n) % 2}
     columns |= {name: np.linspace(0, 1, n) for name in ("p_audio", "p_visual")}
-    found = {"csv": io.BytesIO(), "npz": io.BytesIO(), "parquet": io.BytesIO()}
+    files = {"csv": io.BytesIO(), "npz": io.BytesIO(), "parquet": io.BytesIO()}
     text = io.StringIO()
     csv.writer(text).writerows([list(columns), *zip(*columns.values(), strict=True)])
-    found["csv"].write(text.getvalue().encode())
-    np.savez(found["npz"], **columns)
-    parquet.write_table(pyarrow.table(columns), found["parquet"])
-    return {suffix: file.getvalue() for suffix, file in found.items()}
+    files["csv"].write(text.getvalue().encode())
+    np.savez(files["npz"], **columns)
+    parquet.write_table(pyarrow.table(columns), files["parquet"])
+    return {suffix: file.getvalue() for suffix, file in files.items()}
 
 
 GOOD = good_files()
@@ -156,7 +156,7 @@ def test_any_column_makes_groups_or_is_refused(values, condition):
         columns={"x": values},
     )
     fit = analyse(scores, GapConfig(n_init=1))
-    found = answered(lambda: breakdown(fit, "x", np.ones(n, bool), AnalysisConfig()))
-    assert found is None or sum(group.n for group in found.groups) == n
+    groups = answered(lambda: breakdown(fit, "x", np.ones(n, bool), AnalysisConfig()))
+    assert groups is None or sum(group.n for group in groups.groups) == n
     for chosen in (condition, f"x={condition}", f"x={values[0]}"):
         answered(lambda chosen=chosen: where(fit, [chosen]))

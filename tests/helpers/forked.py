@@ -81,5 +81,5 @@ def serve(path: str) -> None:
 
 
 if __name__ == "__main__":
-    role, place, *rest = sys.argv[1:]
-    serve(place) if role == "serve" else call(place, rest)
+    role, socket_path, *rest = sys.argv[1:]
+    serve(socket_path) if role == "serve" else call(socket_path, rest)

@@ -63,8 +63,8 @@ class Launched:
     def workers(self) -> list[int]:
         """Return the processes' ids, in the order in which they were started."""
         listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        found = map(int, listing.split())
-        return [p for p in found if b"mgap_cli" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        pids = map(int, listing.split())
+        return [p for p in pids if b"mgap_cli" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
     def until(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + HANG

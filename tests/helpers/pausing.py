@@ -32,14 +32,14 @@ def install() -> None:
         _pause_prepare(int(clips), Path(folder))
 
 
-def _pause_training(place: tuple[int, int], folder: Path) -> None:
+def _pause_training(moment: tuple[int, int], folder: Path) -> None:
     from mgap_cli.training.trainer import Trainer
 
     plain = Trainer._train_step
 
     def train_step(trainer: Trainer, batch: Any) -> None:
         plain(trainer, batch)
-        if (trainer.epoch, trainer.step) == place:
+        if (trainer.epoch, trainer.step) == moment:
             _pause(folder / trainer.run.name)
 
     Trainer._train_step = train_step  # type: ignore[method-assign]

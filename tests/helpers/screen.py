@@ -8,11 +8,11 @@ import re
 from rich.console import Console, RenderableType
 
 
-def printed(shown: RenderableType, width: int = 80, encoding: str = "utf-8") -> str:
+def printed(renderable: RenderableType, width: int = 80, encoding: str = "utf-8") -> str:
     """Return what is printed on a terminal of this width."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
-    Console(file=stream, width=width).print(shown)
+    Console(file=stream, width=width).print(renderable)
     stream.flush()
     return raw.getvalue().decode(encoding)
 

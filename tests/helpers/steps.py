@@ -57,9 +57,9 @@ class Exercise:
         named = dict(self.network.named_parameters())
         assert expected.keys() <= named.keys()
         for name, parameter in named.items():
-            found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             wanted = expected.get(name, torch.zeros_like(parameter))
-            torch.testing.assert_close(found, wanted, **TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
+            torch.testing.assert_close(gradient, wanted, **TOLERANCE, msg=lambda m, name=name: f"{name}: {m}")
 
     def assert_updated(self, gradients: Mapping[str, Tensor]) -> None:
         """Assert that each parameter is that of `before` minus the learning rate times its gradient."""
@@ -74,13 +74,13 @@ class Exercise:
 def exercise(name: str, modalities: int = 2, seed: int = 0, **settings: Any) -> Exercise:
     """Return a method on features of `modalities` modalities; settings are written as `section__key`."""
     config = _config({"model.encoder": "mlp", "model.hidden": 5}, settings)
-    kinds = [Modality(f"m{i}", "features", 3 + i) for i in range(modalities)]
+    records = [Modality(f"m{i}", "features", 3 + i) for i in range(modalities)]
     generator = torch.Generator().manual_seed(seed)
-    inputs = {m.name: torch.randn(ROWS, m.channels, generator=generator).double() for m in kinds}
+    inputs = {m.name: torch.randn(ROWS, m.channels, generator=generator).double() for m in records}
     labels = torch.randint(CLASSES, (ROWS,), generator=generator)
     index = torch.randperm(SAMPLES, generator=generator)[:ROWS]
     batch = Batch(index, labels, inputs, torch.zeros_like(index))
-    return _exercise(name, config, kinds, batch)
+    return _exercise(name, config, records, batch)
 
 
 def image_exercise(name: str, **settings: Any) -> Exercise:

@@ -20,13 +20,13 @@ def test_one_step_is_the_formula(modalities, fusion, alpha):
     outputs = ex.before.train()(ex.batch.inputs)
     fused = F.cross_entropy(outputs.fused, ex.batch.labels)
     unimodal = alpha * sum(F.cross_entropy(z, ex.batch.labels) for z in outputs.unimodal.values())
-    own = {n: g for n, g in gradients_of(fused, ex.before).items() if n.startswith("fusion.")}
+    fused_gradients = {n: g for n, g in gradients_of(fused, ex.before).items() if n.startswith("fusion.")}
     others = gradients_of(unimodal, ex.before)
-    assert own and others and not own.keys() & others.keys()
+    assert fused_gradients and others and not fused_gradients.keys() & others.keys()
     step = ex.step()
     torch.testing.assert_close(step.loss, (fused + unimodal).detach(), **TOLERANCE)
-    ex.assert_gradients(own | others)
-    ex.assert_updated(own | others)
+    ex.assert_gradients(fused_gradients | others)
+    ex.assert_updated(fused_gradients | others)
 
 
 def test_decomposed_logits_are_refused():

@@ -44,15 +44,15 @@ def test_its_branches_are_bit_for_bit_those_of_unimodal(store, tmp_path):
     same = sets(*TINY, "train.epochs=2", "train.select=last", "train.clip_norm=0.5")
     together = tmp_path / "together"
     assert mgap("train", store, "--method", "ensemble", "-o", together, *same).code == 0
-    found = load_checkpoint(together / "train.pt").model
+    together_weights = load_checkpoint(together / "train.pt").model
     for modality in ("audio", "visual"):
         alone = tmp_path / modality
-        own = sets("model.fusion=late-probability", f"unimodal.modality={modality}")
-        assert mgap("train", store, "--method", "unimodal", "-o", alone, *same, *own).code == 0
+        settings = sets("model.fusion=late-probability", f"unimodal.modality={modality}")
+        assert mgap("train", store, "--method", "unimodal", "-o", alone, *same, *settings).code == 0
         wanted = load_checkpoint(alone / "train.pt").model
         branch = [key for key in wanted if f".{modality}." in key]
         assert branch
-        assert [key for key in branch if not torch.equal(found[key], wanted[key])] == []
+        assert [key for key in branch if not torch.equal(together_weights[key], wanted[key])] == []
     model = open_trained(together / "train.pt", torch.device("cpu"))
     predicted = model.predict("test").probabilities
     mean = (predicted["audio"] + predicted["visual"]) / 2

@@ -42,7 +42,7 @@ TWICE = ["train.epochs=3", "warmup.epochs=1", "adapt.epochs=0", "train.select=la
 SHORT = {"reconboost": ("epochs", "correction"), "relearning": ("every",)}
 
 
-def own_settings(name: str) -> list[str]:
+def method_settings(name: str) -> list[str]:
     """Return the settings that a method cannot run without, and those that a short training needs."""
     fields = {field.name: field.default for field in dataclasses.fields(load_method(name).Settings)}
     required = [f"{name}.modality=audio"] if fields.get("modality") == "" else []
@@ -50,7 +50,7 @@ def own_settings(name: str) -> list[str]:
 
 
 def settings_of(name: str, *words: str) -> list[str]:
-    return [*TINY, *words, *own_settings(name)]
+    return [*TINY, *words, *method_settings(name)]
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +99,10 @@ def test_it_learns(name, whole):
     """Its first head knows twice as many training samples after a few epochs as by naming one class."""
     stage = load_method(name).recipe(config_of(name), MODALITIES)[-1].name
     model = open_trained(whole(name) / f"{stage}.pt", torch.device("cpu"))
-    found = model.predict("train")
-    chosen = found.probabilities[model.heads[0]].argmax(1)
-    share = float((chosen == found.labels).mean())
-    most = np.bincount(found.labels).max() / len(found.labels)
+    predicted = model.predict("train")
+    chosen = predicted.probabilities[model.heads[0]].argmax(1)
+    share = float((chosen == predicted.labels).mean())
+    most = np.bincount(predicted.labels).max() / len(predicted.labels)
     assert share > 2 * most, (share, most)
 
 
@@ -113,9 +113,9 @@ def test_it_resumes_bit_for_bit_in_the_middle_of_every_stage(name, store, whole,
     plain = Trainer._train_step
 
     def train_step(trainer: Trainer, batch: Batch) -> None:
-        place = trainer.stage.name, trainer.epoch
-        if place not in killed and trainer.epoch in (1, 2) and trainer.step == 3:
-            killed.append(place)
+        moment = trainer.stage.name, trainer.epoch
+        if moment not in killed and trainer.epoch in (1, 2) and trainer.step == 3:
+            killed.append(moment)
             raise Killed
         plain(trainer, batch)
 

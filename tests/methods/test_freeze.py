@@ -50,11 +50,11 @@ def test_one_step_is_joint_heads_without_the_stronger_encoder(audio, visual, fro
 
 def test_the_window_is_a_share_of_the_budget():
     method = built("freeze", configured(freeze__start=0.2, freeze__end=0.5))
-    found = []
+    trained_epochs = []
     for index in range(10):
         method.on_epoch_start(Validated({"audio": 5, "visual": 2}, BudgetEpoch(index, 10)))
-        found.append(method.epoch_record(BudgetEpoch(index, 10))["frozen"])
-    assert found == [None] * 2 + ["audio"] * 3 + [None] * 5
+        trained_epochs.append(method.epoch_record(BudgetEpoch(index, 10))["frozen"])
+    assert trained_epochs == [None] * 2 + ["audio"] * 3 + [None] * 5
 
 
 def test_an_empty_window_is_refused():

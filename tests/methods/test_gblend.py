@@ -84,8 +84,8 @@ def test_the_copies_decide_the_weights(store, tmp_path):
         assert [entry["epoch"] for entry in metrics(run, f"copy-{head}")] == [1, 2]
         copy = open_trained(run / f"copy-{head}.pt", torch.device("cpu"))
         assert copy.checkpoint.method == method and copy.heads[0] == head
-        found = [copy.predict(split) for split in ("train", "val")]
-        true = [of.probabilities[head][np.arange(len(of.labels)), of.labels] for of in found]
+        predicted = [copy.predict(split) for split in ("train", "val")]
+        true = [of.probabilities[head][np.arange(len(of.labels)), of.labels] for of in predicted]
         losses[head] = tuple(-np.log(p).mean() for p in true)
     weights = reference(losses, len(copy.checkpoint.classes))
     for entry in metrics(run, "train"):

@@ -122,15 +122,15 @@ def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
 
 
 def test_ge_is_reproducible_by_its_generator():
-    found = []
+    noises = []
     for seed in (1, 1, 2):
         network, method, outputs, batch = forwarded(configured(), "ogm-ge")
         method.loss(outputs, batch).backward()
-        torch.manual_seed(len(found))  # the global generator has no say
+        torch.manual_seed(len(noises))  # the global generator has no say
         method.edit_gradients(GradientStep(network, FIRST, torch.Generator().manual_seed(seed)))
-        found.append(network.encoders["audio"].conv1.weight.grad)
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        noises.append(network.encoders["audio"].conv1.weight.grad)
+    assert torch.equal(noises[0], noises[1])
+    assert not torch.equal(noises[0], noises[2])
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def test_steps_are_the_formulas(modalities):
         ex.method.on_epoch_start(StartOf(ex.network, epoch))
         start = dict(copy.deepcopy(ex.network).named_parameters())
         growth = {m: growth_of(traces[m]) for m in names}
-        found = dict(zip(names, ex.method.growth.tolist(), strict=True))
-        assert found == pytest.approx(growth, rel=1e-10) == ex.method.epoch_record(None)["growth"]
+        grown = dict(zip(names, ex.method.growth.tolist(), strict=True))
+        assert grown == pytest.approx(growth, rel=1e-10) == ex.method.epoch_record(None)["growth"]
         trace = dict.fromkeys(names, 0.0)
         for _ in range(2):
             now = copy.deepcopy(ex.network).train()

@@ -90,8 +90,8 @@ def adaptive64(config: Config, method: Adaptive, outputs: Outputs, batch: Batch)
 )
 def test_plain_methods_equal_the_reference(name, heads):
     outputs, batch = made()
-    own = {"unimodal.modality": heads[0]} if name == "unimodal" else {}
-    method = built(name, configured(**own), SAMPLES)
+    settings = {"unimodal.modality": heads[0]} if name == "unimodal" else {}
+    method = built(name, configured(**settings), SAMPLES)
     assert method.heads == heads
     loss = method.loss(outputs, batch)
     expected = sum(ce64(outputs.logits[h], batch.labels).mean() for h in heads)
@@ -105,10 +105,10 @@ def test_joint_with_decomposed_logits_is_the_fused_cross_entropy_alone():
 
 
 @pytest.mark.parametrize("coefficients", [{}, STRONG], ids=["defaults", "others"])
-@pytest.mark.parametrize(("kind", "scale", "shift", "stop_gradient"), VARIANTS)
-def test_adaptive_equals_the_reference(kind, scale, shift, stop_gradient, coefficients):
-    settings = {"gap_scale": scale, "shift": shift, "stop_gradient": stop_gradient}
-    config = configured(gap__kind=kind, **{f"adaptive.{k}": v for k, v in settings.items()}, **coefficients)
+@pytest.mark.parametrize(("gap_kind", "scale", "shift", "stop_gradient"), VARIANTS)
+def test_adaptive_equals_the_reference(gap_kind, scale, shift, stop_gradient, coefficients):
+    chosen = {"gap_scale": scale, "shift": shift, "stop_gradient": stop_gradient}
+    config = configured(gap__kind=gap_kind, **{f"adaptive.{k}": v for k, v in chosen.items()}, **coefficients)
     for seed in range(3):
         outputs, batch = made(seed)
         method = adaptive(config, seed)
@@ -170,11 +170,11 @@ def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
     return torch.from_numpy(audio_leads)
 
 
-@pytest.mark.parametrize("kind", ["absolute", "signed"])
+@pytest.mark.parametrize("gap_kind", ["absolute", "signed"])
 @pytest.mark.parametrize("scale", ["log", "probability"])
 @pytest.mark.parametrize("shift", ["squared", "kl"])
-def test_stop_gradient_leading_touches_only_the_weaker_modality(kind, scale, shift):
-    settings = {"gap__kind": kind, "adaptive__gap_scale": scale, "adaptive__shift": shift}
+def test_stop_gradient_leading_touches_only_the_weaker_modality(gap_kind, scale, shift):
+    settings = {"gap__kind": gap_kind, "adaptive__gap_scale": scale, "adaptive__shift": shift}
     for seed in range(3):
         audio, visual, outputs, batch = steering(settings, seed)
         audio_leads = leads(outputs, batch)

@@ -31,8 +31,8 @@ def reference(ex: Exercise, epoch: int, drop: float, strength: float) -> tuple[t
     y = ex.batch.labels.tolist()
     p = [sum(torch.softmax(part, 1)[i, k].item() for i, k in enumerate(y)) for part in parts_of(ex)]
     q = []
-    for own, other in ((p[0], p[1]), (p[1], p[0])):
-        lead = own / other
+    for here, other in ((p[0], p[1]), (p[1], p[0])):
+        lead = here / other
         q.append(min(1.0, drop * (1 + strength * math.tanh(lead - 1))) if lead > 1 else 0.0)
     draws = torch.Generator().manual_seed(epoch)
     torch.rand(1, generator=draws)  # whether this step drops

@@ -34,10 +34,10 @@ def predicted(ex: Exercise, seed: int, classes: int = CLASSES) -> Predictions:
     return Predictions(np.arange(SIZE), labels, {}, features)
 
 
-def means(found: Predictions) -> dict[str, np.ndarray]:
+def means(predictions: Predictions) -> dict[str, np.ndarray]:
     return {
-        m: np.stack([f[found.labels == k].astype(np.float64).mean(axis=0) for k in range(CLASSES)])
-        for m, f in found.features.items()
+        m: np.stack([f[predictions.labels == k].astype(np.float64).mean(axis=0) for k in range(CLASSES)])
+        for m, f in predictions.features.items()
     }
 
 
@@ -46,9 +46,9 @@ def test_prototypes_are_class_means_that_keep_a_share_of_the_old(momentum):
     ex = exercise("pmr", pmr__momentum=momentum)
     expected = None
     for seed in range(3):
-        found = predicted(ex, seed)
-        ex.method.on_epoch_start(FeaturesOf(found))
-        new = means(found)
+        given = predicted(ex, seed)
+        ex.method.on_epoch_start(FeaturesOf(given))
+        new = means(given)
         expected = new if expected is None else {
             m: (1 - momentum) * new[m] + momentum * expected[m] for m in new
         }  # fmt: skip
@@ -84,9 +84,9 @@ def test_a_step_is_the_formulas(coefficient, epoch):
     for seed in range(3):
         settings = {"pmr.alpha": 0.7, "pmr.coefficient": coefficient, "pmr.entropy": 0.3}
         ex = exercise("pmr", seed=seed, **settings)
-        found = predicted(ex, seed)
-        ex.method.on_epoch_start(FeaturesOf(found))
-        loss = reference(ex, means(found), ex.method.settings, entropy_on=epoch < 5)
+        given = predicted(ex, seed)
+        ex.method.on_epoch_start(FeaturesOf(given))
+        loss = reference(ex, means(given), ex.method.settings, entropy_on=epoch < 5)
         gradients = gradients_of(loss, ex.before)
         assert ex.step(epoch).loss.item() == pytest.approx(loss.item(), rel=1e-10)
         ex.assert_gradients(gradients)

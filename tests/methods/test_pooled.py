@@ -62,13 +62,13 @@ class EndOf:
     """The end of an epoch of a network, at which the validation split has given probabilities."""
 
     network: MultimodalNetwork
-    found: dict[str, np.ndarray]
+    opinions_of: dict[str, np.ndarray]
     labels: np.ndarray
 
     def predictions(self, split: str = "train") -> Predictions:
         assert split == "val"
         assert self.network.fusion.weights.tolist() == [1.0, 0.0, 0.0], "the joint layer must be seen alone"
-        return Predictions(np.arange(len(self.labels)), self.labels, self.found)
+        return Predictions(np.arange(len(self.labels)), self.labels, self.opinions_of)
 
 
 def opinions(draw: np.random.Generator, labels: np.ndarray, shift: float, scale: float) -> np.ndarray:
@@ -78,10 +78,10 @@ def opinions(draw: np.random.Generator, labels: np.ndarray, shift: float, scale:
     return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
-def fitted(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
+def fitted(opinions_of: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, float]:
     ex = exercise("pooled")
-    found = dict(zip(ex.method.heads, found.values(), strict=True))
-    (line,) = ex.method.on_epoch_end(EndOf(ex.network, found, labels))
+    opinions_of = dict(zip(ex.method.heads, opinions_of.values(), strict=True))
+    (line,) = ex.method.on_epoch_end(EndOf(ex.network, opinions_of, labels))
     pool = ex.method.epoch_record(BudgetEpoch(0, 10))["pool"]
     np.testing.assert_allclose(ex.network.fusion.weights.numpy(), list(pool.values()), rtol=1e-6)
     assert tuple(pool) == ("joint", "m0", "m1") and "joint" in line
@@ -92,13 +92,13 @@ def test_the_weights_are_the_minimum_on_validation():
     """No small change of the weights lowers the objective, which is computed here from its formula."""
     draw = np.random.default_rng(0)
     labels = draw.integers(CLASSES, size=ROWS)
-    found = {
+    opinions_of = {
         "j": opinions(draw, labels, 1, 1),
         "a": opinions(draw, labels, 2, 2),
         "v": opinions(draw, labels, 1, 1),
     }
-    pool = np.array([*fitted(found, labels).values()])
-    logs = np.log(np.stack([*found.values()]))
+    pool = np.array([*fitted(opinions_of, labels).values()])
+    logs = np.log(np.stack([*opinions_of.values()]))
 
     def objective(beta: np.ndarray) -> float:
         z = torch.from_numpy(np.tensordot(beta, logs, axes=1))
@@ -144,8 +144,8 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
     entry = metrics(tmp_path, "train")[epoch - 1]
     weights = model.network.fusion.weights.tolist()
     np.testing.assert_allclose(weights, [*entry["pool"].values()], rtol=1e-6)
-    found = model.predict("val")
-    accuracy = float((found.probabilities["fused"].argmax(1) == found.labels).mean())
+    opinions_of = model.predict("val")
+    accuracy = float((opinions_of.probabilities["fused"].argmax(1) == opinions_of.labels).mean())
     assert accuracy == pytest.approx(entry["val"]["fused"])
     assert mgap("evaluate", tmp_path / "train.pt", *sets("evaluate.bootstrap=50")).code == 0
 
@@ -153,13 +153,13 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
 def test_without_dropout_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
     """It differs in the decision, and in the epoch that the decision chooses; here the last one is kept."""
     same = sets(*TINY, "train.epochs=2", "train.select=last", "pooled.dropout=0")
-    found = {}
+    opinions_of = {}
     for method in ("pooled", "joint-heads"):
         assert mgap("train", store, "--method", method, "-o", tmp_path / method, *same).code == 0
-        found[method] = load_checkpoint(tmp_path / method / "train.pt").model
+        opinions_of[method] = load_checkpoint(tmp_path / method / "train.pt").model
     weights = "network.fusion.weights"
-    assert found["pooled"].keys() - found["joint-heads"].keys() == {weights}
-    assert all(torch.equal(v, found["pooled"][k]) for k, v in found["joint-heads"].items())
+    assert opinions_of["pooled"].keys() - opinions_of["joint-heads"].keys() == {weights}
+    assert all(torch.equal(v, opinions_of["pooled"][k]) for k, v in opinions_of["joint-heads"].items())
 
 
 @pytest.mark.parametrize(("key", "value"), [("model__fusion", "film"), ("model__unimodal", "shared")])

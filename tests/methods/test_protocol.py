@@ -17,8 +17,8 @@ EPOCHS = 4
 
 def line(name: str, store: Path, run: Path, teacher: Path) -> list[object]:
     """Return the command that trains an example."""
-    own = sets(f"frozen-teacher.teacher={teacher}") if name == "frozen_teacher" else []
-    return ["train", store, "--method", example(name), "-o", run, *sets(*TINY), "--epochs", EPOCHS, *own]
+    settings = sets(f"frozen-teacher.teacher={teacher}") if name == "frozen_teacher" else []
+    return ["train", store, "--method", example(name), "-o", run, *sets(*TINY), "--epochs", EPOCHS, *settings]
 
 
 @pytest.mark.parametrize("name", EXAMPLE_CLASSES)

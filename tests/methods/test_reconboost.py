@@ -14,7 +14,7 @@ from mgap_cli.errors import UsageError
 from mgap_cli.methods.base import BudgetEpoch
 
 W1, W2 = 3.0, 1.5
-OWN = {"reconboost.w1": W1, "reconboost.w2": W2, "reconboost.epochs": 2, "reconboost.correction": 1}
+CHANGES = {"reconboost.w1": W1, "reconboost.w2": W2, "reconboost.epochs": 2, "reconboost.correction": 1}
 
 
 def reference(network, batch, turn):
@@ -36,7 +36,7 @@ def reference(network, batch, turn):
 @pytest.mark.parametrize("modalities", [2, 3])
 @pytest.mark.parametrize("unimodal", ["heads", "shared"])
 def test_steps_of_every_turn_are_the_formula(modalities, unimodal):
-    ex = exercise("reconboost", modalities, model__unimodal=unimodal, **OWN)
+    ex = exercise("reconboost", modalities, model__unimodal=unimodal, **CHANGES)
     turns = []
     for epoch in range(3 * modalities + 3):
         turn = ex.method.epoch_record(BudgetEpoch(epoch, BUDGET))["turn"]

@@ -43,8 +43,8 @@ def test_the_methods_that_ship():
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_built_by_name(name):
-    own = {"unimodal.modality": "visual"} if name == "unimodal" else {}
-    method = built(name, configured(**own))
+    chosen = {"unimodal.modality": "visual"} if name == "unimodal" else {}
+    method = built(name, configured(**chosen))
     assert method.name == name
     assert method.heads and set(method.heads) <= set(HEADS)
     assert isinstance(method.settings, load_method(name).Settings)

@@ -25,9 +25,9 @@ MIXED = np.array([[3, 2, 0, 0], [1, 1, 1, 1], [0, 0, 5, 0], [0, 2, 0, 4]])
 def placed(table: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return features (N, 3) and labels (N,), in their order, of a table of counts."""
     draw = np.random.default_rng(seed)
-    label, place = (np.repeat(index.ravel(), table.T.ravel()) for index in np.indices(table.shape))
+    label, centre = (np.repeat(index.ravel(), table.T.ravel()) for index in np.indices(table.shape))
     centres = 100.0 * np.array([[0, 0, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]])
-    return centres[place] + draw.normal(size=(len(place), 3)), label
+    return centres[centre] + draw.normal(size=(len(centre), 3)), label
 
 
 @dataclass
@@ -96,8 +96,8 @@ def test_steps_are_the_formula():
 
 def test_the_program_moves_encoders_back_and_says_so(store, tmp_path):
     run = tmp_path / "run"
-    own = sets(*TINY, "relearning.every=1", "relearning.times=2", "train.epochs=4")
-    done = mgap("train", store, "--method", "relearning", "-o", run, *own)
+    settings = sets(*TINY, "relearning.every=1", "relearning.times=2", "train.epochs=4")
+    done = mgap("train", store, "--method", "relearning", "-o", run, *settings)
     words = " ".join(done.err.split())  # long lines of the log are broken
     assert done.code == 0 and words.count("way back to its initial weights") == 4
     moved = [entry["moved_back"] for entry in metrics(run, "train")]

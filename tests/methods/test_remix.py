@@ -22,8 +22,8 @@ def assign(ex: Exercise) -> list[int]:
     draw = np.random.default_rng(0)
     index = np.arange(0, SAMPLES, 2)
     p = {m: draw.dirichlet(np.ones(CLASSES), size=len(index)) for m in ex.network.encoders}
-    found = Predictions(index, np.zeros(len(index), dtype=np.int64), p)
-    ex.method.on_epoch_start(PredictedEpoch(ex.network, found, LATE))
+    predictions = Predictions(index, np.zeros(len(index), dtype=np.int64), p)
+    ex.method.on_epoch_start(PredictedEpoch(ex.network, predictions, LATE))
     entropy = np.stack([-(of * np.log(of)).sum(axis=1) for of in p.values()])
     expected = [-1] * SAMPLES
     for row, position in enumerate(index):
@@ -50,8 +50,8 @@ def test_before_the_start_one_group_trains_all_heads():
     groups = [g for g in ex.method.epoch_samples(np.arange(SAMPLES)) if len(g)]
     assert [g.tolist() for g in groups] == [list(range(SAMPLES))]
     outputs = ex.before.train()(ex.batch.inputs)
-    own = sum(F.cross_entropy(z, ex.batch.labels) for z in outputs.unimodal.values())
-    loss = F.cross_entropy(outputs.fused, ex.batch.labels) + 0.3 * own
+    unimodal = sum(F.cross_entropy(z, ex.batch.labels) for z in outputs.unimodal.values())
+    loss = F.cross_entropy(outputs.fused, ex.batch.labels) + 0.3 * unimodal
     check(ex, ex.batch, loss)
 
 
@@ -64,8 +64,8 @@ def test_a_step_of_one_modality_is_the_formula(fusion, modalities):
         batch = dataclasses.replace(ex.batch, index=torch.tensor((mine * ROWS)[:ROWS]))
         outputs, m = ex.before.train()(batch.inputs), list(ex.network.encoders)[number]
         fused = ex.before.fusion({n: f if n == m else 0 * f for n, f in outputs.features.items()})
-        own = F.cross_entropy(outputs.unimodal[m], batch.labels)
-        check(ex, batch, F.cross_entropy(fused, batch.labels) + 0.7 * own)
+        loss = F.cross_entropy(outputs.unimodal[m], batch.labels)
+        check(ex, batch, F.cross_entropy(fused, batch.labels) + 0.7 * loss)
 
 
 def check(ex: Exercise, batch: object, loss: torch.Tensor) -> None:

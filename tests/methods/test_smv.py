@@ -32,22 +32,22 @@ def predicted(ex: Exercise, seed: int = 0) -> Predictions:
     return Predictions(index, draw.integers(CLASSES, size=SAMPLES), {}, features)
 
 
-def worth(ex: Exercise, found: Predictions, sample: int, kept: Iterable[str]) -> int:
+def worth(ex: Exercise, predictions: Predictions, sample: int, kept: Iterable[str]) -> int:
     """How many modalities are in a set if they name the class of a sample together; 0 if they do not."""
-    rows = {m: torch.from_numpy(f[sample : sample + 1]).double() for m, f in found.features.items()}
+    rows = {m: torch.from_numpy(f[sample : sample + 1]).double() for m, f in predictions.features.items()}
     kept = set(kept)
     z = ex.network.fuse({m: f if m in kept else 0 * f for m, f in rows.items()})
-    return len(kept) if kept and int(z.argmax()) == found.labels[sample] else 0
+    return len(kept) if kept and int(z.argmax()) == predictions.labels[sample] else 0
 
 
-def shapley(ex: Exercise, found: Predictions, sample: int) -> dict[str, float]:
+def shapley(ex: Exercise, predictions: Predictions, sample: int) -> dict[str, float]:
     """The mean over all orders of what a modality adds when it comes."""
-    names = list(found.features)
+    names = list(predictions.features)
     orders = list(permutations(names))
     phi = dict.fromkeys(names, 0.0)
     for order in orders:
-        for place, m in enumerate(order):
-            gain = worth(ex, found, sample, order[: place + 1]) - worth(ex, found, sample, order[:place])
+        for i, m in enumerate(order):
+            gain = worth(ex, predictions, sample, order[: i + 1]) - worth(ex, predictions, sample, order[:i])
             phi[m] += gain / len(orders)
     return phi
 
@@ -55,13 +55,13 @@ def shapley(ex: Exercise, found: Predictions, sample: int) -> dict[str, float]:
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_samples_repeat_as_their_values_say(modalities):
     ex = exercise("smv", modalities, seed=1)
-    found = predicted(ex)
+    predictions = predicted(ex)
     before = {n: b.clone() for n, b in ex.network.named_buffers()}
-    ex.method.on_epoch_start(PredictedEpoch(ex.network, found, LATE))
-    names, seen = list(found.features), set()
+    ex.method.on_epoch_start(PredictedEpoch(ex.network, predictions, LATE))
+    names, seen = list(predictions.features), set()
     sums = dict.fromkeys(names, 0.0)
-    for row, position in enumerate(found.index):
-        phi = shapley(ex, found, row)
+    for row, position in enumerate(predictions.index):
+        phi = shapley(ex, predictions, row)
         for number, m in enumerate(names):
             sums[m] += phi[m]
             copies = max(0, round(2 * (1 - phi[m])))
@@ -94,20 +94,20 @@ def test_a_step_is_the_formula(fusion, modalities):
     ex = exercise("smv", modalities, seed=1, model__fusion=fusion)
     ex.method.on_epoch_start(PredictedEpoch(ex.network, predicted(ex), LATE))
     index = ex.batch.index.tolist()
-    own: list[list[str]] = []  # of each row, the modalities that it keeps
+    kept_rows: list[list[str]] = []  # of each row, the modalities that it keeps
     copies = []
     for row, position in enumerate(index):
         repeats = ex.method.repeats[position].tolist()
         names = list(ex.network.encoders)
         plan = [names] + [[m] for m, n in zip(names, repeats, strict=True) for _ in range(n)]
         copies.append(row % len(plan))
-        own.append(plan[copies[-1]])
-    assert len({tuple(kept) for kept in own}) > 1
+        kept_rows.append(plan[copies[-1]])
+    assert len({tuple(kept) for kept in kept_rows}) > 1
     batch = dataclasses.replace(ex.batch, copies=torch.tensor(copies))
     before = copy.deepcopy(ex.network)
     outputs = before.train()(batch.inputs)
     rows = {
-        m: torch.stack([f[i] if m in kept else 0 * f[i] for i, kept in enumerate(own)])
+        m: torch.stack([f[i] if m in kept else 0 * f[i] for i, kept in enumerate(kept_rows)])
         for m, f in outputs.features.items()
     }
     probes = sum(F.cross_entropy(z, batch.labels) for z in outputs.unimodal.values())

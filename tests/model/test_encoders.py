@@ -43,12 +43,12 @@ def weights(published, tmp_path_factory) -> Path:
 
 def features(published: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The input of the classifier."""
-    found = []
-    handle = published.fc.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    outputs = []
+    handle = published.fc.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
     with torch.no_grad():
         published(x)
     handle.remove()
-    return found[0]
+    return outputs[0]
 
 
 def test_resnet18_of_width_64_is_torchvisions(published):
@@ -169,9 +169,9 @@ def test_padding_does_not_change_the_features_of_a_sequence(name):
     assert all(value.isfinite().all() for value in encoder.state_dict().values())
     encoder.eval()
     alone = [encoder(given[i : i + 1, :length]) for i, length in enumerate((9, 5, 2))]
-    found = encoder(given)
-    assert found.shape == (3, 6) and encoder.features == 6
-    torch.testing.assert_close(found, torch.cat(alone))
+    features_of = encoder(given)
+    assert features_of.shape == (3, 6) and encoder.features == 6
+    torch.testing.assert_close(features_of, torch.cat(alone))
     assert encoder(torch.full((1, 9, 4), torch.nan)).isfinite().all()
 
 

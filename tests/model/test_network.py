@@ -207,26 +207,26 @@ def test_predict_is_a_pass_in_eval_mode_that_changes_nothing(training):
     made = network().train(training)
     before = {k: v.clone() for k, v in made.state_dict().items()}
     given = batches([4, 4, 1])
-    found = predict(made, given)
+    predictions = predict(made, given)
     assert made.training is training
     assert all(torch.equal(before[k], v) for k, v in made.state_dict().items())
-    np.testing.assert_array_equal(found.index, np.arange(100, 109))
-    np.testing.assert_array_equal(found.labels, torch.cat([b.labels for b in given]))
+    np.testing.assert_array_equal(predictions.index, np.arange(100, 109))
+    np.testing.assert_array_equal(predictions.labels, torch.cat([b.labels for b in given]))
     made.eval()
     for head in HEADS:
         logits = torch.cat([made(b.inputs).logits[head] for b in given]).detach().double().numpy()
         expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        assert found.probabilities[head].dtype == np.float64
-        np.testing.assert_allclose(found.probabilities[head], expected, atol=1e-6)
+        assert predictions.probabilities[head].dtype == np.float64
+        np.testing.assert_allclose(predictions.probabilities[head], expected, atol=1e-6)
 
 
 def test_predict_returns_features_where_they_are_asked_for():
     made = network()
     given = batches([4, 1])
     assert predict(made, given).features == {}
-    found = predict(made, given, features=True).features
-    assert tuple(found) == PAIR
-    for modality, features in found.items():
+    features_of = predict(made, given, features=True).features
+    assert tuple(features_of) == PAIR
+    for modality, features in features_of.items():
         expected = torch.cat([made(b.inputs).features[modality] for b in given]).detach().numpy()
         assert features.dtype == np.float32
         np.testing.assert_allclose(features, expected, atol=1e-6)

@@ -17,7 +17,7 @@ from mgap_cli.model.network import MultimodalNetwork
 from mgap_cli.model.own_files import network_plugins
 from mgap_cli.plugins import find_plugin
 
-OWN = """
+SOURCE = """
 import torch
 from torch import nn
 
@@ -49,39 +49,39 @@ class Product(Fusion):
 
 
 @pytest.fixture
-def own(tmp_path) -> Path:
+def user_file(tmp_path) -> Path:
     path = tmp_path / "own.py"
-    path.write_text(OWN)
+    path.write_text(SOURCE)
     return path
 
 
-def settings(own: Path) -> Config:
+def settings(user_file: Path) -> Config:
     changes = {
-        "model.encoders.audio": f"{own}:Mean",
-        "model.fusion": f"{own}:Product",
+        "model.encoders.audio": f"{user_file}:Mean",
+        "model.fusion": f"{user_file}:Product",
         "model.encoder": "resnet10",
         "model.width": 4,
     }
     return Config().updated(changes, "test")
 
 
-def test_a_network_of_ones_own_parts(own):
-    network = MultimodalNetwork(settings(own).model, 3)
+def test_a_network_of_ones_own_parts(user_file):
+    network = MultimodalNetwork(settings(user_file).model, 3)
     given = {"audio": torch.randn(2, 1, 9, 8), "visual": torch.randn(2, 1, 3, 32, 32)}
     outputs = network.eval()(given)
     assert outputs.fused.shape == (2, 3)
     assert {m: f.shape[1] for m, f in outputs.features.items()} == {"audio": 6, "visual": 32}
     assert outputs.contributions == {}
-    assert network_plugins(settings(own).model) == {
-        "encoders.audio": find_plugin(f"{own}:Mean"),
-        "fusion": find_plugin(f"{own}:Product"),
+    assert network_plugins(settings(user_file).model) == {
+        "encoders.audio": find_plugin(f"{user_file}:Mean"),
+        "fusion": find_plugin(f"{user_file}:Product"),
     }
 
 
-def test_a_relative_path_is_recorded_whole(own, monkeypatch):
-    monkeypatch.chdir(own.parent)
+def test_a_relative_path_is_recorded_whole(user_file, monkeypatch):
+    monkeypatch.chdir(user_file.parent)
     given = Config().updated({"model.fusion": "own.py:Product"}, "test")
-    assert given.model.fusion == f"{own.resolve()}:Product"
+    assert given.model.fusion == f"{user_file.resolve()}:Product"
 
 
 @pytest.mark.parametrize(
@@ -89,15 +89,15 @@ def test_a_relative_path_is_recorded_whole(own, monkeypatch):
     [("{own}:Absent", "no class Absent that is a fusion"), ("{own}:Mean", "no class Mean that is a fusion"),
      ("{own}.none.py:Product", "no such file")],
 )  # fmt: skip
-def test_a_class_that_is_not_there_is_a_usage_error(own, spec, words):
-    model = Config().updated({"model.fusion": spec.format(own=own)}, "test").model
+def test_a_class_that_is_not_there_is_a_usage_error(user_file, spec, words):
+    model = Config().updated({"model.fusion": spec.format(user_file=user_file)}, "test").model
     with pytest.raises(UsageError, match=words):
         MultimodalNetwork(model, 3)
 
 
-def test_own_parts_train_and_a_changed_file_is_refused(own, store, tmp_path):
-    chosen = sets(*TINY, f"model.encoders.audio={own}:Mean", "train.epochs=1")
-    line = ["train", store, "--method", "joint-heads", "--fusion", f"{own}:Product"]
+def test_own_parts_train_and_a_changed_file_is_refused(user_file, store, tmp_path):
+    chosen = sets(*TINY, f"model.encoders.audio={user_file}:Mean", "train.epochs=1")
+    line = ["train", store, "--method", "joint-heads", "--fusion", f"{user_file}:Product"]
     done = mgap(*line, "-o", tmp_path / "run", *chosen)
     assert done.code == 0, done.err
     checkpoint = tmp_path / "run" / "train.pt"
@@ -105,7 +105,7 @@ def test_own_parts_train_and_a_changed_file_is_refused(own, store, tmp_path):
     assert {role: p["name"] for role, p in recorded.items()} == {
         "encoders.audio": "Mean", "fusion": "Product",
     }  # fmt: skip
-    own.write_text(OWN + "\n")
+    user_file.write_text(SOURCE + "\n")
     mgap("evaluate", checkpoint).fails(3, "another version of", "own.py")
 
 

@@ -56,12 +56,12 @@ def untrained(name: str) -> nn.Module:
 
 def features(network: nn.Module, classifier: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The input of the classifier."""
-    found = []
-    handle = classifier.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    outputs = []
+    handle = classifier.register_forward_pre_hook(lambda _, given: outputs.append(given[0]))
     with torch.no_grad():
         network(x)
     handle.remove()
-    return found[0]
+    return outputs[0]
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "convnext-tiny"])
@@ -93,17 +93,17 @@ def test_vit_resizes_and_standardises_a_spectrogram(monkeypatch):
         (grey - grey.mean()) / grey.std(correction=0), size=(224, 224), mode="bilinear", antialias=True
     )
     with torch.no_grad():
-        found = ours(grey)
-    assert found.shape == (1, 768)
+        features_of = ours(grey)
+    assert features_of.shape == (1, 768)
     expected = features(theirs, theirs.heads, resized.expand(-1, 3, -1, -1))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features_of, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_standardised_inputs_have_mean_0_and_sd_1_and_a_constant_one_stays_finite():
-    found = standardised(torch.stack([3 + 7 * torch.randn(1, 9, 11), torch.full((1, 9, 11), 4.0)]))
-    assert found[0].mean().item() == pytest.approx(0, abs=1e-5)
-    assert found[0].std(correction=0).item() == pytest.approx(1, abs=1e-4)
-    assert (found[1] == 0).all()
+    features_of = standardised(torch.stack([3 + 7 * torch.randn(1, 9, 11), torch.full((1, 9, 11), 4.0)]))
+    assert features_of[0].mean().item() == pytest.approx(0, abs=1e-5)
+    assert features_of[0].std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert (features_of[1] == 0).all()
 
 
 @pytest.fixture(scope="module")

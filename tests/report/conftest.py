@@ -12,7 +12,7 @@ from mgap_cli.gap.scores import Scores
 CLASSES = ("happy", "[red]x[/red]", "a label that is far too long for any column", "two\nlines", "empty")
 
 
-def make_fit(kind: str = "absolute", components: int = 2, n: int = 300) -> GapFit:
+def make_fit(gap_kind: str = "absolute", components: int = 2, n: int = 300) -> GapFit:
     generator = np.random.default_rng(0)
     one_sided = generator.random(n) < 0.4
     p_audio = generator.beta(8, 2, n)
@@ -25,7 +25,7 @@ def make_fit(kind: str = "absolute", components: int = 2, n: int = 300) -> GapFi
     predicted = {head: generator.integers(0, len(CLASSES), n) for head in ("fused", "audio", "visual")}
     ids = [f"[bold]/a/long/folder/of/clips/1001_DFA_ANG_{i:05}" for i in range(n)]
     scores = Scores(ids, CLASSES, labels, {"audio": p_audio, "visual": p_visual}, predicted)
-    return analyse(scores, GapConfig(kind=kind, components=components))  # type: ignore[arg-type]
+    return analyse(scores, GapConfig(kind=gap_kind, components=components))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

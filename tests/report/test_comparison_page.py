@@ -21,18 +21,18 @@ METHODS = {"joint": 0.55, "joint-heads": 0.6, "my_method<b>": 0.7}
 def results() -> dict[Cell, CellResult | None]:
     """Three stores, three methods, eight seeds; one cell failed and one is missing."""
     draw = np.random.default_rng(0)
-    found: dict[Cell, CellResult | None] = {}
+    recorded: dict[Cell, CellResult | None] = {}
     for store in ("a", "b", "c"):
         for method, mean in METHODS.items():
             for seed in range(8):
                 cell = Cell(store, method, seed)
                 value = float(mean + draw.normal() / 100)
                 figures = {"fused.accuracy": value, "audio.accuracy": value - 0.1, GAP_METRIC: 0.2}
-                found[cell] = CellResult(cell, "done", 3.0, "cpu", 2, {"test": figures, "val": figures})
-    found[Cell("a", "joint", 7)] = None
+                recorded[cell] = CellResult(cell, "done", 3.0, "cpu", 2, {"test": figures, "val": figures})
+    recorded[Cell("a", "joint", 7)] = None
     failed = Cell("a", "joint", 6)
-    found[failed] = CellResult(failed, "failed", error="killed by SIGKILL <i>")
-    return found
+    recorded[failed] = CellResult(failed, "failed", error="killed by SIGKILL <i>")
+    return recorded
 
 
 def table_of(results: dict[Cell, CellResult | None], metric: str = "fused.accuracy") -> ComparisonTable:

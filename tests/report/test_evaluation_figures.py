@@ -39,13 +39,13 @@ def test_confusion_matrices_show_every_class(classes: int):
 def test_reliability_bars_are_the_bins():
     e = judgement(n=400).evaluation
     figure = plots.reliability_figure(e)
-    found = e.heads["fused"].reliability
+    bins = e.heads["fused"].reliability
     upper = figure.axes[0]
     heights = {round(bar.get_x() * 15): bar.get_height() for bars in upper.containers for bar in bars}
-    assert heights == {i: a for i, a in enumerate(found.accuracy) if a is not None}
-    assert f"ECE {found.ece:.1%}" in upper.get_title("left")
+    assert heights == {i: a for i, a in enumerate(bins.accuracy) if a is not None}
+    assert f"ECE {bins.ece:.1%}" in upper.get_title("left")
     lower = figure.axes[1]
-    assert [bar.get_height() for bar in lower.containers[0]] == pytest.approx([n / 400 for n in found.counts])
+    assert [bar.get_height() for bar in lower.containers[0]] == pytest.approx([n / 400 for n in bins.counts])
     assert png_bytes(figure)
 
 

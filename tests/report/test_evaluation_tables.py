@@ -40,14 +40,14 @@ def all_tables(judged: list[Judgement]) -> list[RenderableType]:
     evaluations = [j.evaluation for j in judged]
     groups, _ = seeds.grouped(evaluations, [j.config for j in judged])
     comparisons = seeds.compare_checkpoints(groups, evaluations, CONFIG)
-    shown = [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
+    rendered = [tables.evaluation_table(evaluations), tables.calibration_table(evaluations)]
     if seeds.several_seeds(groups):
-        shown.append(tables.group_table(groups, evaluations))
-        shown.append(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95))
+        rendered.append(tables.group_table(groups, evaluations))
+        rendered.append(tables.seed_comparison_table(seeds.over_seeds(groups, evaluations), groups, 0.95))
     if comparisons:
-        shown.append(tables.comparison_table(comparisons, evaluations))
+        rendered.append(tables.comparison_table(comparisons, evaluations))
     return [
-        *shown,
+        *rendered,
         tables.per_class_table(judged, groups),
         tables.by_table(judged, groups, 0),
         tables.robustness_table(judged, groups),
@@ -58,8 +58,8 @@ def all_tables(judged: list[Judgement]) -> list[RenderableType]:
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 @pytest.mark.parametrize("judged", [ALONE, TWO, MIXED, SEEDS], ids=["1", "2", "8", "20"])
 def test_layout(judged: list[Judgement], width: int, encoding: str):
-    for shown in all_tables(judged):
-        wide, text = printed(shown, 1000), printed(shown, width, encoding)
+    for one in all_tables(judged):
+        wide, text = printed(one, 1000), printed(one, width, encoding)
         assert max(map(cell_len, text.splitlines())) <= width, text
         assert numbers(text) >= numbers(wide), text
         assert "nan" not in text.lower().split()
@@ -73,8 +73,8 @@ def test_many_checkpoints_take_a_line_each():
 
 
 def test_names_are_never_markup():
-    for shown in all_tables(ALONE):
-        text = printed(shown, 300)
+    for one in all_tables(ALONE):
+        text = printed(one, 300)
         assert "green" not in text or "[green]a-long" in text
     assert "[red]x[/red]" in printed(tables.per_class_table(ALONE, []))
     assert "[bold]speaker 3" in printed(tables.by_table(ALONE, [], 0), 200)
@@ -90,11 +90,11 @@ def test_evaluation_shows_value_and_interval():
         assert f"{100 * head.reliability.ece:.1f}" in more and f"{100 * head.top_k.accuracy:.1f}" in more
         assert f"{100 * head.ece_interval.low:.1f}-{100 * head.ece_interval.high:.1f}" in more
     fused, classes = e.heads["fused"], printed(tables.per_class_table(ALONE, []), 120)
-    for interval, shown in (
+    for interval, where in (
         (fused.mean_average_precision_interval, text),
         *((interval, classes) for interval in fused.per_class_interval if interval),
     ):
-        assert f"{100 * interval.low:.1f}-{100 * interval.high:.1f}" in shown
+        assert f"{100 * interval.low:.1f}-{100 * interval.high:.1f}" in where
     assert "test, n = 200" in text and "top-5" in more
     assert "Classes without samples, left out of mAP: empty." in text
 
@@ -138,8 +138,8 @@ def test_one_seed_has_no_deviation_and_says_so():
 
 def test_groups_of_samples_come_least_accurate_first_and_long_lists_are_cut():
     text = printed(tables.by_table(ALONE, [], 0), 120)
-    shown = [float(m[1]) for m in re.finditer(r"speaker \d+ +8 +(\d+\.\d) ", text)]
-    assert shown == sorted(shown) and len(shown) == 20
+    accuracies = [float(m[1]) for m in re.finditer(r"speaker \d+ +8 +(\d+\.\d) ", text)]
+    assert accuracies == sorted(accuracies) and len(accuracies) == 20
     assert "... 5 between" in text
 
 

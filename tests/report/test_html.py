@@ -39,8 +39,8 @@ def test_titles_without_tables_and_groups_of_tables():
 
 
 def test_real_tables_survive(fit, constant_fit):
-    for found in (fit, constant_fit):
-        for item in (component_table(found, "train"), posterior_table(found, 5)):
+    for each in (fit, constant_fit):
+        for item in (component_table(each, "train"), posterior_table(each, 5)):
             markup = "".join(blocks_of(item))
             assert markup.count("<table>") == 1 and "[/bold]" not in markup
     assert "[red]x[/red]" in "".join(blocks_of(posterior_table(fit, 300)))  # a class that is markup to rich

@@ -22,7 +22,7 @@ def with_rules(seed: int, name: str):
     return dataclasses.replace(judgement(seed, name=name), rules=table)
 
 
-def shown(judged):
+def table_text(judged):
     groups, _ = seeds.grouped([j.evaluation for j in judged], [j.config for j in judged])
     table = rules_table(judged, groups)
     return table and printed(table, 80)
@@ -30,19 +30,19 @@ def shown(judged):
 
 def test_numbers_are_those_of_the_other_tables():
     alone = judgement(0, "unimodal", "train", heads=("audio",), name="one/train")
-    text = shown([alone, with_rules(1, "two/adapt")])
+    text = table_text([alone, with_rules(1, "two/adapt")])
     assert text.splitlines()[1].split() == ["rule", "2"]
     assert "2: two/adapt." in text and "one/train" not in text
 
 
 def test_there_is_no_table_without_several_heads():
-    assert shown([judgement(0, "unimodal", "train", heads=("audio",))]) is None
-    assert shown([judgement(s, "unimodal", "train", heads=("audio",)) for s in (0, 1)]) is None
+    assert table_text([judgement(0, "unimodal", "train", heads=("audio",))]) is None
+    assert table_text([judgement(s, "unimodal", "train", heads=("audio",)) for s in (0, 1)]) is None
 
 
 def test_seeds_are_averaged_and_a_star_is_shown_for_each_choice():
     judged = [with_rules(seed, f"run{seed}/adapt") for seed in (0, 1, 2)]
-    text = shown(judged)
+    text = table_text(judged)
     fused = np.mean([j.rules.rows[0].accuracy for j in judged])
     assert f"{100 * fused:.1f}" in text and "mean of 3 seeds" in text
     assert text.partition("Accuracy in %")[0].count("*") == 3

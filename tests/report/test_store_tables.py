@@ -44,10 +44,10 @@ def all_tables(summary: Summary) -> list[RenderableType]:
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("name", ["leaky", "crowd"])
 def test_layout(name: str, width: int, encoding: str, request: pytest.FixtureRequest):
-    found = request.getfixturevalue(name)
-    summary = summarise(open_store(found)) if name == "crowd" else found
-    for shown in all_tables(summary):
-        wide, text = printed(shown, 1000), printed(shown, width, encoding)
+    store_summary = request.getfixturevalue(name)
+    summary = summarise(open_store(store_summary)) if name == "crowd" else store_summary
+    for table in all_tables(summary):
+        wide, text = printed(table, 1000), printed(table, width, encoding)
         assert max(map(cell_len, text.splitlines())) <= width, text
         assert numbers(text) >= numbers(wide), text  # what is printed without limit is printed here too
 
@@ -95,9 +95,9 @@ def test_many_groups_are_their_largest_and_smallest(crowd: Path):
     assert text.startswith(
         f"Clips by group, 91 groups of {min(sizes.values())} to {max(sizes.values())} clips"
     )
-    shown = [line for line in text.splitlines() if line.startswith("speaker")]
-    assert len(shown) == tables.GROUPS_LISTED
-    assert [int(line.split()[-2]) for line in shown] == [4] * 4 + [3] * 4
+    lines = [line for line in text.splitlines() if line.startswith("speaker")]
+    assert len(lines) == tables.GROUPS_LISTED
+    assert [int(line.split()[-2]) for line in lines] == [4] * 4 + [3] * 4
     assert rows_of(text)["..."][-2] == str(300 - 28)
     assert rows_of(text)["all"][-2:] == ["300", "100.0"]
 

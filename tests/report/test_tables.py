@@ -28,8 +28,8 @@ def all_tables(fit: GapFit, other: GapFit) -> list[RenderableType]:
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_layout(fit: GapFit, signed_fit: GapFit, width: int, encoding: str):
-    for shown in all_tables(fit, signed_fit):
-        wide, text = printed(shown, 1000), printed(shown, width, encoding)
+    for table in all_tables(fit, signed_fit):
+        wide, text = printed(table, 1000), printed(table, width, encoding)
         assert max(map(cell_len, text.splitlines())) <= width, text
         assert numbers(text) >= numbers(wide), text  # what is printed without limit is printed here too
 

@@ -47,11 +47,11 @@ def judged(
     )
 
 
-def said(*found: Judgement) -> list[str]:
-    evaluations = [j.evaluation for j in found]
-    groups, _ = grouped(evaluations, [j.config for j in found])
+def said(*judgements: Judgement) -> list[str]:
+    evaluations = [j.evaluation for j in judgements]
+    groups, _ = grouped(evaluations, [j.config for j in judgements])
     comparisons = compare_checkpoints(groups, evaluations, CONFIG)
-    return verdict(found, comparisons, groups, over_seeds(groups, evaluations), CONFIG)
+    return verdict(judgements, comparisons, groups, over_seeds(groups, evaluations), CONFIG)
 
 
 BASELINE = judged("baseline/train", "train", 70, {"audio": 0.6, "visual": 0.5})

@@ -128,11 +128,11 @@ def test_status(tmp_path):
 
 def test_environment(tmp_path):
     write_environment(tmp_path, {"device": "cpu"})
-    found = json.loads((tmp_path / "env.json").read_text())
-    assert found["device"] == "cpu"
-    assert found["command"] == sys.argv
-    assert found["versions"]["torch"].startswith("2.")
-    assert found["host"] == platform.node() and datetime.fromisoformat(found["date"]).tzinfo
+    environment = json.loads((tmp_path / "env.json").read_text())
+    assert environment["device"] == "cpu"
+    assert environment["command"] == sys.argv
+    assert environment["versions"]["torch"].startswith("2.")
+    assert environment["host"] == platform.node() and datetime.fromisoformat(environment["date"]).tzinfo
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="there is no git")

@@ -65,10 +65,10 @@ def by_definition(values: np.ndarray) -> float:
     return float(best)
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
+@pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("n", [6, 15])
-def test_it_is_the_distance_to_the_nearest_unimodal_distribution(kind, n):
-    values = SAMPLES[kind](np.random.default_rng(n), n)
+def test_it_is_the_distance_to_the_nearest_unimodal_distribution(name, n):
+    values = SAMPLES[name](np.random.default_rng(n), n)
     assert dip(values) == pytest.approx(max(by_definition(values), 1 / (2 * len(values))), abs=1e-7)
 
 

@@ -29,8 +29,8 @@ def hard(seed: int) -> np.ndarray:
 
 def fitted(x: np.ndarray, components: int = 2) -> tuple[em.Components, float]:
     """The fit, and its log-likelihood on the values themselves instead of on their bins."""
-    found, _ = em.fit_sample(em.points(x, FLOOR), components, FLOOR, **DEFAULT)
-    return found, float(np.logaddexp.reduce(found.log_density(x)[0], axis=0).sum())
+    mixture, _ = em.fit_sample(em.points(x, FLOOR), components, FLOOR, **DEFAULT)
+    return mixture, float(np.logaddexp.reduce(mixture.log_density(x)[0], axis=0).sum())
 
 
 def best_of_random(x: np.ndarray, components: int, starts: int, seed: int) -> float:
@@ -55,8 +55,8 @@ def test_a_spike_inside_a_wide_population():
     for seed in range(5):
         generator = np.random.default_rng(seed)
         x = np.abs(np.concatenate([generator.normal(0, 0.01, 30), generator.normal(0.4, 0.25, 30)]))
-        found, _ = fitted(x)
-        assert found.weights[0, found.means[0].argmin()] == pytest.approx(0.5, abs=0.08)
+        mixture, _ = fitted(x)
+        assert mixture.weights[0, mixture.means[0].argmin()] == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.mark.parametrize("components", [1, 2, 3])
@@ -69,26 +69,26 @@ def test_well_separated_populations_are_scikit_learns(components):
             components, n_init=5, random_state=seed, reg_covar=1e-12, tol=1e-9, max_iter=5000
         )
         model.fit(x[:, None])
-        found, likelihood = fitted(x, components)
+        mixture, likelihood = fitted(x, components)
         assert likelihood == pytest.approx(model.score(x[:, None]) * len(x), abs=0.01)
         order = np.argsort(model.means_[:, 0])
-        mine = np.argsort(found.means[0])
-        np.testing.assert_allclose(found.weights[0, mine], model.weights_[order], atol=1e-3)
-        np.testing.assert_allclose(found.means[0, mine], model.means_[order, 0], atol=1e-3)
+        mine = np.argsort(mixture.means[0])
+        np.testing.assert_allclose(mixture.weights[0, mine], model.weights_[order], atol=1e-3)
+        np.testing.assert_allclose(mixture.means[0, mine], model.means_[order, 0], atol=1e-3)
         sds = np.sqrt(model.covariances_[order, 0, 0])
-        np.testing.assert_allclose(found.sds[0, mine], sds, atol=1e-3)
+        np.testing.assert_allclose(mixture.sds[0, mine], sds, atol=1e-3)
 
 
 @pytest.mark.parametrize("sd", [0.01, 0.015, 0.03])
 def test_the_floor_is_a_clamp_and_not_an_addition(sd):
     x = np.random.default_rng(0).normal(0.3, sd, 2000)
-    found, _ = fitted(x, 1)
-    assert found.sds[0, 0] == pytest.approx(max(x.std(), FLOOR), rel=1e-3)
+    mixture, _ = fitted(x, 1)
+    assert mixture.sds[0, 0] == pytest.approx(max(x.std(), FLOOR), rel=1e-3)
 
 
 def test_under_the_floor_the_standard_deviation_is_the_floor():
-    found, likelihood = fitted(np.repeat([0.1, 0.8], 50))
-    np.testing.assert_allclose(found.sds, FLOOR)
+    mixture, likelihood = fitted(np.repeat([0.1, 0.8], 50))
+    np.testing.assert_allclose(mixture.sds, FLOOR)
     assert np.isfinite(likelihood)
 
 

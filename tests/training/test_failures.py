@@ -91,12 +91,12 @@ def flat(task: torch.nn.Module, memory: dict) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("at", [0, 1, 3])
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_a_bad_step_changes_nothing(kind, fused, at):
+@pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
+def test_a_bad_step_changes_nothing(optimizer_name, fused, at):
     """Nor does the very first, after which torch's fused SGD would go on with uninitialised memory."""
 
     def make(parameters):
-        if kind == "sgd":
+        if optimizer_name == "sgd":
             return torch.optim.SGD(parameters, 0.1, 0.9, weight_decay=1e-2, fused=fused)
         return torch.optim.AdamW(parameters, 0.1, fused=fused)
 

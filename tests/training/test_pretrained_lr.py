@@ -57,9 +57,9 @@ def test_pretrained_weights_have_their_own_share_of_the_learning_rate(config, me
     optimizers = Optimizers(task, config, STAGE, CPU)
     assert optimizers.named_parameters() == dict(task.named_parameters()) or method == "ensemble"
     for lr in (0.1, 0.1 * 0.8535533905932737):  # cosine: 0.5 (1 + cos(pi / 4)) after one of four epochs
-        found = rates(optimizers)
-        assert len({is_pretrained(name) for name in found}) == 2
-        for name, rate in found.items():
+        rates_of = rates(optimizers)
+        assert len({is_pretrained(name) for name in rates_of}) == 2
+        for name, rate in rates_of.items():
             assert rate == pytest.approx(0.25 * lr if is_pretrained(name) else lr), name
         take_steps(task, optimizers, 1)
 

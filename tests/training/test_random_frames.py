@@ -56,25 +56,25 @@ def seen(batches: list[Batch]) -> dict[int, tuple[int, ...]]:
 
 def test_each_epoch_draws_different_frames_in_order_of_time(store):
     epochs = [seen(list(loader(store).training(0, epoch))) for epoch in range(30)]
-    assert all(list(frames) == sorted({*frames}) for found in epochs for frames in found.values())
-    assert len({tuple(found.items()) for found in epochs}) == 30
+    assert all(list(frames) == sorted({*frames}) for drawn in epochs for frames in drawn.values())
+    assert len({tuple(drawn.items()) for drawn in epochs}) == 30
     counts = np.bincount(
-        [f for found in epochs for frames in found.values() for f in frames], minlength=STORED
+        [f for drawn in epochs for frames in drawn.values() for f in frames], minlength=STORED
     )
     expected = 30 * N * SEEN / STORED
     assert np.abs(counts - expected).max() < 5 * np.sqrt(expected / 2), "every candidate is equally likely"
 
 
 def test_the_draw_depends_on_seed_epoch_and_sample_alone(store):
-    found = seen(list(loader(store).training(3, 2)))
+    frames_of = seen(list(loader(store).training(3, 2)))
     torch.manual_seed(1)
-    assert seen(list(loader(store, batch_size=11).training(3, 2))) == found
+    assert seen(list(loader(store, batch_size=11).training(3, 2))) == frames_of
     assert (
-        seen(list(loader(store).training(4, 2))) != found
-        and seen(list(loader(store).training(3, 1))) != found
+        seen(list(loader(store).training(4, 2))) != frames_of
+        and seen(list(loader(store).training(3, 1))) != frames_of
     )
     few = Loader(store, np.array([30, 4, 17]), torch.device("cpu"), PLAIN, 2)
-    assert seen(list(few.training(3, 2))) == {i: found[i] for i in (30, 4, 17)}
+    assert seen(list(few.training(3, 2))) == {i: frames_of[i] for i in (30, 4, 17)}
 
 
 def test_processes_and_a_resumed_epoch_see_the_same_frames(store):

@@ -51,10 +51,10 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-@pytest.mark.parametrize("place", [(0, 3), (1, 0), (5, 6)])
-def test_killed_at_a_step_and_resumed(whole, store, tmp_path, place):
+@pytest.mark.parametrize("at", [(0, 3), (1, 0), (5, 6)])
+def test_killed_at_a_step_and_resumed(whole, store, tmp_path, at):
     run = tmp_path / "run"
-    running = start(*warmup_line(store, run), pause=place)
+    running = start(*warmup_line(store, run), pause=at)
     running.until_paused()
     running.send(signal.SIGKILL)
     assert running.wait().code == -signal.SIGKILL

@@ -32,17 +32,17 @@ def told(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
     return {entry["epoch"]: flat(entry) for entry in metrics(run, stage)}
 
 
-def same(found: dict[int, dict[str, float]], run: Path) -> None:
+def same(tracked: dict[int, dict[str, float]], run: Path) -> None:
     """Assert that a tracker has what metrics.jsonl has, but for the time that a redone epoch took."""
     expected = told(run)
-    assert list(found) == list(expected) == list(range(1, EPOCHS + 1))
+    assert list(tracked) == list(expected) == list(range(1, EPOCHS + 1))
     for epoch, figures in expected.items():
         for name, value in figures.items():
             if name not in (
                 "seconds",
                 "samples_per_second",
             ):  # not in the history, from which gaps are filled
-                assert found[epoch][name] == pytest.approx(value, rel=1e-6), (epoch, name)
+                assert tracked[epoch][name] == pytest.approx(value, rel=1e-6), (epoch, name)
 
 
 # --- TensorBoard
@@ -53,13 +53,13 @@ def events(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     reader = accumulator.EventAccumulator(str(run / "tensorboard" / stage), {"scalars": 0})
     reader.Reload()
-    found: dict[int, dict[str, float]] = {}
+    curves: dict[int, dict[str, float]] = {}
     for tag in reader.Tags()["scalars"]:
         steps = [event.step for event in reader.Scalars(tag)]
         assert steps == sorted(set(steps)), (tag, steps)
         for event in reader.Scalars(tag):
-            found.setdefault(event.step, {})[tag] = event.value
-    return found
+            curves.setdefault(event.step, {})[tag] = event.value
+    return curves
 
 
 def test_tensorboard_holds_what_metrics_hold(store, tmp_path):
@@ -67,9 +67,9 @@ def test_tensorboard_holds_what_metrics_hold(store, tmp_path):
     done = mgap(*warmup(store, tmp_path, "tensorboard"))
     assert done.code == 0 and done.out == f"{tmp_path / 'warmup.pt'}\n", done.err
     assert "reporting to tensorboard" in done.err
-    found = events(tmp_path)
-    same(found, tmp_path)
-    assert {"lr", "train/loss", "train/fused", "val/audio", "val/visual"} <= found[1].keys()
+    curves = events(tmp_path)
+    same(curves, tmp_path)
+    assert {"lr", "train/loss", "train/fused", "val/audio", "val/visual"} <= curves[1].keys()
     # adapt goes on with the warm-up's settings, on curves of its own.
     assert mgap("adapt", tmp_path / "warmup.pt").code == 0
     assert list(events(tmp_path, "adapt")) == [1, 2, 3]
@@ -114,10 +114,10 @@ def history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if room < 7:
             at += room
             continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        _, length, masked = struct.unpack("<IHB", data[at : at + 7])
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # a whole record, or the end of one
+        if masked in (1, 4):  # a whole record, or the end of one
             record = wandb_internal_pb2.Record()
             record.ParseFromString(whole)
             whole = b""

@@ -64,8 +64,8 @@ def test_select_last_and_select_test(store, tmp_path):
     assert mgap("warmup", store, "-o", test, *sets(*TINY), "--select", "test").code == 0
     rank = [(e["test"]["fused"], -e["test"]["loss"]) for e in metrics(test)]
     assert torch.load(test / "warmup.pt", weights_only=True)["epoch"] == rank.index(max(rank)) + 1
-    shown = mgap("evaluate", test / "warmup.pt", last / "warmup.pt", env={"COLUMNS": "200"}).out
-    assert shown.count("selected on test") >= 1
+    tables = mgap("evaluate", test / "warmup.pt", last / "warmup.pt", env={"COLUMNS": "200"}).out
+    assert tables.count("selected on test") >= 1
     names = [
         e["name"]
         for e in mgap("evaluate", test / "warmup.pt", last / "warmup.pt", "--json").json()["evaluations"]
@@ -225,8 +225,8 @@ def test_every_fusion_trains_adapts_and_is_evaluated(store, tmp_path, fusion):
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])
 def test_a_unimodal_run_is_evaluated_on_its_own_head(store, tmp_path, modality):
-    own = ["--method", "unimodal", *sets(f"unimodal.modality={modality}")]
-    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, *own]
+    method = ["--method", "unimodal", *sets(f"unimodal.modality={modality}")]
+    line = ["warmup", store, "-o", tmp_path, *sets(*TINY), "--epochs", 1, *method]
     assert mgap(*line).code == 0
     evaluation = mgap("evaluate", tmp_path / "warmup.pt", "--json").json()["evaluations"][0]
     assert list(evaluation["heads"]) == [modality]
