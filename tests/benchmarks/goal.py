@@ -5,10 +5,11 @@
 Each data set is NAME=RESULTS:STORES, with the folder of a `mgap compare` and a pattern of its stores' names;
 several stores are folds, whose test samples differ. With NAME=RESULTS+RESULTS:STORES the methods of two
 folders are put together. Two methods are compared on the stores and seeds that
-both have finished. Accuracy is a mean over seeds of that over the samples of all folds. McNemar's p-value is
-that of the samples of all folds, by seed; of several seeds, which share their samples, twice the mean of
-theirs, a valid p-value whatever their dependence (Rüschendorf, 1982). Holm's correction is over the data
-sets.
+both have finished; the best rival is the one to which the difference is least. Accuracy is a mean over seeds of that over the samples of all folds. With one seed, p is
+McNemar's test over the samples of all folds. With several seeds, which share their samples, p is the sign
+flip test over the samples, of the differences of their shares of seeds that are right; McNemar's test is the
+case of one seed. Both say something about these networks and nothing about other seeds. Holm's correction is
+over the data sets. Other settings of the same method (METHOD-setting=value) are shown, and are not rivals.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ import numpy as np
 
 from mgap_cli.comparison.cell_result import CellResult
 from mgap_cli.stats.multiple_testing import holm
-from mgap_cli.stats.paired import mcnemar
+from mgap_cli.stats.paired import mcnemar, sign_flip
 from mgap_cli.workflow.comparison import open_comparison, read_results
 
 METRIC = "fused.accuracy"
 MARGIN = 0.01  # below the best rival
 LEVEL = 0.05
 
-ByMethod = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by seed and store
+Found = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by seed and store
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus a rival, on the cells that both have; p_value by McNemar's test over the samples."""
+    """A method minus a rival, on the cells that both have; p_value of a test over the samples."""
 
     rival: str
     method: float
@@ -47,16 +48,16 @@ class Difference:
         return 100 * (self.method - self.other)
 
 
-def finished(argument: str) -> tuple[str, ByMethod]:
+def finished(argument: str) -> tuple[str, Found]:
     """Return the name of a data set and its finished cells."""
-    name, _, source = argument.partition("=")
-    folder, _, pattern = source.rpartition(":")
-    by_method: ByMethod = {}
+    name, _, place = argument.partition("=")
+    folder, _, pattern = place.rpartition(":")
+    found: Found = {}
     for results in map(Path, folder.split("+")):
         for cell, result in read_results(open_comparison(results), results).items():
             if result is not None and result.state == "done" and fnmatch(cell.store, pattern):
-                by_method.setdefault(cell.method, {})[cell.seed, cell.store] = result
-    return name, by_method
+                found.setdefault(cell.method, {})[cell.seed, cell.store] = result
+    return name, found
 
 
 def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str]]) -> np.ndarray:
@@ -64,30 +65,31 @@ def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str
     return np.array(list("".join(cells[key].correct_by(METRIC) for key in keys))) == "1"
 
 
-def difference(by_method: ByMethod, method: str, rival: str) -> Difference:
+def difference(found: Found, method: str, rival: str) -> Difference:
     """Compare two methods on the cells that both have."""
-    common = sorted(by_method[method].keys() & by_method[rival].keys())
+    common = sorted(found[method].keys() & found[rival].keys())
     seeds = sorted({seed for seed, _ in common})
-    mine, other, p_values = [], [], []
-    for seed in seeds:
-        keys = [key for key in common if key[0] == seed]
-        a, b = right(by_method[method], keys), right(by_method[rival], keys)
-        mine.append(a.mean())
-        other.append(b.mean())
-        p_values.append(mcnemar(a, b).p_value)
-    p = p_values[0] if len(seeds) == 1 else min(1.0, 2 * float(np.mean(p_values)))
-    return Difference(rival, float(np.mean(mine)), float(np.mean(other)), p)
+    mine, other = (
+        np.array([right(found[m], [key for key in common if key[0] == seed]) for seed in seeds])
+        for m in (method, rival)
+    )
+    if len(seeds) == 1:
+        p = mcnemar(mine[0], other[0]).p_value
+    else:
+        by_sample = mine.mean(axis=0) - other.mean(axis=0)
+        p = sign_flip(by_sample[by_sample != 0])
+    return Difference(rival, float(mine.mean()), float(other.mean()), p)
 
 
-def accuracy(by_method: ByMethod, method: str) -> str:
+def accuracy(found: Found, method: str) -> str:
     """Return a method's mean accuracy in %, and its cells where it has fewer than the method with most."""
-    cells = by_method.get(method, {})
+    cells = found.get(method, {})
     if not cells:
         return "-"
     seeds = sorted({seed for seed, _ in cells})
     values = [right(cells, [key for key in sorted(cells) if key[0] == seed]).mean() for seed in seeds]
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(seeds) > 1 else ""
-    most = max(map(len, by_method.values()))
+    most = max(map(len, found.values()))
     fewer = f" ({len(cells)} of {most})" if len(cells) < most else ""
     return f"{100 * np.mean(values):.1f}{spread}{fewer}"
 
@@ -102,20 +104,23 @@ def main() -> None:
     options = parser.parse_args()
     method, reference = options.method, options.reference
 
-    data = {name: by_method for name, by_method in map(finished, options.data) if method in by_method}
-    methods = [*dict.fromkeys(m for by_method in data.values() for m in by_method if m != method), method]
+    data = {name: found for name, found in map(finished, options.data) if method in found}
+    methods = [*dict.fromkeys(m for found in data.values() for m in found if m != method), method]
     print(f"| data | n | {' | '.join(methods)} |\n|---|---:|{'---:|' * len(methods)}")
-    for name, by_method in data.items():
-        n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in by_method.values())
-        print(f"| {name} | {n:,} | {' | '.join(accuracy(by_method, m) for m in methods)} |")
+    for name, found in data.items():
+        n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in found.values())
+        print(f"| {name} | {n:,} | {' | '.join(accuracy(found, m) for m in methods)} |")
 
-    against = {n: [difference(f, method, m) for m in f if m != method] for n, f in data.items()}
+    against = {
+        n: [difference(f, method, m) for m in f if m != method and not m.startswith(f"{method}-")]
+        for n, f in data.items()
+    }
     to_reference = {n: next(d for d in against[n] if d.rival == reference) for n in data}
     corrected = dict(zip(data, holm([d.p_value for d in to_reference.values()]), strict=True))
     print(f"\n| data | best rival | {method} minus it | within 1 point | minus {reference} | p | p, Holm |")
     print("|---|---|---:|---|---:|---:|---:|")
     for name, rivals in against.items():
-        best = max(rivals, key=lambda d: d.other)
+        best = min(rivals, key=lambda d: d.points)
         near = "yes" if best.method >= best.other - MARGIN else "no"
         d = to_reference[name]
         print(
