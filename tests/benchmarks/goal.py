@@ -3,13 +3,15 @@
     python tests/benchmarks/goal.py pooled "RAVDESS=results/ravdess:ravdess-*" "digits=results/digits:digits"
 
 Each data set is NAME=RESULTS:STORES, with the folder of a `mgap compare` and a pattern of its stores' names;
-several stores are folds, whose test samples differ. With NAME=RESULTS+RESULTS:STORES the methods of two
-folders are put together. Two methods are compared on the stores and seeds that
-both have finished; the best rival is the one to which the difference is least. Accuracy is a mean over seeds of that over the samples of all folds. With one seed, p is
-McNemar's test over the samples of all folds. With several seeds, which share their samples, p is the sign
-flip test over the samples, of the differences of their shares of seeds that are right; McNemar's test is the
-case of one seed. Both say something about these networks and nothing about other seeds. Holm's correction is
-over the data sets. Other settings of the same method (METHOD-setting=value) are shown, and are not rivals.
+several stores are folds, whose test samples differ. With NAME=RESULTS+RESULTS:STORES the cells of two folders
+are put together. Two methods are compared on the stores and seeds that both have finished; the best rival is
+the one to which the difference is least.
+
+Accuracy is that over the samples of all folds, as a mean over seeds. With one seed, p is McNemar's test over
+the samples of all folds. With several seeds, which share their samples, p is the sign flip test over the
+samples: the difference at a sample is that of the shares of seeds that are right. McNemar's test is the case
+of one seed. Both say something about these networks and nothing about other seeds. Holm's correction is over
+the data sets. Other settings of the same method (METHOD-setting=value) are shown, and are not rivals.
 """
 
 from __future__ import annotations
