@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mgap_cli.comparison.cell_result import CellResult
+from mgap_cli.comparison.cell_result import CellResult, read_result
+from mgap_cli.comparison.plan import Cell
 from mgap_cli.stats.multiple_testing import holm
 from mgap_cli.stats.paired import mcnemar, sign_flip
-from mgap_cli.workflow.comparison import open_comparison, read_results
 
 METRIC = "fused.accuracy"
 MARGIN = 0.01  # below the best rival
@@ -56,9 +56,12 @@ def finished(argument: str) -> tuple[str, Found]:
     folder, _, pattern = place.rpartition(":")
     found: Found = {}
     for results in map(Path, folder.split("+")):
-        for cell, result in read_results(open_comparison(results), results).items():
-            if result is not None and result.state == "done" and fnmatch(cell.store, pattern):
-                found.setdefault(cell.method, {})[cell.seed, cell.store] = result
+        for record in sorted(results.glob("cells/*/*/seed*.json")):
+            store, method = record.parts[-3:-1]
+            seed = int(record.stem.removeprefix("seed"))
+            result = read_result(Cell(store, method, seed), results)
+            if result is not None and result.state == "done" and fnmatch(store, pattern):
+                found.setdefault(method, {})[seed, store] = result
     return name, found
 
 
@@ -106,7 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     method, reference = options.method, options.reference
 
-    data = {name: found for name, found in map(finished, options.data) if method in found}
+    everything = map(finished, options.data)
+    data = {name: found for name, found in everything if {method, reference} <= found.keys()}
     methods = [*dict.fromkeys(m for found in data.values() for m in found if m != method), method]
     print(f"| data | n | {' | '.join(methods)} |\n|---|---:|{'---:|' * len(methods)}")
     for name, found in data.items():
