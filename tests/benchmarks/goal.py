@@ -33,7 +33,7 @@ METRIC = "fused.accuracy"
 MARGIN = 0.01  # below the best rival
 LEVEL = 0.05
 
-Found = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by seed and store
+ByMethod = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by seed and store
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ class Difference:
         return 100 * (self.method - self.other)
 
 
-def finished(argument: str) -> tuple[str, Found]:
+def finished(argument: str) -> tuple[str, ByMethod]:
     """Return the name of a data set and its finished cells."""
-    name, _, place = argument.partition("=")
-    folder, _, pattern = place.rpartition(":")
-    found: Found = {}
+    name, _, source = argument.partition("=")
+    folder, _, pattern = source.rpartition(":")
+    by_method: ByMethod = {}
     for results in map(Path, folder.split("+")):
         for record in sorted(results.glob("cells/*/*/seed*.json")):
             store, method = record.parts[-3:-1]
             seed = int(record.stem.removeprefix("seed"))
             result = read_result(Cell(store, method, seed), results)
             if result is not None and result.state == "done" and fnmatch(store, pattern):
-                found.setdefault(method, {})[seed, store] = result
-    return name, found
+                by_method.setdefault(method, {})[seed, store] = result
+    return name, by_method
 
 
 def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str]]) -> np.ndarray:
@@ -70,12 +70,12 @@ def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str
     return np.array(list("".join(cells[key].correct_by(METRIC) for key in keys))) == "1"
 
 
-def difference(found: Found, method: str, rival: str) -> Difference:
+def difference(by_method: ByMethod, method: str, rival: str) -> Difference:
     """Compare two methods on the cells that both have."""
-    common = sorted(found[method].keys() & found[rival].keys())
+    common = sorted(by_method[method].keys() & by_method[rival].keys())
     seeds = sorted({seed for seed, _ in common})
     mine, other = (
-        np.array([right(found[m], [key for key in common if key[0] == seed]) for seed in seeds])
+        np.array([right(by_method[m], [key for key in common if key[0] == seed]) for seed in seeds])
         for m in (method, rival)
     )
     if len(seeds) == 1:
@@ -86,15 +86,15 @@ def difference(found: Found, method: str, rival: str) -> Difference:
     return Difference(rival, float(mine.mean()), float(other.mean()), p)
 
 
-def accuracy(found: Found, method: str) -> str:
+def accuracy(by_method: ByMethod, method: str) -> str:
     """Return a method's mean accuracy in %, and its cells where it has fewer than the method with most."""
-    cells = found.get(method, {})
+    cells = by_method.get(method, {})
     if not cells:
         return "-"
     seeds = sorted({seed for seed, _ in cells})
     values = [right(cells, [key for key in sorted(cells) if key[0] == seed]).mean() for seed in seeds]
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(seeds) > 1 else ""
-    most = max(map(len, found.values()))
+    most = max(map(len, by_method.values()))
     fewer = f" ({len(cells)} of {most})" if len(cells) < most else ""
     return f"{100 * np.mean(values):.1f}{spread}{fewer}"
 
@@ -110,12 +110,12 @@ def main() -> None:
     method, reference = options.method, options.reference
 
     everything = map(finished, options.data)
-    data = {name: found for name, found in everything if {method, reference} <= found.keys()}
-    methods = [*dict.fromkeys(m for found in data.values() for m in found if m != method), method]
+    data = {name: by_method for name, by_method in everything if {method, reference} <= by_method.keys()}
+    methods = [*dict.fromkeys(m for by_method in data.values() for m in by_method if m != method), method]
     print(f"| data | n | {' | '.join(methods)} |\n|---|---:|{'---:|' * len(methods)}")
-    for name, found in data.items():
-        n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in found.values())
-        print(f"| {name} | {n:,} | {' | '.join(accuracy(found, m) for m in methods)} |")
+    for name, by_method in data.items():
+        n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in by_method.values())
+        print(f"| {name} | {n:,} | {' | '.join(accuracy(by_method, m) for m in methods)} |")
 
     against = {
         n: [difference(f, method, m) for m in f if m != method and not m.startswith(f"{method}-")]
