@@ -39,9 +39,10 @@ class Smv(Joint):
     logits of their features, with features of 0 in place of the others', name its class, and 0 if not.
     phi_m is modality m's Shapley value; for two of them phi_a = (v(a) + v(a, v) - v(v)) / 2. In the epoch
     each sample occurs once as it is and, for each m with phi_m < 1, another 2 (1 - phi_m) times, rounded,
-    with features of 0 in place of the other modalities'. The loss is CE(z, y) over all of them. This is the
-    sample-level variant; mgap does not have the modality-level one. The extension to more than two modalities
-    is ours. Each epoch's record has the mean of phi_m as `contribution`.
+    with features of 0 in place of the other modalities'. With two modalities, a sample that the fused logits
+    predict wrongly has four such copies. The loss is CE(z, y) over all of them. This is the sample-level
+    variant; mgap does not have the modality-level one. The extension to more than two modalities is ours.
+    Each epoch's record has the mean of phi_m as `contribution`.
 
     Buffers: repeats (N, M), the copies of each sample of the store; contribution (M,).
 

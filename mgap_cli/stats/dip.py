@@ -18,13 +18,14 @@ _PLAIN = 64  # with fewer points than this, the hull is found one point after an
 
 
 def dip(values: FloatArray) -> float:
-    """Return the dip of (N,) values, in [1 / 2N, 1 / 4].
+    """Return the dip of (N,) values, N >= 2, in [1 / 2N, 1 / 4].
 
     This is Hartigan's algorithm. It starts from an interval that contains the mode: the whole range. In each
     round it takes the greatest convex minorant and the least concave majorant of the empirical distribution
     function in the interval. The place where the two are farthest apart gives the next, smaller interval. The
     rounds end when the hulls inside are no farther apart than the function is from the hulls outside. The dip
-    is half of the largest distance between the function and the hulls outside.
+    is half of the largest distance between the function and the hulls outside, and at least 1 / 2N: without
+    ties it is never smaller; with ties, such as N equal values, the dip of the definition can be.
     """
     x, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     n = int(counts.sum())
