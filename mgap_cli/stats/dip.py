@@ -24,8 +24,8 @@ def dip(values: FloatArray) -> float:
     round it takes the greatest convex minorant and the least concave majorant of the empirical distribution
     function in the interval. The place where the two are farthest apart gives the next, smaller interval. The
     rounds end when the hulls inside are no farther apart than the function is from the hulls outside. The dip
-    is half of the largest distance between the function and the hulls outside, and at least 1 / 2N: without
-    ties it is never smaller; with ties, such as N equal values, the dip of the definition can be.
+    is half of the largest distance between the function and the hulls outside, and at least 1 / 2N. With
+    ties, such as N equal values, the dip of the definition can be smaller than 1 / 2N.
     """
     x, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     n = int(counts.sum())
