@@ -12,7 +12,7 @@ from hypothesis import settings
 from mgap_cli.config import DataConfig
 from mgap_cli.output import Output
 
-# Workers and tests share the machine: one thread each, and results that do not hang on their number.
+# Workers and tests share the machine: each has one thread, and results do not depend on the number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The suite compares bits of the CPU, on every machine; MGAP_TEST_GPU=1 lets the tests that need a GPU see it.
 if os.environ.get("MGAP_TEST_GPU") != "1":
@@ -25,7 +25,7 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; the test is skipped where there is none."""
+    """The folder of real data beside the checkout; without it, the test is skipped."""
     folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("the real data (../shared/data) are not on this machine")
@@ -34,7 +34,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def small_config() -> DataConfig:
-    """A protocol that decodes fast: two frames of 32 x 32, half a second at 8 kHz, 65 x 63."""
+    """A protocol for fast decoding: two frames of 32 x 32, half a second of sound at 8 kHz, 65 x 63."""
     return DataConfig(frames=2, frame_size=32, sample_rate=8000, seconds=0.5, n_fft=128, hop=64)
 
 
@@ -45,7 +45,7 @@ def sink() -> Output:
 
 @pytest.fixture(scope="session")
 def media_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return a real media file by its suffix (.mp4, .flv, .mpg, .wav), encoded once a session."""
+    """Return a real media file by its suffix (.mp4, .flv, .mpg, .wav), encoded once per session."""
     from helpers.media import write_media
 
     folder = tmp_path_factory.mktemp("media")

@@ -1,4 +1,4 @@
-"""Who the imbalanced are, by hand; and people's votes beside the model's gaps."""
+"""Which samples are imbalanced, against counts by hand; and gaps of listeners and of the model."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_unmet_conditions_are_told(conditions, words):
 
 
 def votes_file(path: Path, ids: list[str], voice: list[int], face: list[int], both: int = 9) -> Path:
-    """As CREMA-D's: ten votes per clip and condition, `voice` and `face` of them for what was intended."""
+    """A table as CREMA-D's: ten votes per clip and condition, `voice` and `face` of them correct."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(["", *"ADFHNS", "fileName", "numResponses", "agreement"])

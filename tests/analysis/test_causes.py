@@ -1,4 +1,4 @@
-"""The cause for which a modality lags, of scores whose cause is known by construction."""
+"""The diagnosis of why a modality lags, on scores whose cause is known by construction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = tuple("0123456789")
 
 
 def scores(n: int, audio: float, visual: float, seed: int = 0) -> Scores:
-    """Return scores whose mean p of the true class is about these."""
+    """Return scores whose mean p of the true class is near the given values."""
     rng = np.random.default_rng(seed)
 
     def around(mean: float) -> np.ndarray:

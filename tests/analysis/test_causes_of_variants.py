@@ -1,4 +1,4 @@
-"""The diagnosis on small networks trained on data whose cause is known; one seed.
+"""The diagnosis on small networks that were trained on data whose cause is known, with one seed.
 
 `tests/benchmarks/causes.py` measures it on the real variants with ten seeds.
 """

@@ -1,4 +1,4 @@
-"""Detectors of known imbalance: scikit-learn's areas, intervals that bracket them, and columns of truth."""
+"""Detectors of known imbalance: areas as scikit-learn's, their intervals, and columns of truth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALL = np.ones(N, dtype=bool)
 
 
 def made(**columns: list[str]) -> GapFit:
-    """Visual or audio is degraded in a third of the samples; rounded scores make ties."""
+    """Scores in which visual or audio is degraded in a third of the samples; rounding makes ties."""
     g = np.random.default_rng(0)
     cause = np.array(["none", "none", "none", "none", "visual", "audio"])[np.arange(N) % 6]
     high, low = g.beta(6, 2, (2, N)), g.beta(2, 4, (2, N))
@@ -90,7 +90,7 @@ def test_without_a_fused_head_its_loss_is_no_detector():
 
 
 def test_the_interval_of_an_area_has_the_width_of_theory():
-    """Hanley and McNeil (1982) give the standard error, about."""
+    """Hanley and McNeil (1982) give an approximate standard error."""
     identification = identify(FIT, "degraded", ALL, AnalysisConfig(resamples=999)).detectors[0]
     a, m, n = identification.roc_auc, N // 3, N - N // 3
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)

@@ -19,13 +19,13 @@ FAST = sets("analysis.resamples=9", "gap.n_init=1")
 
 @pytest.fixture(scope="module")
 def probabilities() -> dict[str, np.ndarray]:
-    """(N, C) of three heads; in samples 3 and 40 audio and visual agree on class 2, whatever the label."""
+    """Probabilities (N, C) of three heads; audio and visual agree on class 2 in samples 3 and 40."""
     g = np.random.default_rng(0)
     p = {name: g.dirichlet(np.ones(C), N) for name in ("audio", "visual", "fused")}
     for name, sure in (("audio", 0.92), ("visual", 0.96)):
         p[name][3] = p[name][40] = [0.0, 1 - sure, sure]
     p["audio"][40] = [0.01, 0.0, 0.99]
-    p["visual"][5] = [0.0, 0.0, 1.0]  # alone in this
+    p["visual"][5] = [0.0, 0.0, 1.0]  # only this head gives class 2
     p["audio"][5] = [1.0, 0.0, 0.0]
     return p
 

@@ -1,4 +1,4 @@
-"""Measures of imbalance against enumeration, finite differences, hand-made numbers and a linear model."""
+"""Measures of imbalance against enumeration, finite differences, numbers by hand and a linear model."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_confidence_and_entropy_shares():
 
 
 class Linear(nn.Module):
-    """An encoder of one matrix."""
+    """An encoder that is one matrix."""
 
     def __init__(self, inputs: int, features: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def batch_of(n: int, seed: int = 0) -> Batch:
 
 
 def test_gradients_of_a_linear_model_are_those_written_out():
-    """dCE/dW = (softmax - one hot)^T-weighted inputs through the head, on paper."""
+    """The gradients are compared with dCE/dW, written out for a linear network."""
     network, batch = linear_network(), batch_of(7)
     result = gradients(network, [batch])
     d = network.encoders["audio"].weight.shape[0]
@@ -202,7 +202,7 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
 
 
 def test_a_network_whose_head_is_its_fusion_is_not_pulled_apart():
-    """With the visual half and input gone, fused and audio losses are one: cosine 1, norm ratio 1."""
+    """Without the visual weights and input, the fused loss is the audio loss: cosine 1, norm ratio 1."""
     network = linear_network()
     d = network.encoders["audio"].weight.shape[0]
     with torch.no_grad():

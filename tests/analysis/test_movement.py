@@ -1,4 +1,4 @@
-"""Which samples moved: counts against scikit-learn's, intervals against SciPy's, and the fixed mixture."""
+"""Which samples moved: counts as scikit-learn's, intervals as SciPy's, and the fixed mixture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ N = 400
 
 
 def scores(seed: int, apart: float) -> Scores:
-    """Of the 400 samples a share `apart` has a wide gap; which modality leads alternates."""
+    """Scores of 400 samples, of which a share `apart` has a wide gap; the modalities lead in turn."""
     g = np.random.default_rng(seed)
     high = g.beta(9, 2, N)
     low = np.where(g.random(N) < apart, g.beta(1.5, 9, N), np.clip(high + g.normal(0, 0.05, N), 0, 1))
@@ -87,9 +87,7 @@ def test_the_fixed_mixture_moves_only_samples_whose_gap_changed(moved):
     assert (movement.imbalanced[0] == movement.imbalanced[1])[~half].all()
     np.testing.assert_allclose(movement.fixed_posteriors[0], movement.fits[0].posterior)
     np.testing.assert_allclose(movement.fixed_posteriors[1], movement.fits[0].mixture.posterior(changed.gap))
-    assert (
-        movement.fits[1].posterior != movement.fixed_posteriors[1]
-    ).any()  # its own mixture is another one
+    assert (movement.fits[1].posterior != movement.fixed_posteriors[1]).any()  # the refitted mixture differs
     same = movement_of(["before", "after"], [first, first], "train", CONFIG)
     assert same.since_first(1).recovered == same.since_first(1).worsened == 0
     assert same.since_first(1).p_value == 1.0

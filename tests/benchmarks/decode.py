@@ -30,7 +30,7 @@ MB = 1e6
 
 
 def alone(paths: list[str], size: int, rate: int) -> None:
-    """Decode the middle frame and the audio of each clip, and forget them."""
+    """Decode the middle frame and the audio of each clip, and keep nothing."""
     import decord
 
     for path in paths:
@@ -41,7 +41,7 @@ def alone(paths: list[str], size: int, rate: int) -> None:
 
 
 def repeated(manifest: Path, clips: int, folder: Path) -> Path:
-    """Write a manifest of `clips` rows, the given one's over and over, beside links to its media."""
+    """Write a manifest of `clips` rows that repeats the rows of the given one, beside links to its media."""
     with manifest.open(newline="") as file:
         rows = list(csv.DictReader(file))
     folder.mkdir()
@@ -97,7 +97,7 @@ def seconds_of_decord(manifest: Path, workers: int) -> float:
 
 
 def peak_memory(manifest: Path, label: str, workers: int) -> tuple[float, float]:
-    """Return the peak over a `prepare`, in bytes: the largest process, and all together.
+    """Return the peak memory of a `prepare` in bytes: of the largest process, and of all processes.
 
     Resident memory of the largest; proportional (pages that are shared count once) of all.
     """

@@ -1,4 +1,4 @@
-"""One method against all others of a comparison, data set by data set: the table of docs/results.md.
+"""Compare one method with all others on each data set, for the table of docs/results.md.
 
     python tests/benchmarks/goal.py pooled "RAVDESS=results/ravdess:ravdess-*" "digits=results/digits:digits"
 
@@ -66,7 +66,7 @@ def finished(argument: str) -> tuple[str, ByMethod]:
 
 
 def right(cells: Mapping[tuple[int, str], CellResult], keys: list[tuple[int, str]]) -> np.ndarray:
-    """Return which samples of these cells are right, (N,) booleans."""
+    """Return whether each sample of these cells is predicted correctly, (N,)."""
     return np.array(list("".join(cells[key].correct_by(METRIC) for key in keys))) == "1"
 
 

@@ -24,7 +24,7 @@ STAGES = (("warm-up", "warmup.pt"), ("adaptation", "adapt.pt"))
 
 
 def identified_by(checkpoint: Path, store: Path | None, split: str, column: str) -> Identification:
-    """Return what the checkpoint's gaps of a split say of the samples that the column marks."""
+    """Return how well the checkpoint's gaps of a split identify the samples that the column marks."""
     model = open_trained(checkpoint, torch.device("cpu"), store)
     fit = analyse(model.scores(split), model.config.gap)
     identification = identify(fit, column, np.ones(len(fit.scores), dtype=bool), model.config.analysis)

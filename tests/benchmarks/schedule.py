@@ -1,4 +1,4 @@
-"""How much time `mgap compare` loses between its cells.
+"""How much time `mgap compare` needs beyond that of its cells.
 
     python tests/benchmarks/schedule.py [--cells 200] [--jobs 2]
 

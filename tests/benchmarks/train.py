@@ -1,4 +1,4 @@
-"""How fast training is: against the literature's manner, against the bare step, and as the data grow.
+"""How fast training is, compared with a plain loop and with the bare step, and for more data.
 
     python tests/benchmarks/train.py
     python tests/benchmarks/train.py --only a b --clips 384 --rounds 5
@@ -59,7 +59,7 @@ QUIET = Output(quiet=True)
 
 
 def made_store(folder: Path, clips: int, config: DataConfig) -> Store:
-    """Build a store of noise, all of it for training."""
+    """Build a store of noise with training samples only."""
 
     def read(clip: media.Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
         draw = np.random.default_rng(int(clip.id))
@@ -73,7 +73,7 @@ def made_store(folder: Path, clips: int, config: DataConfig) -> Store:
 
 
 class FilesDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
-    """The literature's manner: every item is read from its files and transformed by itself."""
+    """A plain data set, as in the literature: each item is read from its files and transformed separately."""
 
     def __init__(self, folder: Path, clips: int) -> None:
         from PIL import Image
@@ -110,7 +110,7 @@ class FilesDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
 
 
 class Stepper:
-    """A network and its optimizer, and a step of theirs: cross-entropy of the three heads."""
+    """A network, its optimizer, and a training step with the cross-entropy of the three heads."""
 
     def __init__(self, config: Config, precision: Precision, memory_format: torch.memory_format) -> None:
         self.precision, self.device = precision, precision.device
@@ -132,7 +132,7 @@ class Stepper:
 
 
 def timed(work: Callable[[], None], device: torch.device) -> float:
-    """Return the seconds until `work` is done, on the device too."""
+    """Return the seconds that `work` takes, including its work on the device."""
     started = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -141,7 +141,7 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
 
 
 class Run:
-    """A stage that is trained on, an epoch at a time; each takes up the last one's checkpoint."""
+    """A stage that is trained one epoch at a time; each epoch continues from the last checkpoint."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Run:
 
 
 def rounds(options: argparse.Namespace, *sides: Callable[[], float]) -> list[list[float]]:
-    """Return each side's figures, taken in turns after a round that does not count."""
+    """Return the measurements of each side, taken in turns after a round that does not count."""
     for side in sides:
         side()
     taken = [[side() for side in sides] for _ in range(options.rounds)]
@@ -291,7 +291,7 @@ def adaptive(options: argparse.Namespace, folder: Path, device: torch.device) ->
 
 
 def growth(options: argparse.Namespace, folder: Path) -> None:
-    """Print (d): every size in a process of its own."""
+    """Print (d), with a separate process for each size."""
     data = DataConfig(frame_size=128, sample_rate=4000, seconds=0.5, n_fft=64, hop=40, val_share=0)
     speeds = []
     for times in GROWTH:

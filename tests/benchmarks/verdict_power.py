@@ -1,4 +1,4 @@
-"""How often `mgap analyze-gap` says what of known populations: the error rates and power of its verdict.
+"""How often `mgap analyze-gap` gives each verdict for known populations: its error rates and power.
 
     python tests/benchmarks/verdict_power.py
 
@@ -25,7 +25,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def mixed(apart: float) -> Draw:
-    """Nine parts N(0.2, 0.08), one part as wide, its mean `apart` standard deviations above."""
+    """Draw nine parts N(0.2, 0.08), and one part with the same sd whose mean is `apart` sd higher."""
     return lambda g, n: g.normal(np.where(g.random(n) < 0.9, 0.2, 0.2 + apart * 0.08), 0.08)
 
 

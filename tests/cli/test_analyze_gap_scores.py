@@ -1,4 +1,4 @@
-"""`analyze-gap` on files of scores: tables, JSON, lists, plots, and defined answers to what is odd."""
+"""`analyze-gap` on files of scores: tables, JSON, lists, plots, and unusual input."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_known_truth_is_compared_with_what_was_found(scores, run):
     assert identification["of_these_right"] > 0.9 * identification["called_imbalanced"]
     assert [d["name"] for d in identification["detectors"]] == ["posterior", "|gap|"]
     two(scores, "--truth", "size").fails(2, "no column 'size'")
-    # Of digits it is known which are degraded: nobody has to say.
+    # The store of digits knows which samples are degraded: no option is needed.
     done = mgap("analyze-gap", run / "warmup.pt", *FAST, env={"COLUMNS": "80"})
     assert "Identification, train, truth: degraded, n = " in done.out and "fused loss" in done.out
     done = mgap("analyze-gap", run / "warmup.pt", *FAST, "--where", "degraded=none")
@@ -138,7 +138,7 @@ def test_odd_tables_have_defined_answers(tmp_path):
 
 
 def test_rounded_scores_are_one_population_and_a_warning_says_so(tmp_path):
-    """One population, written with two decimals, had "two populations" (dip test p = 0.005)."""
+    """One population, written with two decimals, once got "two populations" (dip test p = 0.005)."""
     gaps = np.round(np.random.default_rng(0).beta(5, 3, 5000), 2)
     done = mgap("analyze-gap", table(tmp_path / "rounded.csv", gaps.tolist()), *FAST, "--json")
     tested = done.json()["fits"]["audio-visual"]["bimodality"]
@@ -148,7 +148,7 @@ def test_rounded_scores_are_one_population_and_a_warning_says_so(tmp_path):
 
 
 def test_a_minority_is_not_denied(tmp_path):
-    """Ten percent of the samples, 3 standard deviations away, make no peak of their own."""
+    """A group of ten percent of the samples, 3 standard deviations away, has no peak of its own."""
     g = np.random.default_rng(0)
     gaps = np.concatenate([g.normal(0.2, 0.08, 1800), g.normal(0.44, 0.08, 200)]).clip(-1, 1)
     done = mgap("analyze-gap", table(tmp_path / "minority.csv", gaps.tolist()), *FAST, "--json")

@@ -1,4 +1,4 @@
-"""Whatever is wrong, the user gets one clear message and the right exit code, and nothing half-written."""
+"""For any wrong input, the user gets one clear message and the right exit code, and no incomplete file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def damaged_store(store: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["warmup", "run"])
 def test_no_store(tmp_path, command):
-    code = 3 if command == "warmup" else 2  # to run, a name that is neither store nor data set
+    code = 3 if command == "warmup" else 2  # for `run`, this name is neither a store nor a data set
     mgap(command, tmp_path / "none", "-o", tmp_path / "run", *TRAIN).fails(code, str(tmp_path / "none"))
     assert not listing(tmp_path)
 
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_checkpoint(finished, tmp_path, defect):
 
 
 def test_a_last_checkpoint_that_is_damaged(store, tmp_path):
-    """The one that resuming reads."""
+    """This is the checkpoint from which training resumes."""
     run = tmp_path / "run"
     running = start("warmup", store, "-o", run, *TRAIN, "--epochs", 50, pause=(1, 0))
     running.until_paused()
@@ -329,7 +329,7 @@ def test_a_run_folder_that_may_not_be_written(store, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or sys.platform != "linux", reason="no /dev/full")
 def test_a_full_disk_below_stdout(run, tmp_path):
-    """The result cannot be printed: that is a failure, and said without a traceback."""
+    """The result cannot be printed: the command fails without a traceback."""
     import subprocess
 
     from helpers.program import shim

@@ -1,4 +1,4 @@
-"""`mgap compare` trains cells, survives kills and failures, and prints a table of what they found."""
+"""`mgap compare` trains cells, continues after kills and failures, and prints a table of the results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def values(results: Path) -> dict[tuple[str, str, str], str]:
 
 @pytest.fixture(scope="module")
 def compared(store, tmp_path_factory) -> Path:
-    """A finished comparison, to be read only."""
+    """A finished comparison, which tests only read."""
     results = tmp_path_factory.mktemp("compared") / "results"
     done = mgap(*line(store, results, "--jobs", 2, "--threads", 1))
     assert done.code == 0, done.err
@@ -137,7 +137,7 @@ def test_a_stop_signal_saves_and_asks_for_the_same_command(store, tmp_path):
 
 
 def test_a_signal_to_every_process_fails_no_cell(store, tmp_path):
-    """A scheduler signals the cells and the server that they are forked from, too."""
+    """A scheduler also signals the cells and the server from which they are forked."""
     results = tmp_path / "results"
     words = [sys.executable, "-m", "mgap_cli", *map(str, line(store, results, "--jobs", 2))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

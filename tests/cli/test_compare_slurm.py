@@ -1,4 +1,4 @@
-"""`mgap compare --slurm` submits cells to Slurm. Small programs stand in for Slurm's commands."""
+"""`mgap compare --slurm` submits cells to Slurm. Small programs replace Slurm's commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mgap_cli.workflow.cell import CellJob
 from mgap_cli.workflow.slurm import run_in_job
 
 SETTINGS = sets(*TINY, "train.epochs=2", "warmup.epochs=1")
-EPOCHS = 12  # of the cell that is stopped: enough that it is stopped before the last
+EPOCHS = 12  # epochs of the cell that is stopped: enough to stop it before the last one
 STAND_INS = {
     # Keeps the script and puts every task of its array into the queue.
     "sbatch": r"""#!/bin/bash
@@ -43,7 +43,7 @@ echo "Submitted batch job $number"
 [ -s "$SLURM_TEST/queue" ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
 cat "$SLURM_TEST/queue"
 """,
-    # Runs the step in a process group of its own: Slurm signals all of the step, and not the script.
+    # Runs the step in its own process group: Slurm signals the whole step, but not the script.
     "srun": """#!/bin/bash
 while [[ "$1" == -* ]]; do [ "$1" = --output ] && shift; shift; done
 echo $$ > "$SLURM_TEST/step"
@@ -56,7 +56,7 @@ exec setsid "$@"
 
 
 class Cluster:
-    """Slurm's commands on PATH, and the state that they keep."""
+    """Slurm's commands on PATH, and their state."""
 
     def __init__(self, folder: Path) -> None:
         self.state = folder / "state"
@@ -78,7 +78,7 @@ class Cluster:
         return mgap(*words, env=self.env)
 
     def script(self, number: int) -> list[str]:
-        """Return the options that a job was submitted with."""
+        """Return the options with which a job was submitted."""
         lines = (self.state / f"{number}.sh").read_text().splitlines()
         return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
 
@@ -86,7 +86,7 @@ class Cluster:
         return (self.state / "queue").read_text().splitlines()
 
     def say(self, *lines: str) -> None:
-        """Let squeue print these lines from now on."""
+        """Make squeue print these lines."""
         (self.state / "queue").write_text("".join(f"{line}\n" for line in lines))
 
     def start(self, number: int, task: int | None) -> subprocess.Popen[bytes]:
@@ -144,7 +144,7 @@ def test_the_cells_are_one_array_with_what_was_asked(cluster, store, tmp_path):
 def test_submitting_again_submits_nothing_twice(cluster, store, tmp_path):
     results = tmp_path / "results"
     assert cluster.mgap(*line(store, results)).code == 0
-    cluster.say("101_0|RUNNING", "101_1|PENDING", "101_2|COMPLETING")  # the fourth is gone without a result
+    cluster.say("101_0|RUNNING", "101_1|PENDING", "101_2|COMPLETING")  # the fourth has ended without a result
     assert states(results, cluster) == ["running", "queued", "running", "missing"]
     again = cluster.mgap(*line(store, results, "--json"))
     assert again.code == 0, again.err
@@ -211,7 +211,7 @@ def test_a_job_that_its_time_limit_stops_is_queued_again_and_ends_as_a_local_cel
 
 
 def test_a_job_of_submitit_alone_runs_and_records_a_cell(store, tmp_path, monkeypatch):
-    """submitit's local executor: the pickled cell, a process of its own, and no Slurm."""
+    """submitit's local executor runs the pickled cell in its own process, without Slurm."""
     submitit = pytest.importorskip("submitit", reason="submitit is not installed (the extra `slurm`)")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     load_method("joint")
@@ -238,7 +238,7 @@ def test_jobs_that_squeue_does_not_know_have_ended(cluster, tmp_path, monkeypatc
     cells = {f"7_{seed}": Cell("s", "joint", seed) for seed in range(4)}
     (tmp_path / "slurm").mkdir()
     write_jobs(tmp_path, cells)
-    assert job_states(tmp_path).cells == {}  # its number is invalid by now
+    assert job_states(tmp_path).cells == {}  # squeue no longer knows its number
     cluster.say("7_0|COMPLETED", "7_1|OUT_OF_MEMORY", "7_2|REQUEUE_HOLD", "7_3|COMPLETING", "8_0|RUNNING")
     jobs = job_states(tmp_path)
     assert jobs.at_work == {cells["7_2"]: "queued", cells["7_3"]: "running"}

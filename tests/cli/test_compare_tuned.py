@@ -1,4 +1,4 @@
-"""`mgap compare --tune`: the same number of trials for every method, on validation alone, then the cells."""
+"""`mgap compare --tune`: equally many trials for every method, on validation only, and then the cells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def line(store: Path, results: Path, *more: object) -> list[object]:
 
 
 def records_of(results: Path) -> dict[str, object]:
-    """Return everything that trials and cells found, without their times."""
+    """Return all results of trials and cells, without their times."""
     records = {}
     for path in sorted(results.glob("*/*/*/*.json")):
         record = json.loads(path.read_text())
@@ -44,7 +44,7 @@ def records_of(results: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def tuned(store, tmp_path_factory) -> Path:
-    """A finished comparison, to be read only."""
+    """A finished comparison, which tests only read."""
     results = tmp_path_factory.mktemp("tuned") / "results"
     done = mgap(*line(store, results))
     assert done.code == 0, done.err
@@ -139,7 +139,7 @@ def test_what_cannot_be_tuned_is_refused(store, tmp_path):
 
 
 def test_no_trial_reads_a_test_sample(store, tmp_path, monkeypatch):
-    """Every sample reaches a network through a Loader: none of a trial's has a test sample."""
+    """Every sample reaches a network through a Loader, and no Loader of a trial gives a test sample."""
     splits = open_store(store).splits
     read: set[str] = set()
     make = Loader.__init__

@@ -1,4 +1,4 @@
-"""`mgap docs` lists the pages that ship and shows each in the terminal."""
+"""`mgap docs` lists the pages of mgap and shows each in the terminal."""
 
 from __future__ import annotations
 

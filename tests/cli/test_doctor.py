@@ -1,4 +1,4 @@
-"""`mgap doctor` says what a machine lacks, also where packages are broken, and leaves nothing behind."""
+"""`mgap doctor` reports what a machine lacks, even if packages are broken, and leaves no files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mgap evaluate` on real checkpoints: one, several, several seeds; columns, plots, the sweep; bad input."""
+"""`mgap evaluate` on one checkpoint, several and several seeds; columns, plots, robustness, bad input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDED = ("joint", "joint-heads")
 
 @pytest.fixture(scope="session")
 def seeds(store, finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs of two methods with two seeds each, to be read only."""
+    """A folder with runs of two methods with two seeds each, which tests only read."""
     folder = tmp_path_factory.getbasetemp() / "seeds"
     for method in SEEDED:
         for seed in (0, 1):
@@ -31,7 +31,7 @@ def seeds(store, finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(seeds: Path, tmp_path: Path) -> list[Path]:
-    """The checkpoints of `seeds` in a folder of their own, method by method."""
+    """The checkpoints of `seeds` in a new folder, method by method."""
     shutil.copytree(seeds, tmp_path / "runs")
     return [tmp_path / "runs" / f"{o}-{s}" / "warmup.pt" for o in SEEDED for s in (0, 1)]
 
@@ -65,7 +65,7 @@ def test_one_checkpoint(run):
 
 
 def test_accuracy_by_a_column_is_that_of_its_rows(store, run):
-    """Against a store's own clips.csv: n of each value of the label column."""
+    """The numbers of samples are those of clips.csv, for each value of the label column."""
     rows = list(csv.DictReader((store / "clips.csv").open()))
     counts = {
         label: sum(r["label"] == label and r["split"] == "test" for r in rows)
@@ -98,12 +98,14 @@ def test_robustness_sweep(run):
     clean = e["robustness"][0]["heads"]
     for m in e["robustness"]:
         unharmed = "visual" if m["corruption"].startswith("audio") else "audio"
-        assert m["heads"][unharmed] == clean[unharmed]  # a head does not see what the other modality suffers
+        assert (
+            m["heads"][unharmed] == clean[unharmed]
+        )  # noise in the other modality does not affect a unimodal head
         low, high = m["heads"]["fused"]["accuracy_interval"]
         assert low <= m["heads"]["fused"]["accuracy"] <= high
     for head, m in clean.items():
         assert m["accuracy"] == e["heads"][head]["accuracy"]
-    # With one input for all, a unimodal head says one class.
+    # With the same input for all samples, a unimodal head predicts one class.
     shares = [m["heads"]["audio"]["accuracy"] for m in e["robustness"] if m["corruption"] == "audio missing"]
     assert all(any(share == pytest.approx(n / e["n"]) for n in e["class_counts"]) for share in shares)
     assert (run / "evaluate-robustness.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The decision rules of `mgap evaluate`: the table, the reported rule, the report; bad input."""
+"""The decision rules of `mgap evaluate`: the table, the reported rule, the report and bad input."""
 
 from __future__ import annotations
 

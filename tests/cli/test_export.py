@@ -1,4 +1,4 @@
-"""`mgap export`: the same predictions in three formats, as evaluate and analyze-gap see them; bad input."""
+"""`mgap export`: the same predictions in three formats, as evaluate and analyze-gap use them; bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run folder is accepted wherever a checkpoint is, and working files do not count for checkpoints."""
+"""A run folder is accepted in place of a checkpoint, and working files do not count as checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_adapt_starts_from_the_stage_before(run, tmp_path):
     out = tmp_path / "again"
     done = mgap("adapt", run, "-o", out, "--epochs", 1, "--dry-run", "--json")
     assert done.code == 0 and "taking warmup.pt" in done.err
-    # Without -o the run folder goes on, as with its warmup.pt: here it is finished already.
+    # Without -o the run folder is continued, as with its warmup.pt: here it is already finished.
     assert mgap("adapt", run).out == mgap("adapt", run / "warmup.pt").out
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints and run folders with any content: a command succeeds, or says in two lines what is wrong."""
+"""Checkpoints and run folders with any content: a command succeeds, or states in two lines what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mgap_cli.runs.checkpoint import load_checkpoint
 from mgap_cli.runs.layout import read_metrics
 
 EVALUATION = sets("evaluate.bootstrap=20")
-# Commands take a good part of a second each: a failure is shown as it was found, not made smaller.
+# Each command takes nearly a second: hypothesis shows a failure as it is, without making it smaller.
 FEW = settings(
     max_examples=15,
     deadline=None,
@@ -50,7 +50,7 @@ CUT = object()
 
 
 def clean(done: Done) -> bool:
-    """Say whether a command succeeded; assert that a failure is a clear one."""
+    """Return whether a command succeeded; assert that a failure has a clear message."""
     assert done.code in (0, 2, 3), done.err
     if done.code == 0:
         return True
@@ -62,7 +62,7 @@ def clean(done: Done) -> bool:
 
 
 def changed(tree: Any, data: st.DataObject, value: Any) -> Any:
-    """Return a copy of nested lists and dicts in which one part, anywhere, is `value` or cut out."""
+    """Return a copy of nested lists and dicts in which one part is replaced by `value` or removed."""
     tree = copy.deepcopy(tree)
     parent = tree
     while True:
@@ -124,7 +124,7 @@ def test_a_checkpoint_with_other_bytes(finished, tmp_path, data):
 @FEW
 @given(data=st.data())
 def test_a_changed_state_to_resume_from(finished, store, tmp_path, data):
-    """Training goes on from it, or says that it cannot, before the first step."""
+    """Training continues from it, or reports before the first step that it cannot."""
     run = Path(shutil.copytree(finished, tmp_path / "run", dirs_exist_ok=True))
     (run / "adapt.pt").unlink()
     content = torch.load(finished / "adapt-last.pt", weights_only=True)
@@ -142,7 +142,7 @@ def test_a_changed_state_to_resume_from(finished, store, tmp_path, data):
 
 
 LISTS: Any = "x"
-for _ in range(40):  # small in a file, endless to walk or to print
+for _ in range(40):  # small in a file, but too large to walk through or to print
     LISTS = [LISTS] * 10
 FIELDS = {
     "method": "magic",

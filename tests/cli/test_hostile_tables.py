@@ -1,4 +1,4 @@
-"""Tables that a user hands to the analysis: damaged, odd or hostile ones get a defined answer."""
+"""Damaged, unusual or hostile tables of a user get a defined answer from the analysis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def table(*rows: str, header: str = "id,label,p_audio,p_visual", end: str = "\n"
 def arrays(**changed: object) -> bytes:
     """Return an NPZ file of a dozen good samples, with other arrays in place of some."""
     content = io.BytesIO()
-    # The callers give object arrays only to see them refused.
+    # Callers give object arrays only to test that they are refused.
     np.savez(content, **{"label": LABELS, "p_audio": P, "p_visual": P[::-1], **changed})  # type: ignore[arg-type]
     return content.getvalue()
 
@@ -144,7 +144,7 @@ def test_unfit_scores_are_refused_with_file_and_place(case, tmp_path):
 
 
 def test_the_last_cell_of_a_chunk_is_a_number_or_an_error(tmp_path):
-    """Where rows are read in parts, the end of a part is as strict as any other row."""
+    """Rows are read in parts, and the last row of a part is checked as strictly as any other row."""
     rows = [f"s{i},c{i % 2},0.5,0.25" for i in range(50_001)]
     rows[49_999] += "abc"
     path = tmp_path / "scores.csv"

@@ -1,4 +1,4 @@
-"""`mgap inspect`: what it says of stores, whole and damaged, and what it leaves alone."""
+"""`mgap inspect` on intact and damaged stores, and the files that it must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mgap list` names everything that the program takes, and imports nothing heavy to do so."""
+"""`mgap list` names everything that the program accepts, and imports nothing heavy."""
 
 from __future__ import annotations
 

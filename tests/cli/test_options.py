@@ -1,4 +1,4 @@
-"""The options that users write into scripts: a change here breaks scripts, and must be meant."""
+"""The options that users write into scripts: a change here breaks scripts and must be intended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command writes goes beside its input, or all of it into the folder of `-o`."""
+"""A command writes its files beside its input, or all of them into the folder of `-o`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_every_adaptive_epoch_keeps_its_mixture(finished, run):
         mixture = entry["mixture"]
         assert mixture["fitted_epoch"] == number and mixture["kind"] == "absolute"
         assert sum(c["weight"] for c in mixture["components"]) == pytest.approx(1, abs=1e-5)
-    # The first one is the warm-up's, which analyze-gap fits again.
+    # The first mixture is that of the warm-up, which analyze-gap fits again.
     fit = mgap("analyze-gap", run / "warmup.pt", "--json", *FAST).json()["fits"]["train"]
     first = entries[0]["mixture"]
     assert first["n"] == fit["n"] and first["balanced_share"] == pytest.approx(fit["balanced_share"])
@@ -42,7 +42,7 @@ def test_refits_are_told_from_epochs(run, tmp_path):
 
 
 def test_epochs_without_a_mixture_are_shown_without_it(run):
-    """Methods that fit no mixture leave none in metrics.jsonl."""
+    """Methods that fit no mixture write none to metrics.jsonl."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     bare = [{k: v for k, v in line.items() if k != "mixture"} for line in lines]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in bare))

@@ -1,4 +1,4 @@
-"""The commands in a row, as scripts chain them."""
+"""The commands one after the other, as in scripts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def rows(path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
-    """`mgap run digits` on shrunk settings: the document, and the folder."""
+    """The document and the folder of `mgap run digits` with small settings."""
     folder = tmp_path_factory.mktemp("digits")
     config = folder / "small.yaml"
     train = {"batch_size": 256}
@@ -294,7 +294,7 @@ def test_precedence(store, tmp_path):
 
 
 def test_config_yaml_of_a_run_gives_the_same_run(run, tmp_path, store):
-    """The folder's config.yaml, the adaptive stage's, holds the warm-up's settings too."""
+    """The folder's config.yaml, that of the adaptive stage, also has the settings of the warm-up."""
     done = mgap("warmup", store, "-o", tmp_path / "again", "--config", run / "config.yaml")
     assert done.code == 0, done.err
     assert (tmp_path / "again/warmup.pt").read_bytes() == (run / "warmup.pt").read_bytes()

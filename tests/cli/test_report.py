@@ -1,4 +1,4 @@
-"""`mgap report`: one HTML file, whatever the folder holds; opened in a real browser where there is one."""
+"""`mgap report`: one HTML file for any run folder; opened in a real browser if one is installed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def report(run: Path, store: Path | None = None) -> Page:
 
 @pytest.fixture
 def drawn_fast(monkeypatch):
-    """Draw nothing: what is tested is elsewhere."""
+    """Draw nothing, because the test is about other parts."""
     png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes([0, 0, 0, 9]) * 2
     monkeypatch.setattr("mgap_cli.report.page.run_page.png_bytes", lambda figure: png)
 
@@ -157,7 +157,7 @@ def test_what_is_out_of_date_is_left_out(judged, tmp_path, drawn_fast):
     run = Path(shutil.copytree(judged, tmp_path / judged.name))
     shutil.copy(run / "adapt-last.pt", run / "adapt.pt")
     with (run / "adapt.pt").open("ab") as file:
-        file.write(b"\0")  # zip archives may end in anything: another file, the same weights
+        file.write(b"\0")  # a zip archive may end with other bytes: another file with the same weights
     page = report(run)
     assert "evaluate.json is left out, as it is for an earlier adapt.pt than the folder's" in page.said
     assert "movement.json is left out, as it is for an earlier adapt.pt" in page.said
@@ -183,7 +183,7 @@ def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, d
         torch.save(content, path)
     for name in ("gap-warmup.json", "evaluate.json", "movement.json"):
         document = json.loads((run / name).read_text())
-        del document["sha256"]  # as earlier programs wrote them
+        del document["sha256"]  # as earlier versions wrote them
         (run / name).write_text(json.dumps(document))
     page = report(run)
     assert page.said.count("its store is not at") == 2 and "Gaps of warmup.pt on train" in page.said

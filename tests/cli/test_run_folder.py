@@ -51,7 +51,7 @@ def test_a_second_writer_is_refused_at_once_and_told_who_writes(store, run):
 
 
 def test_two_runs_in_one_folder_and_a_kill(store, tmp_path):
-    """The first goes on undisturbed; what a kill leaves of it is no obstacle, and is swept."""
+    """The first run continues; the files that a kill leaves do not prevent another run and are deleted."""
     run = tmp_path / "run"
     line = ["warmup", store, "-o", run, *TRAIN, "--epochs", 30]
     first = start(*line)
@@ -121,7 +121,7 @@ def test_a_run_needs_a_folder_of_its_own(store, run, tmp_path):
 
 
 def test_folders_that_may_take_a_run(store, run, tmp_path):
-    """An empty one, one with hidden files, and one whose last status was cut."""
+    """An empty folder, one with hidden files, and one whose last status.json is incomplete."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/.gitignore").touch()
@@ -183,7 +183,7 @@ def test_outputs_never_replace_what_must_stay(store, run, tmp_path):
 def test_a_link_is_followed(run, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link, target = tmp_path / "table.csv", tmp_path / "elsewhere" / "table.csv"
-    link.symlink_to(target)  # to a file that is not there yet
+    link.symlink_to(target)  # to a file that does not exist yet
     for _ in range(2):
         done = mgap("analyze-gap", run / "warmup.pt", "--csv", link, *FAST)
         assert done.code == 0, done.err
@@ -208,7 +208,7 @@ def test_each_checkpoint_has_its_own_files(run):
 
 
 def test_evaluating_all_checkpoints_of_a_folder(run):
-    """A shell's *.pt gives adapt-last.pt before adapt.pt: the epoch that was chosen is evaluated."""
+    """A shell expands *.pt to adapt-last.pt before adapt.pt: the chosen epoch is evaluated."""
     given = sorted(run.glob("*.pt"))
     assert [path.name for path in given] == ["adapt-last.pt", "adapt.pt", "warmup-last.pt", "warmup.pt"]
     fast = sets("evaluate.bootstrap=50")

@@ -1,4 +1,4 @@
-"""A store that is not as `prepare` wrote it is refused, in each command and with a message."""
+"""Every command refuses a store that differs from what `prepare` wrote, with a message."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def open_protocol(run: Path) -> dict[str, Any]:
 
 
 def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
-    """Return a .npy header that may claim anything."""
+    """Return a .npy header with any content."""
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
     padded = text.ljust(118 - len(text) % 64 + len(text) // 64 * 64) + "\n"
     return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded.encode()
@@ -198,7 +198,7 @@ def test_no_bytes_in_a_table_or_header_are_a_defect(store, tmp_path_factory, at,
 
 
 def linked(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a new folder with links to the store's files, but a store.json of its own."""
+    """Return a new folder with links to the files of a store, but with another store.json."""
     copy = tmp_path_factory.mktemp("store")
     for path in store.iterdir():
         if path.name != "store.json" and path.is_file():

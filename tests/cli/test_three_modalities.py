@@ -1,4 +1,4 @@
-"""Three modalities of arrays, named by the user, go through every command."""
+"""Every command works with three modalities of arrays that the user has named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINING = sets("train.epochs=6", "warmup.epochs=3", "evaluate.bootstrap=50", "g
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory) -> Path:
-    """A file of 360 samples of three classes, whose modalities differ in how much they tell."""
+    """A file of 360 samples of three classes, whose modalities are not equally informative."""
     draw = np.random.default_rng(0)
     n = 360
     label = draw.integers(0, 3, n)

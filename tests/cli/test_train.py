@@ -1,4 +1,4 @@
-"""`mgap train` gives a method the whole budget; `mgap warmup` warns where it does not."""
+"""`mgap train` gives a method the whole budget; `mgap warmup` warns if it does not."""
 
 from __future__ import annotations
 

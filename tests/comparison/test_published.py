@@ -1,4 +1,4 @@
-"""The published accuracies: valid rows, possible values, and what they can be compared with."""
+"""The published accuracies: valid rows, possible values, and the reasons against a comparison."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_every_row_is_of_a_data_set_that_mgap_prepares_and_has_a_source():
 
 
 def test_a_value_is_a_count_of_its_samples():
-    """80.65 % of 744 is 600 clips; a value that no count gives, rounded as printed, has another n."""
+    """80.65 % of 744 is 600 clips; a printed value that no count of n samples gives has a wrong n."""
     for row in every_published():
         if row.n is not None:
             digits = len(str(row.value).partition(".")[2])

@@ -1,4 +1,4 @@
-"""What tuning tries: of every method that ships, and of users' own ones."""
+"""The search spaces of the methods of mgap, and of users' own methods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_space_has_settings_that_exist_and_holds_their_defaults(method):
 
 
 def test_most_methods_have_a_space():
-    """All but those without a number to tune of their own."""
+    """The others have no number to tune."""
     assert {method for method in names() if not space_of(method)} == {"joint", "unimodal", "ensemble"}
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a comparison, against other ways to compute them."""
+"""The statistics of a comparison, computed in another way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mgap_cli.comparison.statistics import (
 def result(
     store: str, method: str, seed: int, accuracy: float, seconds: float = 10.0, n: int = 200
 ) -> CellResult:
-    """A cell whose first `accuracy` of n samples are right."""
+    """A cell in which the first share `accuracy` of the n samples is right."""
     right = round(accuracy * n)
     figures = {
         "test": {"fused.accuracy": right / n, "fused.ece": 1 - right / n},

@@ -1,4 +1,4 @@
-"""The values of a trial: a function of the finished trials alone."""
+"""The values of a trial depend only on the finished trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a comparison, with a stand-in for training: order, stops, failures and the choice."""
+"""The trials of a comparison without real training: order, stops, failures and the choice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUIET = Output(quiet=True)
 
 
 class Killed(Exception):
-    """Stands for the end of the process."""
+    """Raised in place of the end of the process."""
 
 
 def comparison() -> Comparison:
@@ -37,7 +37,7 @@ def comparison() -> Comparison:
 
 
 def accuracy(job: CellJob) -> float:
-    """Return what a trial finds: the learning rate 0.003 is the best."""
+    """Return the result of a trial: the learning rate 0.003 is the best."""
     return 1 - abs(float(job.settings["train"]["lr"]) - 0.003)
 
 
@@ -139,7 +139,7 @@ def test_failed_trials_stay_where_a_cell_has_the_chosen_values(tmp_path):
 
 
 def test_a_trial_without_a_result_stops_the_comparison(tmp_path: Path):
-    """Its process was asked to stop: the trials after it need what it finds."""
+    """Its process was asked to stop, and the later trials need its result."""
     with pytest.raises(MgapError, match="stopped") as caught:
         run_trials(comparison(), tmp_path, lambda jobs: None, QUIET)
     assert caught.value.exit_code == 75

@@ -1,4 +1,4 @@
-"""Crops as torchvision draws and resamples them, a clip at a time."""
+"""Crops and their resampling, compared with torchvision's for each clip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def frames(batch: int = 4, times: int = 2, height: int = 40, width: int = 48) -> torch.Tensor:
-    """Smooth random pictures, all different: (B, T, H, W, 3) uint8."""
+    """Smooth random pictures that all differ: (B, T, H, W, 3) uint8."""
     coarse = torch.randn(batch * times, 3, 9, 9, generator=seeded(7))
     fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
     pixels = (40 * fine + 128).clamp(0, 255).byte()
@@ -99,7 +99,7 @@ def test_a_crop_equals_torchvisions(monkeypatch):
 
 
 def test_an_enlarged_crop_equals_torchvisions_but_for_its_rim(monkeypatch):
-    # torchvision repeats the crop's last pixel; we go on into the picture that is there.
+    # At the border of a crop, torchvision repeats the last pixel; mgap uses the pixels beyond it.
     given_boxes(monkeypatch)
     clips = frames()
     out = augment(clips, AugmentConfig(image_size=80, flip=False), seeded())
@@ -110,7 +110,7 @@ def test_an_enlarged_crop_equals_torchvisions_but_for_its_rim(monkeypatch):
 
 
 def test_at_the_protocols_sizes_antialiasing_would_change_little():
-    """256 stored, 224 seen: torchvision's default antialiases a crop that it shrinks, by at most 1.14."""
+    """From 256 to 224 pixels, torchvision by default antialiases crops that it reduces, by at most 1.14."""
     clips = torch.randint(256, (24, 1, 16, 16, 3), dtype=torch.uint8, generator=seeded(1))  # edges, no blur
     clips = clips.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)
     out = augment(clips, AugmentConfig(image_size=224, flip=False), seeded())
@@ -176,12 +176,12 @@ def test_to_float_is_the_imagenet_normalisation():
 def hidden_widths(
     share: float, batch: int = 3000, height: int = 40, width: int = 60
 ) -> tuple[np.ndarray, ...]:
-    """Return (rows, columns) hidden whole in each of many spectrograms, (B,) each."""
+    """Return the numbers of fully hidden rows and columns of many spectrograms, (B,) each."""
     audio = torch.randn(batch, 1, height, width, generator=seeded(3))
     masked = mask(audio, share, seeded())
     changed = (masked != audio)[:, 0].numpy()
     rows, columns = changed.all(axis=2), changed.all(axis=1)
-    # Nothing but whole rows and whole columns is hidden, and behind the sample's own mean.
+    # Only whole rows and whole columns are hidden, and they have the mean of the sample.
     np.testing.assert_array_equal(changed, rows[:, :, None] | columns[:, None, :])
     means = audio.mean(dim=(2, 3), keepdim=True).expand_as(audio)
     np.testing.assert_array_equal(masked.numpy()[:, 0][changed], means.numpy()[:, 0][changed])

@@ -1,4 +1,4 @@
-"""Clips to store: whole or not there, the same however it was made."""
+"""From clips to a store: it is complete or absent, and the same for any way to build it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mgap_cli.errors import ExitCode, MgapError, UnfitError
 
 @dataclasses.dataclass
 class CountingReader:
-    """Makes clips out of their ids; stops with an error, as a kill would, after `limit` of them."""
+    """Makes clips from their ids; stops with an error, like a kill, after `limit` clips."""
 
     limit: int = 10**9
     reads: int = 0
@@ -223,7 +223,7 @@ def test_a_small_disk_is_told_before_anything_is_decoded(tmp_path, small_config,
 def media_dataset(folder: Path, n: int = 8) -> Dataset:
     clips = []
     for i in range(n):
-        path = folder / f"-clip{i}.mp4"  # a name that could be taken for an option
+        path = folder / f"-clip{i}.mp4"  # a name that looks like an option
         if not path.exists():
             write_media(path, seconds=0.6, hertz=300 + 50 * i)
         clips.append(Clip(f"-clip{i}", "ab"[i % 2], "train", path))

@@ -24,7 +24,7 @@ def test_frames_are_at_the_centres_of_equal_segments_of_time(media_file, suffix)
     config = DataConfig(frames=4, frame_size=32, sample_rate=8000)
     frames, wave = read_media(Clip("a", "x", "train", media_file(suffix)), config)
     assert frames.shape == (4, 32, 32, 3) and frames.dtype == np.uint8
-    # Red grows with time: at the centres of quarters it is 1/8, 3/8, 5/8, 7/8 of full scale.
+    # Red grows with time: at the centres of the quarters it is 1/8, 3/8, 5/8 and 7/8 of full scale.
     red = frames[:, 4:12, 8:24, 0].mean(axis=(1, 2)) / 255
     np.testing.assert_allclose(red, [0.125, 0.375, 0.625, 0.875], atol=0.06)
     assert frames[:, 20:28, :, 2].mean() > 200, "the lower half is blue: rows are rows, channels RGB"
@@ -128,7 +128,7 @@ def test_obstacles_are_seen_without_opening_a_decoder(tmp_path, media_file):
 
 
 def test_frames_follow_time_stamps_not_their_count():
-    # Ten frames in the first second, one in the second: the last quarters show that one.
+    # There are ten frames in the first second and one in the second, which the last quarters show.
     times = np.r_[np.arange(10) / 10, 1.0]
     assert chosen_frames(times, 2.0, 4).tolist() == [2, 7, 10, 10]
     assert chosen_frames(times[::-1], 2.0, 1).tolist() == [0], "stamps out of order are put in order"

@@ -1,4 +1,4 @@
-"""Manifests and published lists as they should not be: each is read, or refused with one short message."""
+"""Damaged manifests and published lists: each is read, or refused with one short message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_list_that_is_a_pipe_is_refused(tmp_path):
 def test_a_file_too_large_for_a_table_is_refused_unread(tmp_path):
     path = tmp_path / "m.csv"
     path.touch()
-    os.truncate(path, tables.LARGEST + 1)  # it takes no room on the disk
+    os.truncate(path, tables.LARGEST + 1)  # the file uses no space on the disk
     mgap("prepare", "manifest", path, "-o", tmp_path / "s").fails(3, str(path), "larger than 1 GiB")
 
 
@@ -95,7 +95,7 @@ def test_no_column_of_a_manifest_is_lost(tmp_path_factory, columns):
 
 
 def test_separators_of_unicode_do_not_end_a_line(tmp_path):
-    """As str.splitlines has it, U+2028, U+0085 and the vertical tab would."""
+    """For str.splitlines, U+2028, U+0085 and the vertical tab end a line."""
     names = ["a\u2028b", "c\u0085d", "e\x0bf", "g\x1ch"]
     text = StringIO()
     csv.writer(text, lineterminator="\r\n").writerows([["id", "path", "split", "word"]])

@@ -1,4 +1,4 @@
-"""After a signal, a kill or a full disk at any moment, the same command ends with the same store."""
+"""After a signal, a kill or a full disk at any time, the same command ends with the same store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ BROKEN = (17, 90)
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory) -> Path:
-    """A manifest of 150 clips, two of them cut short."""
+    """A manifest of 150 clips, of which two files are incomplete."""
     folder = tmp_path_factory.mktemp("media")
     sources = [write_media(folder / f"kind{i}.mp4", size=(320, 240), hertz=300 + 100 * i) for i in range(3)]
     rows = ["id,path,split,word"]
@@ -76,19 +76,19 @@ def whole(media, tmp_path_factory) -> dict[str, bytes | None]:
 
 
 def journal(out: Path) -> int:
-    """The number of whole lines in the journal of an unfinished store."""
+    """The number of complete lines in the journal of an unfinished store."""
     file = out / ".partial" / "journal.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def believed(done: Done) -> int:
-    """The number of clips that a run took over from the one before."""
+    """The number of clips that a run took from the run before."""
     match = re.search(r"unfinished store with (\d+) finished clips", done.err)
     return int(match[1]) if match else 0
 
 
 class Job:
-    """`mgap` as the leader of its own session, as a terminal or a Slurm step has it.
+    """`mgap` as the leader of its own session, as in a terminal or a Slurm step.
 
     pauses: an empty folder; it pauses there (see `pausing`) when six clips are in its journal.
     """
@@ -107,7 +107,7 @@ class Job:
             stderr=pipe,
             text=True,
             start_new_session=True,
-            # A shell's background jobs, as CI may be, ignore Ctrl-C, and so would ours.
+            # Background jobs of a shell, such as CI, ignore Ctrl-C; this process must not.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -117,7 +117,7 @@ class Job:
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 state, _, _, session = stat.read_text().rsplit(")", 1)[1].split()[:4]
-            except OSError:  # it has ended meanwhile
+            except OSError:  # it has already ended
                 continue
             if int(session) == self.process.pid and state != "Z":
                 processes.append(int(stat.parent.name))
@@ -141,7 +141,7 @@ def until(happened) -> None:
         (signal.SIGTERM, False, 75),  # kill PID
         (signal.SIGUSR1, True, 75),  # Slurm's --signal, and
         (signal.SIGTERM, True, 75),  # its scancel, reach every process of the step
-        (signal.SIGINT, True, 130),  # as Ctrl-C does those of a terminal
+        (signal.SIGINT, True, 130),  # as Ctrl-C reaches every process of a terminal
     ],
 )
 def test_a_polite_signal_loses_nothing_and_leaves_nobody(
@@ -196,7 +196,7 @@ def test_a_second_prepare_is_refused_while_the_first_is_at_work(tmp_path, pauses
 
 
 def make_moody_job(memory: Path):
-    """A job that ends its process the first time it meets a task, as a machine short of memory does."""
+    """A job that ends its process when a task comes for the first time, as if memory was full."""
 
     def job(task: str) -> str:
         seen = memory / task
@@ -233,7 +233,7 @@ ROW_BYTES = 32 * 32 * 3 + 33 * 61 * 2
 
 
 class FillingReader:
-    """Makes a clip out of its number; when it has made `after`, a neighbour fills the disk with `junk`."""
+    """Makes a clip from its number; after `after` clips, another program fills the disk with `junk`."""
 
     def __init__(self, after: int = 10**9, junk: Path = Path(), broken: tuple[str, ...] = ()) -> None:
         self.after, self.junk, self.broken, self.reads = after, junk, broken, 0

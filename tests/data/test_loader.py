@@ -1,4 +1,4 @@
-"""An epoch's batches: all samples, in an order of (seed, epoch), taken up again at any step."""
+"""The batches of an epoch: all samples, in an order from seed and epoch, continued at any step."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_last_partial_batch_is_not_dropped(store):
 
 
 def test_groups_follow_one_another_and_copies_are_numbered(store):
-    """No batch mixes groups; a sample that repeats has the copies 0, 1, ..., also across groups."""
+    """No batch mixes groups; a repeated sample has the copies 0, 1, ..., also across groups."""
     made = loader(store, 3)
     first, second = CHOSEN[[0, 1, 1, 2, 1]], CHOSEN[[3, 2, 4]]
     made.arrange([first, second, CHOSEN[:1]])

@@ -1,4 +1,4 @@
-"""Wherever the samples lie, batches are the same bits; the choice keeps to the stated shares of memory."""
+"""Batches are the same bits for every place of the samples; the choice obeys the stated memory shares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ N = 23
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    """23 samples of noise in memory maps, as `open_store` has them."""
+    """23 samples of noise in memory maps, as from `open_store`."""
     generator = np.random.default_rng(0)
     np.save(tmp_path / "frames.npy", generator.integers(0, 256, (N, 2, 12, 12, 3), dtype=np.uint8))
     np.save(tmp_path / "audio.npy", generator.normal(size=(N, 5, 4)).astype(np.float16))

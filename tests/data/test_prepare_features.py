@@ -1,4 +1,4 @@
-"""Stores of a user's own features: what is kept, what is refused, and training on three modalities."""
+"""Stores of a user's own features: their content, refused files, and training on three modalities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prepare` never replaces a file that is not its own: not its input, and nothing of a foreign folder."""
+"""`prepare` replaces only its own files: never its input, and nothing in another folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAST = sets(
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """A folder with a clip and a manifest that is called clips.csv, as in the README."""
+    """A folder with a clip and a manifest named clips.csv, as in the README."""
     folder = tmp_path_factory.mktemp("source")
     write_media(folder / "a.mp4", seconds=0.3)
     (folder / "clips.csv").write_text("id,path,split,word\na,a.mp4,train,yes\nb,a.mp4,train,no\n")
@@ -60,7 +60,7 @@ def test_a_foreign_folder_is_left_as_it_is(source, tmp_path, name):
 
 
 def test_a_manifest_inside_a_store_of_ours_is_not_replaced(source, tmp_path):
-    """The folder is mgap's, but the input is the user's, whatever its name there is."""
+    """The folder is a store of mgap, but the input in it is the user's, even with mgap's file name."""
     out = tmp_path / "s"
     assert mgap(*line(source, out)).code == 0
     (out / "a.mp4").write_bytes((source / "a.mp4").read_bytes())
@@ -79,14 +79,14 @@ def test_a_new_an_empty_and_an_own_folder_are_taken(source, tmp_path):
     for name in ("new/below", "empty", "link"):
         out = tmp_path / name
         assert mgap(*line(source, out)).code == 0
-        (out / "notes.txt").write_text("mine")  # what is beside the store's own files stays
+        (out / "notes.txt").write_text("mine")  # other files beside those of the store are kept
         done = mgap(*line(source, out, "--force", *sets("data.frames=2")))
         assert done.code == 0 and (out / "notes.txt").read_text() == "mine", done.err
     assert (tmp_path / "link").is_symlink()
 
 
 def test_after_a_refusal_the_same_folder_is_taken(mine, tmp_path):
-    """A build that ends before its store exists leaves a folder that is still mgap's."""
+    """After a build that ended before its store existed, the folder still counts as mgap's."""
     whole = (mine / "a.mp4").read_bytes()
     (mine / "a.mp4").write_bytes(b"")
     out = tmp_path / "s"

@@ -23,7 +23,7 @@ CREMAD = ["1001_DFA_ANG_XX", "1002_DFA_HAP_XX", "1003_DFA_SAD_XX", "1004_DFA_NEU
 
 @pytest.fixture(scope="module")
 def cremad(tmp_path_factory):
-    """CREMA-D's layout: FLV files beside WAV files of 0.7 s."""
+    """A folder in CREMA-D's layout: FLV files beside WAV files of 0.7 s."""
     root = tmp_path_factory.mktemp("cremad")
     for number, name in enumerate(CREMAD):
         write_media(root / "VideoFlash" / f"{name}.flv", seconds=0.7, rate=44_100)
@@ -39,7 +39,7 @@ def prepare(root, out, *words):
 
 
 def kaldi_energies(wave: np.ndarray, rate: int, bins: int) -> np.ndarray:
-    """Return log mel energies (columns, bins) by Kaldi's definition, written out with numpy in float64."""
+    """Return log mel energies (columns, bins) by Kaldi's definition, computed with numpy in float64."""
     size, shift = rate * 25 // 1000, rate // 100
     padded = 1 << (size - 1).bit_length()
     wave = wave.astype(np.float64) - wave.mean()
@@ -128,7 +128,7 @@ def test_protocols_in_words():
 
 
 def test_a_store_of_an_earlier_version_stays_readable_and_has_the_same_fingerprint(cremad, tmp_path):
-    """Later settings with their defaults are not recorded: the document is the one always written."""
+    """Newer settings are not recorded if they have their defaults, so the document does not change."""
     assert not {*recorded_protocol(DataConfig())} & {*LATER_SETTINGS}
     assert prepare(cremad, tmp_path / "s").code == 0
     meta = json.loads((tmp_path / "s" / "store.json").read_text())
@@ -143,7 +143,7 @@ def test_a_store_of_an_earlier_version_stays_readable_and_has_the_same_fingerpri
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mpg"])
 def test_a_crop_is_that_part_of_the_frame(tmp_path, suffix):
-    """The clip's upper half is red by its time, its lower half blue."""
+    """The upper half of the clip is red and grows with time, and its lower half is blue."""
     path = write_media(tmp_path / f"a{suffix}", size=(160, 128))
     for crop, colour in (((0.25, 0.0, 0.5, 0.4), 0), ((0.0, 0.6, 0.5, 0.4), 2)):
         frames, _ = read_media(Clip("a", "x", "train", path), DataConfig(frames=8, frame_size=24, crop=crop))

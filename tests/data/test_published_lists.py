@@ -1,6 +1,5 @@
-"""Whole data sets by their real lists: tiny real media under the real names, through `mgap prepare`.
-
-All names are hard links to a few different clips.
+"""Complete data sets with their real lists: `mgap prepare` reads small media files with the real names. All
+names are hard links to a few different clips.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FAST = sets(
 
 
 def link_all(paths: Iterable[Path], media: list[Path]) -> None:
-    """Make every path a link to one of the files, in turn."""
+    """Make every path a link to one of the files, which repeat in order."""
     for i, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(media[i % len(media)], path)
@@ -52,7 +51,7 @@ def groups(store: Store, split: str) -> set[str]:
 
 def copied(source: Path, names: Iterable[str], target: Path) -> None:
     for name in names:
-        shutil.copyfile(source / name, target / name)  # the shared folder's own permissions stay behind
+        shutil.copyfile(source / name, target / name)  # the permissions of the shared folder are not copied
 
 
 # --- CREMA-D
@@ -60,7 +59,7 @@ def copied(source: Path, names: Iterable[str], target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cremad(shared_data, tmp_path_factory) -> Path:
-    """All 14,884 real paths: 7,442 FLV with Sorenson video and MP3, and as many WAV at 16 kHz."""
+    """All 14,884 real paths: 7,442 FLV files (Sorenson video and MP3) and as many WAV files at 16 kHz."""
     root, sources = tmp_path_factory.mktemp("cremad"), tmp_path_factory.mktemp("kinds")
     names = (shared_data / "cremad" / "files.txt").read_text().split()
     assert len(names) == 14_884
@@ -82,7 +81,7 @@ def test_all_of_cremad_with_the_literatures_split(cremad, shared_data, tmp_path)
     assert Counter(store.columns["label"])["NEU"] == 1087
     assert len(groups(store, "train")) == 91 and "91 speakers are in both train and test" in told
     assert all(i.split("_")[0] == g for i, g in zip(store.ids, store.columns["group"], strict=True))
-    # Each clip has its own file's sound: the k-th in order of names has the k-th pitch in turn.
+    # Each clip has the sound of its own file: in the order of names, the pitches repeat in order.
     names = (shared_data / "cremad" / "files.txt").read_text().split()
     order = [Path(name).stem for name in names if name.endswith(".wav")]
     pitch = store.audio[:, :, 5].astype(np.float32).argmax(axis=1) * 8000 / 64
@@ -137,7 +136,7 @@ def test_all_of_ave_without_its_leaks_and_with_them(ave, tmp_path):
 
 @pytest.fixture(scope="module")
 def kinetics(shared_data, tmp_path_factory) -> tuple[Path, int]:
-    """The real lists, and two in three of their 17,396 clips in {train,test}/<class>/; with their number."""
+    """The real lists, and two thirds of their 17,396 clips in {train,test}/<class>/, with their number."""
     root = tmp_path_factory.mktemp("kinetics")
     source = shared_data / "kinetics_sounds"
     copied(source, ("my_train.txt", "my_test.txt"), root)

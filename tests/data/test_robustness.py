@@ -1,4 +1,4 @@
-"""Media as it should not be: broken in every way, in the wrong place, out of reach. It costs itself alone."""
+"""Media that is damaged, in the wrong place or unreadable: only the clip itself is lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_as_encoded(frames: np.ndarray, wave: np.ndarray) -> None:
 
 
 def manifest(folder: Path, paths: dict[str, str]) -> Path:
-    """Write a manifest of {id: path}, two labels in turn."""
+    """Write a manifest of {id: path}, in which two labels alternate."""
     rows = [f"{name},{path},train,{'ab'[i % 2]}" for i, (name, path) in enumerate(paths.items())]
     file = folder / "manifest.csv"
     file.write_text("\n".join(["id,path,split,word", *rows, ""]))
@@ -61,7 +61,7 @@ def skipped(store: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("sorenson.flv", {"video_codec": "flv"}),  # CREMA-D's own
+        ("sorenson.flv", {"video_codec": "flv"}),  # the format of CREMA-D
         ("stereo.flv", {"video_codec": "flv", "layout": "stereo", "rate": 44_100}),
         ("stereo.mpg", {"layout": "stereo"}),
         ("odd.mp4", {"size": (97, 63)}),
@@ -127,7 +127,7 @@ def test_mp3_beside_a_folder_of_frames_that_macos_has_seen(tmp_path, media_file)
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Give up root for one test: permissions do not stop root."""
+    """Run one test without root's rights, because permissions do not stop root."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65_534)
@@ -137,7 +137,7 @@ def nobody() -> Iterator[None]:
 
 @pytest.fixture
 def open_folder(tmp_path_factory) -> Iterator[Path]:
-    """A folder that every user reaches, as pytest's own are not."""
+    """A folder that every user can read; pytest's temporary folders are not."""
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="mgap-test-", dir="/tmp"))
@@ -192,7 +192,7 @@ def test_pointers_in_place_of_media(tmp_path, shared_data):
 
 
 class Damage:
-    """Breaks intact media files in a way that a seed decides; `intact` are {suffix: content}."""
+    """Damages intact media files at random, by a seed; `intact` are {suffix: content}."""
 
     NAMES = ("flip", "cut", "hole", "swap", "insert", "graft", "rename", "header", "replace")
 
@@ -234,7 +234,7 @@ class Damage:
 
 
 def campaign(folder: Path, media_file, damaged: int, seed: int) -> tuple[Done, dict[str, bool]]:
-    """Prepare `damaged` broken files among a tenth as many intact ones; {id: was it intact}."""
+    """Prepare `damaged` broken files and a tenth as many intact ones; return {id: whether it was intact}."""
     suffixes = (".mp4", ".flv", ".mpg", ".avi")
     intact = {suffix: media_file(suffix).read_bytes() for suffix in suffixes}
     damage = Damage(intact, seed)

@@ -1,4 +1,4 @@
-"""What sound a store has: resampled without distortion, and at its time on the video's clock."""
+"""The sound of a store: resampled without distortion, and synchronous with the video."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = (96, 64)
 def write_clip(
     path: Path, wave: np.ndarray, rate: int, audio_codec: str, *, audio_at: float = 0, video_at: float = 0
 ) -> Path:
-    """Write two seconds of video, whose frames grow red, with a sound; `_at`: when each stream begins."""
+    """Write two seconds of video, whose red grows, and a sound; `_at`: the time at which a stream begins."""
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("flv" if path.suffix == ".flv" else "mpeg4", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = *SIZE, "yuv420p"
@@ -57,7 +57,7 @@ def burst(rate: int, at: float) -> np.ndarray:
 
 
 def signal_to_noise(wave: np.ndarray, hertz: float, rate: int) -> float:
-    """Return the SNR in dB of a tone of this frequency, its amplitude and phase fitted; without the ends."""
+    """Return the SNR in dB of a tone with fitted amplitude and phase, without the ends of the sound."""
     inner = wave[rate // 4 : -rate // 4].astype(np.float64)
     angle = 2 * np.pi * hertz * np.arange(inner.size) / rate
     basis = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -72,12 +72,12 @@ def test_a_tone_near_the_top_of_its_band_is_resampled_without_distortion(hertz, 
 
 
 def test_the_spectrogram_has_nothing_above_what_the_sound_had():
-    """A sound at 16 kHz has nothing above 8 kHz; a poor filter puts images of its top there."""
+    """A sound at 16 kHz has nothing above 8 kHz; a poor filter adds mirror images there."""
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
     resampled = resample(noise, 16_000, 22_050)
     spectrum = np.abs(
         np.fft.rfft(resampled * np.hanning(resampled.size))
-    )  # the ends are steps, which have every pitch
+    )  # the ends are steps, which contain every frequency
     hertz = np.linspace(0, 11_025, spectrum.size)
     level = np.sqrt(np.mean(spectrum[(hertz > 500) & (hertz < 7000)] ** 2))
     images = np.sqrt(np.mean(spectrum[hertz > 8750] ** 2))
@@ -88,7 +88,7 @@ def test_the_spectrogram_has_nothing_above_what_the_sound_had():
 
 @pytest.mark.parametrize("suffix", [".wav", ".avi"])
 def test_sound_of_16_khz_reaches_the_store_clean(tmp_path, suffix):
-    """CREMA-D's standard path: 16 kHz to 22.05 kHz, from a WAV file or from the video itself."""
+    """The usual case of CREMA-D: 16 kHz to 22.05 kHz, from a WAV file or from the video."""
     from scipy.io import wavfile
 
     wave = sine(7000, 16_000)
@@ -102,12 +102,12 @@ def test_sound_of_16_khz_reaches_the_store_clean(tmp_path, suffix):
     columns = open_store(tmp_path / "s").audio[0].astype(np.float64)[:, 20:-20]
     hertz = np.arange(257) * 22_050 / 512
     assert abs(hertz[columns.mean(axis=1).argmax()] - 7000) < 44
-    # Beside the window's own main lobe and its falling side lobes, nothing is left of the tone.
+    # Outside the main lobe of the window and its side lobes, nothing is left of the tone.
     images = columns[(hertz > 8600) | (hertz < 5400)].max()
     assert images < columns.max() - np.log(1000), "images of the tone, less than 60 dB below it"
 
 
-# Containers whose time stamps may begin anywhere.
+# Formats whose time stamps may begin at any time.
 LATE = [(".mkv", "pcm_s16le", 16_000), (".mp4", "aac", 16_000), (".flv", "libmp3lame", 44_100)]
 
 

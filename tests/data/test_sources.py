@@ -1,4 +1,4 @@
-"""From what a researcher has on disk to clips: the real lists, and small files under the real names."""
+"""From a researcher's files to clips: the real lists, and small files with the real names."""
 
 from __future__ import annotations
 
@@ -157,14 +157,14 @@ def test_a_variant_replaces_every_picture_and_no_sound(variant):
         assert (clip.id, clip.label, clip.split) == (before.id, before.label, before.split)
         assert new.shape == old.shape and new.dtype == np.uint8 and (sound == same).all()
         spoilt = before.extra["degraded"]
-        kept = variant == "degraded" and spoilt == "visual"  # spoilt without a variant too
+        kept = variant == "degraded" and spoilt == "visual"  # also degraded without a variant
         assert (new == old).all() == kept
         visual, audio = (clip.extra["degraded"] in (name, "both") for name in ("visual", "audio"))
         assert visual == (variant != "late") and audio == (spoilt == "audio")
 
 
 def test_what_the_pictures_of_a_variant_tell():
-    """A linear classifier of 10 digits, fitted to half of 600 pictures: at chance, or far above it."""
+    """A linear classifier of 10 digits, fitted to half of 600 pictures, is at chance or far above it."""
     from sklearn.linear_model import LogisticRegression
 
     config = preset("digits").data
@@ -182,7 +182,7 @@ def test_what_the_pictures_of_a_variant_tell():
         return frames.mean(axis=0).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3)).ravel()
 
     def directions(frames):
-        """Power by direction, where the stripes' frequencies are."""
+        """Power by direction, at the frequencies of the stripes."""
         power = np.abs(np.fft.fft2(frames.mean(axis=3) - frames.mean(), axes=(1, 2))) ** 2
         y, x = np.meshgrid(*[np.fft.fftfreq(frames.shape[1])] * 2, indexing="ij")
         ring = (np.hypot(x, y) > 0.12) & (np.hypot(x, y) < 0.24)
@@ -428,7 +428,7 @@ def test_kinetics_sounds_from_the_real_lists(shared_data, tmp_path):
 
 @pytest.mark.parametrize("folder", ["val/playing drums", "val/playing_drums", "val", "test", ""])
 def test_kinetics_files_are_found_by_their_youtube_ids(tmp_path, folder):
-    """The test list numbers its clips; Kinetics names its files by their seconds."""
+    """The test list numbers its clips; the files of Kinetics are named by their seconds."""
     (tmp_path / "my_train.txt").write_text(
         "--4-0ihtnBU_000058_000068,10,11\nabcdefghijk_000000_000010,10,11\n"
     )

@@ -1,4 +1,4 @@
-"""The facts of a store, against counts taken straight from its files."""
+"""The facts about a store, compared with counts from its files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_leaks_are_those_of_the_lists(leaky):
     assert leaks.groups == expected == {"a": {"train": 1, "test": 1}, "b": {"train": 1, "test": 1},
                                         "c": {"train": 1, "val": 1}}  # fmt: skip
     assert leaks.files == {f"{name}.mp4": counts for name, counts in expected.items()}
-    assert leaks.ids == {}  # AVE's ids are told apart by their split
+    assert leaks.ids == {}  # equal ids of AVE differ by their split
     assert facts(leaky).leaks_kept is True
 
 
@@ -66,7 +66,7 @@ def test_leaks_that_were_dropped_are_gone_but_not_forgotten(tmp_path):
 
 
 def test_ids_and_files_that_are_in_two_splits_without_groups(tmp_path):
-    """The same id in two splits, a video of which two parts are used, a sound that serves twice."""
+    """The same id in two splits, a video of which two parts are used, and a sound that is used twice."""
     files = [
         ("same", "train", "v0.mp4", None),
         ("same", "test", "v1.mp4", None),

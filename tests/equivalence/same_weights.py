@@ -1,4 +1,4 @@
-"""Prove that a change of structure left the training as it was: the same weights, bit for bit.
+"""Show that a change of structure did not change the training: the weights are equal bit for bit.
 
     python tests/equivalence/same_weights.py REVISION
 

@@ -1,4 +1,4 @@
-"""Reliability bins and what is summarised from them, against loops, scikit-learn and simulation."""
+"""Reliability bins and their summaries, compared with loops, scikit-learn and simulation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIG = EvaluateConfig(bootstrap=400)
 
 
 def calibrated(n: int, classes: int = 6, temperature: float = 1.0, seed: int = 0):
-    """Labels drawn from the probabilities themselves; a temperature under 1 then makes them too timid."""
+    """Draw labels from the probabilities; a temperature under 1 then makes these too low in confidence."""
     generator = np.random.default_rng(seed)
     p = np.exp(1.5 * generator.normal(size=(n, classes)))
     p /= p.sum(axis=1, keepdims=True)
@@ -65,7 +65,7 @@ def test_the_interval_covers_the_truth_of_a_miscalibrated_model():
 
 
 def test_the_interval_of_a_calibrated_model_reaches_down():
-    """The estimate is biased upward; its interval must not lie above it, as the percentile one would."""
+    """The estimate is biased upwards; its interval must not be above it, as the percentile interval is."""
     labels, p = calibrated(400)
     interval = metrics.bootstrap_ece(labels, p, CONFIG)
     assert interval.low < 0.02 < reliability(labels, p, 15).ece

@@ -26,7 +26,7 @@ LEARNING = [rule.name for rule in listed_rules() if rule.learns]
 
 
 def sample(n=120, classes=4, skills=SKILLS, seed=0, scale=1.0):
-    """Labels (N,) and log-probabilities (N, C) of heads that know the label by their skill."""
+    """Labels (N,), and log-probabilities (N, C) of heads with different skills."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, classes, n)
     logits = {
@@ -71,7 +71,7 @@ def test_probabilities_sum_to_one_whatever_heads_are_present(name, present):
 def test_a_rule_of_one_head_decides_as_that_head(name):
     one = {"audio": HEADS["audio"]}
     p = combined(name, one, (one, LABELS))
-    if name not in ("auto", "stacked"):  # the regression may correct a head's classes
+    if name not in ("auto", "stacked"):  # the regression may correct the classes of a head
         np.testing.assert_array_equal(p.argmax(axis=1), P["audio"].argmax(axis=1))
     if name not in ("auto", "stacked", "calibrated"):
         np.testing.assert_allclose(p, P["audio"], rtol=1e-12)
@@ -208,7 +208,7 @@ def test_folds_are_even_by_class_and_none_is_empty(n):
 
 
 class Memory(DecisionRule):
-    """Remembers the labels of the samples that it was fitted on, and so is always right on them."""
+    """Remembers the labels of the samples to which it was fitted, so that it is always right on them."""
 
     learns = True
 

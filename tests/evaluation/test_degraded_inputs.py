@@ -1,4 +1,4 @@
-"""Corruptions of the input: noise against real noisy waveforms, levels met, nothing else changed."""
+"""Degraded inputs: noise as in real noisy waveforms, exact levels, and no other change."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def noisy(audio: np.ndarray, snr_db: float, clips: list[int], seed: int = 0) -> 
 
 
 def power(log_magnitude: np.ndarray) -> float:
-    """Mean power by both sides of the spectrum, written out."""
+    """Mean power over both sides of the spectrum."""
     one_sided = np.exp(log_magnitude) ** 2
     return float((one_sided[0] + 2 * one_sided[1:-1].sum(axis=0) + one_sided[-1]).sum())
 
 
 @pytest.mark.parametrize("snr_db", [10.0, 0.0, -10.0])
 def test_noise_has_the_distribution_of_a_noisy_waveform(snr_db: float):
-    """Bins of our sum and of spectrograms of waveforms with white noise at that ratio: same quantiles."""
+    """The sum and spectrograms of noisy waveforms at the same ratio have the same quantiles."""
     clean = tone()
     ours = noisy(spectrogram(clean), snr_db, list(range(80)))
     generator = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def test_noise_alone_is_rayleigh():
     loud = np.exp(noisy(spectrogram(tone()), -100, list(range(4)))) ** 2
     draws = loud[:, 10:120:3, ::3].ravel()  # bins that the window leaves uncorrelated
     assert stats.kstest(draws / draws.mean(), "expon").pvalue > 0.001
-    edge = loud[:, 0, ::3].ravel()  # a real number's square, for the constant has no phase
+    edge = loud[:, 0, ::3].ravel()  # the square of a real number, because the constant has no phase
     assert edge.var() / edge.mean() ** 2 == pytest.approx(2, abs=0.6)
 
 

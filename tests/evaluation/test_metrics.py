@@ -1,4 +1,4 @@
-"""Metrics against references computed another way: scikit-learn, scipy, counting by hand."""
+"""Metrics compared with references: scikit-learn, scipy, and counting by hand."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_bootstrap_of_correctness_is_the_binomial(hits: int, n: int):
     """The bootstrap distribution of a mean of 0s and 1s is Binomial(n, hits / n) / n, exactly."""
     interval = metrics.bootstrap_mean(np.arange(n) < hits, EvaluateConfig(bootstrap=40_000))
     exact = stats.binom(n, hits / n)
-    # 40,000 draws put the empirical 2.5 % quantile between these exact ones, with room to spare.
+    # With 40,000 draws, the empirical 2.5 % quantile is well between these exact quantiles.
     assert exact.ppf(0.02) <= interval.low * n <= exact.ppf(0.03)
     assert exact.ppf(0.97) <= interval.high * n <= exact.ppf(0.98)
 
@@ -136,7 +136,7 @@ def test_bootstrap_of_macro_f1_agrees_with_scikit_learn_on_resampled_data():
 @given(st.integers(0, 14), st.integers(0, 14))
 @settings(max_examples=40, deadline=None)
 def test_few_discordant_pairs_are_tested_exactly(only_a: int, only_b: int):
-    """Against enumeration: the probability of a split at least as uneven, each way equally likely."""
+    """Compared with enumeration of all splits that are at least as uneven; both sides are equally likely."""
     a = np.array([True] * only_a + [False] * only_b + [True, False])
     b = np.array([False] * only_a + [True] * only_b + [True, False])
     test = metrics.mcnemar(a, b)
@@ -184,7 +184,7 @@ def test_comparison_of_different_samples_is_refused():
 
 
 def test_paired_interval_is_narrower_than_an_unpaired_one():
-    """Two checkpoints that agree on nearly every sample: pairing must use that."""
+    """Pairing must use that the two checkpoints agree on nearly every sample."""
     a = evaluated("a")
     correct = a.correct["fused"].copy()
     correct[:3] = True
@@ -205,7 +205,7 @@ def test_wilson_interval_by_its_formula():
 
 
 def test_thirty_of_thirty_is_not_certainty():
-    """Every share and score of a perfect head has an interval that reaches well below 1."""
+    """The interval of every share and score of a perfect head reaches well below 1."""
     labels = np.arange(30) % 3
     m = metrics.head_metrics(labels, np.eye(8)[labels], EvaluateConfig(bootstrap=50, top_k=2))
     expected = stats.binomtest(30, 30).proportion_ci(0.95, method="wilson")
@@ -252,7 +252,7 @@ def coverage(interval_of, truth: float, labels_of) -> float:
 
 @pytest.mark.parametrize("name", ["mean_average_precision", "balanced_accuracy"])
 def test_intervals_of_scores_hold_the_truth(name):
-    """In about 95 of 100 samples of 120; of 150 samples chance makes 89 to 99 %."""
+    """This holds for about 95 % of samples of 120; for 150 such samples, chance gives 89 to 99 %."""
     config = EvaluateConfig()
 
     def drawn(generator, n=120):
@@ -288,6 +288,6 @@ def test_roc_auc_counts_pairs():
 
 
 def test_a_million_samples_are_no_burden():
-    """The multinomial shortcut: the interval of a million correct-or-not values has the normal width."""
+    """The interval of a million values of 0 or 1 has the width of the normal approximation."""
     interval = metrics.bootstrap_mean(np.arange(1_000_000) % 4 > 0, CONFIG)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.sqrt(0.75 * 0.25 / 1e6), rel=0.15)

@@ -1,4 +1,4 @@
-"""Checkpoints taken together by method and seed, and what is compared with what."""
+"""The groups of checkpoints by method and seed, and which of them are compared."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_methods_are_compared_over_the_seeds_that_both_have():
             ADAPT[i - 1].evaluation.heads["fused"].accuracy - JOINT[i].evaluation.heads["fused"].accuracy
         )
         assert difference == pytest.approx(expected)
-    assert c.p_value == c.smallest_p == 0.25  # all three agree, and three can do no better
+    assert c.p_value == c.smallest_p == 0.25  # all three agree, and three seeds can give no smaller p-value
     pairs = seeds.compare_checkpoints(groups, evaluations(judged), CONFIG)
     assert [(p.a.split("seed")[1], p.b.split("seed")[1]) for p in pairs] == [
         (f"{s}/warmup", f"{s}/adapt") for s in (1, 2, 3)
