@@ -1,4 +1,4 @@
-"""Walls: a module imports only from those before it, and heavy packages stay where they belong."""
+"""Architecture: a module imports only from parts before its own, and heavy packages have one home."""
 
 from __future__ import annotations
 

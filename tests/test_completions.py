@@ -1,4 +1,4 @@
-"""The scripts in completions/ are the program's own, and bash really completes with them."""
+"""The scripts in completions/ are up to date, and bash completes with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_zsh_finds_its_directive_in_the_first_line():
 
 
 def complete(tmp_path: Path, *words: str) -> list[str]:
-    """Return what bash offers for the last word of a line."""
+    """Return the completions that bash offers for the last word of a line."""
     line = " ".join(f"'{word}'" for word in words)
     code = f"""
         source '{ROOT}/completions/mgap.bash'

@@ -1,4 +1,4 @@
-"""Where a setting's value comes from, and which values are refused."""
+"""The sources of a setting's value, and the values that are refused."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_only_a_regular_file_of_reasonable_size_is_read(tmp_path):
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "large").write_text("#" * (LARGEST_FILE + 1))
-    (tmp_path / "x.pt").touch()  # settings are read before a checkpoint's content
+    (tmp_path / "x.pt").touch()  # settings are read before the content of a checkpoint
     for name, reason in (("pipe", "a pipe"), ("zero", "a device"), ("loop", "loop"), ("large", "too large")):
         with pytest.raises(UsageError, match=reason):
             read_yaml(tmp_path / name)
@@ -351,7 +351,7 @@ def test_a_floor_that_no_gap_can_have_is_refused():
         resolve(Config(), sets=["gap.sd_floor=1e300"], environment={})
 
 
-# What hypothesis builds settings from: pieces of YAML, of names and numbers, and of escape sequences.
+# Hypothesis builds settings from pieces of YAML, names, numbers and escape sequences.
 PIECES = [
     *("[", "]", "{", "}", ": ", ":", "\n", "\n  ", " ", "- ", "? ", "&a ", "*a", "<<: ", "'", '"', "\\", "#"),
     *("!!int ", "!!float ", "!!timestamp ", "!!binary ", "!!set ", "!x ", "%YAML 1.1\n", "---\n", "|\n", ","),
@@ -364,7 +364,7 @@ SET = YAML_TEXT | st.builds("{}={}".format, SETTING | st.text(max_size=9), YAML_
 
 
 def judged(**sources) -> None:
-    """Resolve settings: they are taken, or refused in one line that a terminal can show."""
+    """Resolve settings: they are accepted, or refused in one line that a terminal can show."""
     try:
         config = resolve(Config(), **{"environment": {}, **sources})
     except UsageError as error:
@@ -398,7 +398,7 @@ def test_any_file_is_taken_or_refused(content, tmp_path_factory):
     content=st.none() | st.binary(max_size=50) | YAML_TEXT.map(str.encode),
 )
 def test_the_command_line_survives_any_settings(words, content, tmp_path_factory):
-    """With an empty file as the checkpoint: what fails is a setting or the checkpoint."""
+    """The checkpoint is an empty file: the command fails because of a setting or of the checkpoint."""
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content or b"{}")
     checkpoint = tmp_path_factory.getbasetemp() / "empty.pt"

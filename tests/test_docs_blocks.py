@@ -1,4 +1,4 @@
-"""The examples in the README and the pages run as printed, with tiny settings and stand-ins for Slurm."""
+"""The examples in the README and the pages run as printed, with small settings and without a real Slurm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result on stdout, all else on stderr."""
+"""The result goes to stdout, and everything else to stderr."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def clock(monkeypatch) -> Clock:
 
 def test_off_a_terminal_a_line_every_thirty_seconds(clock, capsys):
     with Output().progress("warmup", 1000, "steps") as tick:
-        for done in range(91):  # a step a second
+        for done in range(91):  # one step per second
             tick(done, "loss 0.5")
             clock.now += 1
     out, err = capsys.readouterr()
@@ -132,13 +132,13 @@ def test_durations(seconds, text):
     assert output._duration(seconds) == text
 
 
-# --- what comes from outside
+# --- text from outside
 
 HOSTILE = "p_[/x]\x1b[31m\x1b]0;title\x07\x9b2J\u202eevil\nerror: forged\r[bold]:smile:\x7f"
 
 
 def seen(text: str) -> str:
-    """The text with nothing but its layout taken away."""
+    """The text without its layout."""
     assert not STEERING.search(text), ascii(text)
     return text
 
@@ -159,7 +159,7 @@ def test_messages_are_one_line_without_control_characters(capsys):
     ids=["string", "text", "group"],
 )
 def test_no_table_prints_control_characters_or_reads_markup(make, capsys, monkeypatch):
-    """Even where a caller forgot to escape a name."""
+    """This holds even if a caller forgot to escape a name."""
     monkeypatch.setenv("COLUMNS", "300")
     made = Table(title=HOSTILE)
     made.add_column(HOSTILE)

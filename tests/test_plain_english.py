@@ -1,4 +1,4 @@
-"""Help, messages, docstrings, comments and pages are free of phrases that a stranger has to read twice."""
+"""Help, messages, docstrings, comments and pages have none of the phrases that are hard to understand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PHRASES = {
 
 
 def phrases_in(path: Path) -> list[str]:
-    """Return where a file has which phrase, and what to write for it."""
+    """Return the place of each such phrase in a file, and what to write instead."""
     return [
         f"{path.relative_to(ROOT)}:{line}: {match[0]!r}; write such as: {better}"
         for line, text in prose(path)

@@ -1,4 +1,4 @@
-"""Verdicts on populations that are known, tests at their level, intervals that hold the truth, speed."""
+"""Verdicts on known populations, error rates of the tests, coverage of the intervals, and speed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def examined(gap: np.ndarray, config: GapConfig | None = None) -> Bimodality:
 
 
 def quick_fit(gap: np.ndarray) -> GapFit:
-    """As `fitted`, without the fits that only BIC and ICL compare."""
+    """As `fitted`, without the fits that only BIC and ICL need."""
     mixture, _ = fit_mixture(gap, GapConfig(n_init=1))
     posterior = mixture.posterior(gap)
     scores = Scores(
@@ -51,7 +51,7 @@ def quick_fit(gap: np.ndarray) -> GapFit:
     ("verdict", "gap"),
     [
         ("several populations", drawn((600, 0.1, 0.08), (400, 0.6, 0.12))),
-        ("one population", drawn((1000, 0.0, 0.1))),  # folded, its |gap| takes two Gaussians
+        ("one population", drawn((1000, 0.0, 0.1))),  # folded: two Gaussians are needed for |gap|
         ("one population", drawn((1000, 0.5, 0.1))),
         ("skewed or mixed", np.random.default_rng(0).beta(2, 6, 2000)),
         ("skewed or mixed", np.minimum(np.random.default_rng(0).exponential(0.1, 2000), 1)),
@@ -120,7 +120,7 @@ def test_a_true_null_is_rejected_at_its_level():
 
 
 def test_intervals_hold_the_truth():
-    """In about 95 of 100 samples: 88 to 99, by what chance does to the coverage of 100."""
+    """This holds for about 95 of 100 samples; with 100 samples, chance gives 88 to 99."""
     truth = {"weights": (0.6, 0.4), "means": (0.25, 0.65), "sds": (0.06, 0.1)}
     covered: dict[tuple[str, int], list[bool]] = {}
     for seed in range(100):
@@ -200,7 +200,7 @@ def test_a_folded_component_is_a_folded_normal():
         gap = np.abs(np.random.default_rng(0).normal(mean, sd, 20_000))
         counts = np.histogram(gap, len(x), (0, 1))[0].astype(float)
         fit, _ = binned.fit(x, counts[None], 1, 0.001, [()], folded=True)
-        # The likelihood is flat in a mean under half a standard deviation.
+        # The likelihood hardly depends on a mean below half a standard deviation.
         assert abs(fit.means[0, 0]) == pytest.approx(mean, abs=0.05 if mean < sd else 0.01)
         assert fit.means[0, 0] ** 2 + fit.sds[0, 0] ** 2 == pytest.approx(np.mean(gap**2), rel=5e-3)
 

@@ -1,4 +1,4 @@
-"""What a fit does not say by itself: nothing learnt, a balanced component far from 0, peaks inside one."""
+"""The warnings about a fit: nothing learnt, a balanced component far from 0, two peaks inside one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cautions(fit: GapFit) -> str:
 
 
 def two_groups(centre: float, n: int = 400, seed: int = 0) -> GapFit:
-    """Samples to which both heads give about `centre`, and as many imbalanced ones."""
+    """Samples to which both heads give about `centre`, and equally many imbalanced samples."""
     g = np.random.default_rng(seed)
     audio = np.concatenate([g.normal(centre, 0.05, n), g.normal(0.9, 0.03, n)])
     return fitted(audio, np.concatenate([g.normal(centre, 0.05, n), g.normal(0.2, 0.03, n)]))
@@ -47,7 +47,7 @@ def test_a_balanced_component_far_from_zero():
     audio = np.concatenate([g.normal(0.6, 0.03, 300), g.normal(0.95, 0.02, 300)])
     sentence = cautions(fitted(audio, g.normal(0.06, 0.02, 600), classes=20))
     assert "the balanced component's mean gap is 0.54, far from 0" in sentence
-    # So it is where no mixture was fitted, and every sample counts as balanced.
+    # The same holds if no mixture was fitted, so that every sample counts as balanced.
     assert "mean gap is 0.60" in cautions(fitted(np.full(30, 0.9), np.full(30, 0.3)))
 
 

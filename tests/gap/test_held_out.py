@@ -52,7 +52,7 @@ def test_features_that_tell_the_class_keep_their_scores_and_noise_loses_them():
 
 
 def test_the_samples_of_a_group_are_held_out_together():
-    """Features that identify the speaker, who says one word only, tell nothing of another speaker."""
+    """Each speaker says only one word, so features of a speaker give no information about another one."""
     speaker = np.repeat(np.arange(60), 5)
     labels = np.random.default_rng(1).integers(0, 3, 60)[speaker]
     voices = np.random.default_rng(2).normal(size=(60, 100))[speaker].astype(np.float32)

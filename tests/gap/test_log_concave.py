@@ -1,4 +1,4 @@
-"""The likeliest log-concave population against a general optimiser, and against what it must be."""
+"""The likeliest log-concave population, compared with a general optimiser and with its definition."""
 
 from __future__ import annotations
 

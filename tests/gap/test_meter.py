@@ -1,4 +1,4 @@
-"""Scores of a program's own loop: tensors of every type, batches, and the examples of the page."""
+"""Scores from a user's own loop: tensors of every type, batches, and the examples of the page."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rows_of_many_classes_in_bfloat16_are_probabilities():
 
 def test_tensors_of_another_device():
     class Elsewhere:
-        """A tensor that numpy cannot read before it was detached and copied to the host."""
+        """A tensor that numpy can read only after it was detached and copied to the host."""
 
         def __init__(self, tensor: torch.Tensor, steps: tuple[str, ...] = ()) -> None:
             self.tensor, self.steps = tensor, steps
@@ -197,7 +197,7 @@ def test_public_names_load_no_torch():
 
 
 def example(word: str) -> str:
-    """Return the code of the page that has a word in it."""
+    """Return the code block of the page that contains a word."""
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGES["analysis"], re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if word in block]
     return block
@@ -227,7 +227,7 @@ def test_the_plain_loop_of_the_page_runs():
 
 
 def test_the_lightning_module_of_the_page():
-    """Without Lightning its hooks are called as Lightning calls them."""
+    """If Lightning is not installed, the test calls the hooks as Lightning does."""
     code = example("MeasuredClassifier")
     logged: dict[str, float] = {}
     try:
@@ -276,7 +276,7 @@ def test_the_trainer_of_hugging_face_of_the_page(tmp_path):
 
 
 def test_the_metrics_for_hugging_face_without_it():
-    """The function of the page takes what its Trainer gives: predictions and label_ids."""
+    """The function of the page accepts the output of the Trainer: predictions and label_ids."""
     body = ast.parse(example("transformers")).body
     (function,) = [node for node in body if isinstance(node, ast.FunctionDef)]
     names: dict[str, Any] = {"measure": measure}

@@ -1,4 +1,4 @@
-"""The mixture against scikit-learn, against brute force on a fine grid, and on input that has no answer."""
+"""The mixture, compared with scikit-learn and with brute force on a fine grid, and on degenerate input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAIR = ("audio", "visual")
 
 
 def drawn(*parts: tuple[int, float, float], seed: int = 0) -> np.ndarray:
-    """Signed gaps: `count` from N(mean, sd^2) for each part, shuffled."""
+    """Shuffled signed gaps: `count` values from N(mean, sd^2) for each part."""
     generator = np.random.default_rng(seed)
     gaps = np.concatenate([generator.normal(mean, sd, count) for count, mean, sd in parts])
     return np.clip(generator.permutation(gaps), -1, 1)
@@ -66,7 +66,7 @@ def scikit(mixture: Mixture) -> GaussianMixture:
 
 
 def bayes(mixture: Mixture, gap: np.ndarray) -> np.ndarray:
-    """1 - P(balanced | gap) by scikit-learn, monotone or not."""
+    """1 - P(balanced | gap) from scikit-learn, which need not be monotone."""
     x = np.abs(gap) if mixture.gap_kind == "absolute" else gap
     return 1 - scikit(mixture).predict_proba(x[:, None])[:, mixture.balanced]
 
@@ -108,20 +108,20 @@ def test_posterior_is_scikit_learns_where_monotonicity_does_not_intervene(gap, c
     x = mixture.value(gap)
     raw = bayes(mixture, gap)
     free = np.abs(raw - brute_force(mixture, x)) < 1e-12
-    assert free.mean() > 0.5  # most samples: the claim is not about a few stray ones
+    assert free.mean() > 0.5  # most samples, not only a few
     np.testing.assert_allclose(mixture.posterior(gap)[free], raw[free], atol=1e-9)
 
 
 @pytest.mark.parametrize(("gap_kind", "centre"), [("absolute", 0.1), ("signed", 0.0)])
 def test_the_wider_gaussian_does_not_win_again_on_the_wrong_side(gap_kind, centre):
-    # Bayes' rule calls a gap of 0 imbalanced here, 0.1 balanced: the defect that monotonicity removes.
+    # Bayes' rule would call a gap of 0 imbalanced here and 0.1 balanced; monotonicity removes this.
     mixture = Mixture(gap_kind, np.array([0.5, 0.5]), np.array([centre, 0.3]), np.array([0.02, 0.4]), 0)
     wrong = np.array([centre - 0.1])
     assert bayes(mixture, wrong)[0] > 0.9
     posterior = mixture.posterior(wrong)[0]
     if gap_kind == "absolute":
         assert posterior <= bayes(mixture, np.array([centre]))[0] < 0.5
-    else:  # the other side of a signed balanced mean is a gap too
+    else:  # a gap on the other side of a signed balanced mean is also imbalanced
         assert posterior == pytest.approx(bayes(mixture, wrong)[0])
 
 
@@ -246,7 +246,7 @@ def test_bic_and_log_likelihood(gap, config):
         model = GaussianMixture(
             components, n_init=2, random_state=0, reg_covar=1e-9, tol=1e-7, max_iter=1000
         ).fit(x)
-        # Ours may be lower, because it searches longer; scikit-learn's sds are not near the floor here.
+        # mgap may have a lower value, because it searches longer; no sd is near the floor here.
         assert bic < model.bic(x) + 0.02
         if components <= k:
             assert bic == pytest.approx(model.bic(x), abs=0.02)
@@ -265,7 +265,7 @@ def test_unimodal_gaps_are_said_to_be_unimodal():
 
 
 def test_the_folded_half_of_one_population_is_not_two():
-    """|g| of g ~ N(0, 0.1^2) takes two Gaussians to fit; the signed gaps know better."""
+    """Two Gaussians fit |g| of g ~ N(0, 0.1^2), but one fits the signed gaps."""
     fit = analysed(drawn((2000, 0.0, 0.1)))
     assert min(fit.bic, key=fit.bic.__getitem__) > 1
     assert [w for w in fit.warnings if "unimodal" in w]
@@ -349,8 +349,10 @@ def test_in_a_near_tie_the_narrower_component_is_balanced():
     means, sds = np.array([0.05, 0.06]), np.array([0.3, 0.04])
     assert balanced_component(means, sds) == 1
     assert balanced_component(-means, sds) == 1
-    assert balanced_component(np.array([0.05, 0.6]), sds) == 0  # far away: no tie
-    assert balanced_component(np.array([0.05, 0.06]), sds[::-1]) == 0  # the nearest is the narrower
+    assert balanced_component(np.array([0.05, 0.6]), sds) == 0  # far apart, so no tie
+    assert (
+        balanced_component(np.array([0.05, 0.06]), sds[::-1]) == 0
+    )  # the nearest component is the narrower one
     both = balanced_component(np.stack([means, [0.05, 0.6]]), np.stack([sds, sds]))
     np.testing.assert_array_equal(both, [1, 0])
 
@@ -385,7 +387,7 @@ def test_a_balanced_component_that_another_one_covers_is_warned_of(mixture, what
 
 @pytest.mark.parametrize("config", [ABSOLUTE, SIGNED], ids=["absolute", "signed"])
 def test_nothing_jumps_at_any_number_of_samples(config):
-    """One code path for all sizes: twenty more rows hardly move the share, at 10,000 as elsewhere."""
+    """All sizes use the same code: twenty more rows hardly change the share, also at 10,000 rows."""
     gap = drawn((6006, 0.0, 0.08), (2503, 0.35, 0.2), (1501, -0.4, 0.15))
     shares = []
     for n in (9_990, 10_010):

@@ -1,4 +1,4 @@
-"""Which grids of rounded scores are found, and what spreading equal gaps leaves unchanged."""
+"""Which grids of rounded scores are found, and that spreading equal gaps keeps their distribution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_scores_that_were_not_rounded_have_no_grid(dtype):
     generator = np.random.default_rng(0)
     gap = generator.beta(2, 5, 3000).astype(dtype).astype(np.float64)
     assert grid_step(gap) is None
-    assert grid_step(np.repeat(gap, 5)) is None  # each one several times
+    assert grid_step(np.repeat(gap, 5)) is None  # each value several times
     assert grid_step(np.where(generator.random(3000) < 0.8, 0.0, gap)) is None  # many are exactly 0
 
 
@@ -35,7 +35,7 @@ def test_gaps_stay_in_their_step_and_none_are_equal():
     assert len(np.unique(inner)) == len(inner)
     assert np.abs(spread - rounded).max() <= 0.05 + 1e-12
     assert np.abs(spread).max() <= 1
-    # The distribution is that before rounding, as far as a step lets one see it.
+    # The distribution is that before rounding, up to the size of a step.
     grid = np.linspace(0, 1, 21)
     before, after = (np.searchsorted(np.sort(np.abs(x)), grid) / 4000 for x in (exact, spread))
     assert np.abs(before - after).max() < 0.02

@@ -1,4 +1,4 @@
-"""gap.csv and gap.json, read back, are the fit that they were written from."""
+"""gap.csv and gap.json, read again, give the fit from which they were written."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ DTYPES = st.sampled_from(
 
 
 def answered(read: Callable[[], object]) -> Any:
-    """Return what a reader returns, or None where it refuses in the way that users are promised."""
+    """Return the result of a reader, or None if it refuses the file with a proper error."""
     try:
         return read()
     except MgapError as error:
@@ -57,7 +57,7 @@ def answered(read: Callable[[], object]) -> Any:
 
 
 def damaged(content: bytes, at: float, byte: int, how: str) -> bytes:
-    """Return a file's content cut, or with one byte changed, at a share of its length."""
+    """Return the content of a file cut, or with one byte changed, at a share of its length."""
     offset = int(at * len(content))
     return content[:offset] if how == "cut" else content[:offset] + bytes([byte]) + content[offset + 1 :]
 

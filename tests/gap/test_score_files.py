@@ -1,4 +1,4 @@
-"""Scores from anywhere: every format says the same, and what is wrong is named."""
+"""Files of scores: every format gives the same result, and errors name the cause."""
 
 from __future__ import annotations
 

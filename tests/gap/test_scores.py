@@ -1,4 +1,4 @@
-"""The per-sample table: what it refuses, and how it is made of a pass over samples."""
+"""The scores per sample: which values are refused, and how a pass over the samples makes them."""
 
 from __future__ import annotations
 

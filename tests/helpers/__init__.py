@@ -1,1 +1,1 @@
-"""What several tests need: a real `mgap` process, small stores, encoded media."""
+"""Helpers of several tests: a real `mgap` process, small stores, encoded media."""

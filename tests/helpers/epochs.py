@@ -1,4 +1,4 @@
-"""The start of an epoch with given predictions, for methods that prepare there."""
+"""The start of an epoch with given predictions, for methods that act before an epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations of classifiers that never were, with hostile names, for the tests of what is said of them."""
+"""Evaluations of random classifiers with hostile names, for the tests of tables and figures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def judgement(
     sets: dict[str, object] | None = None,
     classes: tuple[str, ...] = CLASSES,
 ) -> Judgement:
-    """A judgement of random probabilities; the last class has no samples, a column named group 25 values."""
+    """An evaluation of random probabilities; the last class has no samples, the column group 25 values."""
     generator = np.random.default_rng(seed)
     labels = np.random.default_rng(7).integers(0, len(classes) - 1, n)
     p = {}

@@ -1,4 +1,4 @@
-"""Two real processes under torchrun, whose results compare with those of one process."""
+"""Two real processes under torchrun, whose results are compared with those of one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from helpers.program import HANG, ROOT
 
-# Runs several lines of mgap in one process, with batch norm's statistics frozen.
+# Runs several commands of mgap in one process, with frozen statistics of batch norm.
 FROZEN = """
 import shlex, sys
 from helpers import pausing

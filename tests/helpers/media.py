@@ -1,4 +1,4 @@
-"""Encodes small real media through PyAV: moving pictures whose colour tells the time, and a tone."""
+"""Encodes small real media with PyAV: videos whose colour shows the time, and a tone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_media(
 ) -> Path:
     """Write a clip whose frames go from black to red as time passes, lower half black, with a tone.
 
-    The codecs go by the suffix: MP4 with H.264 and AAC, FLV with H.264 and MP3, MPEG-1 with MP2, WAV.
+    The suffix decides the codecs: MP4 with H.264 and AAC, FLV with H.264 and MP3, MPEG-1 with MP2, WAV.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".wav":
@@ -46,7 +46,7 @@ def write_media(
         pictures = sound = None
         if video:
             pictures = container.add_stream(video_codec or codecs[0], rate=fps)
-            odd = size[0] % 2 or size[1] % 2  # chroma at half the size needs even ones
+            odd = size[0] % 2 or size[1] % 2  # chroma at half the size needs even sizes
             pictures.width, pictures.height, pictures.pix_fmt = *size, "yuv444p" if odd else "yuv420p"
             pictures.bit_rate = 400_000
         if audio:

@@ -1,4 +1,4 @@
-"""Methods built for a small network, and the batches, outputs and steps that they are tested with."""
+"""Methods built for a small network, and batches, outputs and steps for their tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLE_CLASSES = {
 
 
 def example(name: str) -> str:
-    """Return how `--method` names an example method."""
+    """Return the value of `--method` for an example method."""
     return f"{EXAMPLES / name}.py:{EXAMPLE_CLASSES[name]}"
 
 
@@ -42,7 +42,7 @@ def configured(**settings: Any) -> Config:
 
 
 def network_for(name: str, config: Config, classes: int = CLASSES) -> MultimodalNetwork:
-    """Return a new network as a method needs it."""
+    """Return a new network that fits a method."""
     method = load_method(name)
     return MultimodalNetwork(with_required_model(method, config).model, classes, method.probes)
 
@@ -78,7 +78,7 @@ class GradientStep:
 
 @dataclass
 class ScoredEpoch:
-    """The start of an epoch with given scores; counts how often a method asks for them."""
+    """The start of an epoch with given scores, which counts how often a method reads them."""
 
     given: Scores
     index: np.ndarray

@@ -1,4 +1,4 @@
-"""Runs `mgap` as a user does: a process of its own, with its own streams, signals and exit code.
+"""Runs `mgap` as a user does: in its own process, with its own streams, signals and exit code.
 
 Importing torch takes seconds, so these processes are forked from a server that has imported it; nothing
 else differs from `python -m mgap_cli`, and `shim` makes a real `mgap` for shell scripts.
@@ -32,7 +32,7 @@ from helpers import pausing
 from mgap_cli.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
-HANG = 600  # seconds: a process that takes longer hangs, on a machine however slow or busy
+HANG = 600  # seconds; a process that takes longer has hung, even on a slow or busy machine
 
 # A protocol, a network and stages that train in a second.
 CLIPS = 180
@@ -43,7 +43,7 @@ TINY = [
 ]
 
 
-# What may move the cursor, change colours or the writing direction, or forge a line: none may be printed.
+# Characters that move the cursor, change colours or the writing direction, or add a line: never printed.
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -54,7 +54,7 @@ def sets(*words: str) -> list[str]:
 
 @dataclass
 class Done:
-    """code: exit code, negative for the signal that killed it."""
+    """code: exit code; negative if a signal killed the process."""
 
     code: int
     out: str
@@ -86,7 +86,7 @@ class Done:
 
 
 class Running:
-    """A process that was started and may be watched, signalled and waited for."""
+    """A running process, which a test can watch, signal and wait for."""
 
     def __init__(self, process: Any, folder: Path) -> None:
         self.process, self.folder = process, folder
@@ -112,11 +112,11 @@ class Running:
         return happened()
 
     def until_paused(self) -> None:
-        """Wait until it has reached the step that `start` was asked to pause at."""
+        """Wait until it has reached the step at which `start` was asked to pause."""
         assert self.until(lambda: any(self.pauses.iterdir())), (self.folder / "err").read_text()
 
     def go_on(self) -> None:
-        """Let it go on after its pause."""
+        """Let it continue after its pause."""
         (self.pauses / pausing.GO).touch()
 
     @property
@@ -181,7 +181,7 @@ def call(*args: object, env: Mapping[str, str] | None = None) -> Done:
 
 
 def here(*args: object) -> Done:
-    """Run mgap in this process, which takes no time to start, and return what it said and its exit code."""
+    """Run mgap in this process, which needs no start, and return its output and its exit code."""
     from mgap_cli.__main__ import main
 
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -201,7 +201,7 @@ def here(*args: object) -> Done:
 
 
 def shim(folder: Path) -> Path:
-    """Return a folder for PATH with a `mgap` that runs this checkout."""
+    """Return a folder for PATH that has a `mgap` of this checkout."""
     path = folder / "bin" / "mgap"
     path.parent.mkdir(exist_ok=True)
     path.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m mgap_cli "$@"\n')
@@ -226,7 +226,7 @@ def tensors(path: Path) -> dict[str, Any]:
 
 
 def assert_same_checkpoint(a: Path, b: Path, prefix: str = "") -> None:
-    """Assert that two checkpoints hold the same, bit for bit (under `prefix`, if given)."""
+    """Assert that two checkpoints are equal bit for bit (only keys under `prefix`, if given)."""
     left, right = ({k: v for k, v in tensors(p).items() if k.startswith(prefix)} for p in (a, b))
     assert left.keys() == right.keys() and left
     for key, value in left.items():
@@ -318,7 +318,7 @@ def _build_tiny_store(folder: Path, seed: int) -> None:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished store, to be read only."""
+    """A finished store, which tests only read."""
     return _built_once(tmp_path_factory, "tiny-store", lambda folder: _build_tiny_store(folder, seed=0))
 
 
@@ -330,7 +330,7 @@ def other_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with warmup.pt and adapt.pt, to be read only."""
+    """A run folder with warmup.pt and adapt.pt, which tests only read."""
 
     def build(run: Path) -> None:
         done = mgap("warmup", store, "-o", run, *sets(*TINY))
@@ -343,5 +343,5 @@ def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run, to be written to."""
+    """A copy of the finished run, which tests may change."""
     return Path(shutil.copytree(finished, tmp_path / "run"))

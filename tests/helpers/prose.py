@@ -1,9 +1,9 @@
-"""Everything that a person reads: comments and strings of the code, and the pages.
+"""All text that people read: comments and strings of the code, and the pages.
 
     python tests/helpers/prose.py [--seed N] [--count N]
 
-prints sentences of the program and its pages, drawn at random. Read each once: one that has to be read twice
-needs another wording.
+prints sentences of the program and its pages, drawn at random. Read each sentence once. If you have to read
+it twice, it needs another wording.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def sentences(path: Path) -> Iterator[str]:
-    """Yield the whole sentences of a file that have four words or more; none of code blocks and tables."""
+    """Yield the complete sentences of a file with at least four words, without code blocks and tables."""
     for line, text in prose(path):
         plain = re.sub(r"^(```.*?^```|\|.*?)$", "", text, flags=re.MULTILINE | re.DOTALL)
         for paragraph in re.split(r"\n\s*\n|\n(?=[-#])", plain):

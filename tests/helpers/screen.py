@@ -1,4 +1,4 @@
-"""What a table looks like on a terminal."""
+"""Tables as a terminal shows them."""
 
 from __future__ import annotations
 

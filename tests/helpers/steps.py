@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 class Exercise:
     """A method on a tiny network in float64, trained with plain SGD (no momentum, no weight decay).
 
-    before: a copy of the network as it was before the first step, for a reference to compute with.
+    before: a copy of the network before the first step, for the computation of a reference.
     """
 
     method: Method

@@ -1,4 +1,4 @@
-"""Small stores with everything that `inspect` must find: leaks, groups, skipped clips, hostile names."""
+"""Small stores with all that `inspect` must find: leaks, groups, skipped clips, hostile names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNREADABLE = {"o": "no audio stream", "r": "no audio stream", "t": "[bold]cut sh
 
 
 def read(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Make a clip of its id: left half red in the first frame and green in the second, a 1 kHz tone.
+    """Make a clip from its id: the left half is red in the first frame and green in the second; a 1 kHz tone.
 
     The tone lasts 0.3 s, and 0.7 s for ids that begin with a vowel.
     """
@@ -39,7 +39,7 @@ def read(clip: Clip, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ave_store(folder: Path, *, keep_leaks: bool) -> Path:
-    """Make a store of AVE's layout out of LISTS, and return its folder."""
+    """Make a store from LISTS in AVE's layout, and return its folder."""
     root = folder / "ave"
     root.mkdir(parents=True)
     for split, ids in LISTS.items():
@@ -50,12 +50,12 @@ def ave_store(folder: Path, *, keep_leaks: bool) -> Path:
 
 
 def made(dataset: Dataset, folder: Path, config: DataConfig = PROTOCOL) -> Path:
-    """Build a store without a word, skipped clips allowed."""
+    """Build a store without output; skipped clips are allowed."""
     return build_store(dataset, config, folder, Output(quiet=True), allow_skips=True).path
 
 
 def many(clips: int, classes: int, groups: int) -> Dataset:
-    """Return a data set of long names in which nothing leaks."""
+    """Return a data set with long names and without leaks."""
     made_up = [
         Clip(
             f"b/a/long/folder/of/clips/[bold]{i:05}",

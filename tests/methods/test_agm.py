@@ -1,4 +1,4 @@
-"""AGM's steps and its running means against the formula, and what its attribution promises."""
+"""AGM's steps and running means compared with the formula, and the properties of its attribution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def zeroed(network: torch.nn.Module, inputs: dict[str, torch.Tensor], kept: str)
 
 
 def reference(ex: Exercise, network: torch.nn.Module, means: list[float], alpha: float):
-    """The gradients and scores of one step of two modalities, written with z, z_a0 and z_0v."""
+    """The gradients and scores of one step of two modalities, computed from z, z_a0 and z_0v."""
     inputs, y = ex.batch.inputs, ex.batch.labels
     z = network.train()(inputs)
     z_a, z_v = (zeroed(network, inputs, kept) for kept in ("m0", "m1"))

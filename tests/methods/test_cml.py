@@ -11,7 +11,7 @@ from helpers.steps import ROWS, Exercise, exercise, gradients_of
 
 
 def reference(ex: Exercise, epoch: int, weight: float) -> tuple[torch.Tensor, int]:
-    """The loss of a step, by loops over samples, and in how many places a confidence rises."""
+    """The loss of a step, by loops over samples, and how often a confidence rises."""
     outputs, y = ex.before.train()(ex.batch.inputs), ex.batch.labels
     names = list(outputs.features)
     draws = torch.rand(ROWS, len(names), generator=torch.Generator().manual_seed(epoch)).tolist()

@@ -1,4 +1,4 @@
-"""detached: the fused loss trains the fusion alone, the unimodal losses the encoders and heads."""
+"""detached: the fused loss trains only the fusion; the unimodal losses train the encoders and heads."""
 
 from __future__ import annotations
 

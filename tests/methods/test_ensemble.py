@@ -1,4 +1,4 @@
-"""ensemble: each branch is what `unimodal` trains, and the decision is the mean of the probabilities."""
+"""ensemble: each branch is trained as by `unimodal`; the decision is the mean of the probabilities."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_another_decision_or_a_shared_head_is_refused(key, value):
 
 
 def test_its_branches_are_bit_for_bit_those_of_unimodal(store, tmp_path):
-    """Also with clipping, which is per branch; so one branch does not depend on the other at all."""
+    """This also holds with clipping, which is per branch: the branches do not depend on each other."""
     same = sets(*TINY, "train.epochs=2", "train.select=last", "train.clip_norm=0.5")
     together = tmp_path / "together"
     assert mgap("train", store, "--method", "ensemble", "-o", together, *same).code == 0

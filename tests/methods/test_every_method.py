@@ -1,6 +1,5 @@
-"""Every method that ships learns, resumes bit for bit, and trains the same on two processes.
-
-A method joins these tests by its file alone.
+"""Every method of mgap learns, resumes bit for bit, and trains the same on two processes. These tests find a
+new method by its file.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ TINY = [
 ]
 MODALITIES = ("audio", "visual")
 ROWS, CLASSES = 121, 4  # an odd number, so that the shares of two processes differ
-EPOCHS = 8  # of the whole budget, half of them a warm-up or for teachers where the method has one
+EPOCHS = 8  # epochs of the whole budget; half are for a warm-up or teachers, if the method has them
 BUDGET = [f"train.epochs={EPOCHS}", f"warmup.epochs={EPOCHS // 2}", "adapt.epochs=0"]
 # AdamW divides by small gradients, and their rounding would show.
 TWICE = ["train.epochs=3", "warmup.epochs=1", "adapt.epochs=0", "train.select=last", "train.optimizer=sgd"]
-# Numbers of epochs that would be longer than the training: with 1 it has epochs of every kind.
+# Settings that count epochs: with 1, the short training has epochs of every kind.
 SHORT = {"reconboost": ("epochs", "correction"), "relearning": ("every",)}
 
 
 def method_settings(name: str) -> list[str]:
-    """Return the settings that a method cannot run without, and those that a short training needs."""
+    """Return the settings that a method requires, and those that a short training needs."""
     fields = {field.name: field.default for field in dataclasses.fields(load_method(name).Settings)}
     required = [f"{name}.modality=audio"] if fields.get("modality") == "" else []
     return required + [f"{name}.{key}=1" for key in SHORT.get(name, ())]
@@ -55,7 +54,7 @@ def settings_of(name: str, *words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    """A store of features in which each class has a place of its own, in `visual` clearer than in `audio`."""
+    """A store of features whose classes are separate, more clearly in `visual` than in `audio`."""
     folder = tmp_path_factory.mktemp("features")
     draw = np.random.default_rng(0)
     label = np.arange(ROWS) % CLASSES
@@ -72,12 +71,12 @@ def store(tmp_path_factory) -> Path:
 
 
 class Killed(Exception):
-    """What ends a training in the middle of an epoch."""
+    """Raised to end a training in the middle of an epoch."""
 
 
 @pytest.fixture(scope="module")
 def whole(store, tmp_path_factory) -> Any:
-    """Return the run folder of a method's uninterrupted training, made when it is first asked for."""
+    """Return the run folder of a method's uninterrupted training, which the first call makes."""
     root = tmp_path_factory.mktemp("whole")
 
     def run(name: str) -> Path:
@@ -96,7 +95,7 @@ def config_of(name: str) -> Config:
 
 @pytest.mark.parametrize("name", names())
 def test_it_learns(name, whole):
-    """Its first head knows twice as many training samples after a few epochs as by naming one class."""
+    """After a few epochs, its first head is right on twice as many training samples as a constant class."""
     stage = load_method(name).recipe(config_of(name), MODALITIES)[-1].name
     model = open_trained(whole(name) / f"{stage}.pt", torch.device("cpu"))
     predicted = model.predict("train")
@@ -108,7 +107,7 @@ def test_it_learns(name, whole):
 
 @pytest.mark.parametrize("name", names())
 def test_it_resumes_bit_for_bit_in_the_middle_of_every_stage(name, store, whole, tmp_path, monkeypatch):
-    """Each stage ends within its second and its third epoch; what it leaves is read from the checkpoint."""
+    """Each stage is stopped within its second and its third epoch, and continues from the checkpoint."""
     killed: list[tuple[str, int]] = []
     plain = Trainer._train_step
 
@@ -142,7 +141,7 @@ def lines(store: Path, folder: Path) -> list[list[object]]:
 
 @pytest.fixture(scope="module")
 def together(store, tmp_path_factory) -> Path:
-    """What two processes leave, with batch norm's statistics frozen."""
+    """The results of two processes, with frozen statistics of batch norm."""
     folder = tmp_path_factory.mktemp("together")
     program, plan = script(folder, lines(store, folder))
     launched = Launched(folder, plan, program=(program,))
@@ -152,7 +151,7 @@ def together(store, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(store, tmp_path_factory) -> Path:
-    """What one process leaves, with batch norm's statistics frozen."""
+    """The results of one process, with frozen statistics of batch norm."""
     from mgap_cli.training.task import Task
 
     folder = tmp_path_factory.mktemp("alone")

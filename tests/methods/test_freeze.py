@@ -1,4 +1,4 @@
-"""freeze: the stronger encoder, by validation, does not change in a window of the budget."""
+"""freeze: the encoder that is better on validation does not change in a window of the budget."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = 6
 
 @dataclass
 class Validated:
-    """An epoch's start at which so many of SIZE validation samples are right, by modality."""
+    """The start of an epoch at which, by modality, this many of SIZE validation samples are right."""
 
     right: dict[str, int]
     budget_epoch: BudgetEpoch

@@ -1,4 +1,4 @@
-"""G-Blend's weights and loss against the formula, and its copies by the program."""
+"""G-Blend's weights and loss compared with the formula, and its copies in a run of the program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def reference(losses: dict[str, tuple[float, float]], classes: int) -> dict[str,
 
 @dataclass
 class Start:
-    """An epoch's start at which every copy has given losses of its own head, and bad ones of the others."""
+    """The start of an epoch at which every copy has given losses of its own head, and high ones of others."""
 
     losses: dict[str, tuple[float, float]]
     copies: dict[str, MultimodalNetwork]

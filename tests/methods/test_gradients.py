@@ -23,7 +23,7 @@ FIRST = BudgetEpoch(0, 100)
 def forwarded(
     config: Config, name: str, leader: str = "audio"
 ) -> tuple[MultimodalNetwork, Method, Outputs, Batch]:
-    """A network run on a batch whose labels are the classes that `leader` contributes most to."""
+    """A network and a batch whose labels are the classes to which `leader` contributes most."""
     torch.manual_seed(0)
     network = network_for(name, config, CLASSES)
     method = built(name, config, BATCH, network)
@@ -95,7 +95,7 @@ def test_ogm_slows_the_leading_encoders_convolutions_and_nothing_else(leader, fu
             torch.testing.assert_close(after.double(), expected, rtol=1e-5, atol=1e-12)
         else:
             assert torch.equal(after, before[name]), name
-    assert modulated == 12  # resnet10: conv1, two a block, three shortcuts
+    assert modulated == 12  # resnet10: conv1, two per block, three shortcuts
 
 
 def test_ge_adds_noise_of_each_convolution_gradients_own_spread():
@@ -126,7 +126,7 @@ def test_ge_is_reproducible_by_its_generator():
     for seed in (1, 1, 2):
         network, method, outputs, batch = forwarded(configured(), "ogm-ge")
         method.loss(outputs, batch).backward()
-        torch.manual_seed(len(noises))  # the global generator has no say
+        torch.manual_seed(len(noises))  # the global generator has no effect
         method.edit_gradients(GradientStep(network, FIRST, torch.Generator().manual_seed(seed)))
         noises.append(network.encoders["audio"].conv1.weight.grad)
     assert torch.equal(noises[0], noises[1])
@@ -136,7 +136,7 @@ def test_ge_is_reproducible_by_its_generator():
 @pytest.mark.parametrize(
     ("window", "budget", "modulated"),
     [
-        ({}, 100, range(51)),  # the published program's: 0 <= epoch <= 50
+        ({}, 100, range(51)),  # as in the published program: 0 <= epoch <= 50
         ({}, 18, range(10)),
         ({}, 5, range(3)),
         ({}, 1, range(1)),

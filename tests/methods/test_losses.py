@@ -1,4 +1,4 @@
-"""Every loss against a float64 reference in NumPy, and where its gradients go."""
+"""Every loss compared with a float64 reference in NumPy, and the parameters that its gradients reach."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def made(seed: int = 0) -> tuple[Outputs, Batch]:
 
 
 def adaptive(config: Config, seed: int = 0) -> Adaptive:
-    """An adaptive method that has had a fit: any posteriors, a balanced component."""
+    """An adaptive method after a fit, with any posteriors and a balanced component."""
     method = built("adaptive", config, SAMPLES)
     assert isinstance(method, Adaptive)
     method.posterior.copy_(torch.rand(SAMPLES, generator=torch.Generator().manual_seed(seed + 100)))
@@ -125,7 +125,7 @@ def test_each_coefficient_matters(name):
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 50.0])
 def test_fusion_weights_have_mean_one(alpha):
-    # Fused logits of 0 cost log(C) a sample, whatever the weights: their mean is what multiplies it.
+    # Fused logits of 0 cost log(C) per sample, so the mean of the weights multiplies log(C).
     outputs, batch = made()
     config = configured(adaptive__alpha=alpha, adaptive__lambda_gap=0, adaptive__lambda_shift=0)
     level = outputs_of(torch.zeros(BATCH, CLASSES), outputs.unimodal["audio"], outputs.unimodal["visual"])
@@ -150,7 +150,7 @@ def test_fusion_weights_favour_balanced_samples():
 
 
 def steering(settings: dict[str, Any], seed: int) -> tuple[torch.Tensor, torch.Tensor, Outputs, Batch]:
-    """Gradients (audio, visual) that the gap and shift terms add to those of the loss without them."""
+    """The gradients (audio, visual) of the gap and shift terms alone."""
     outputs, batch = made(seed)
     gradients = []
     for strength in (1.0, 0.0):
@@ -162,7 +162,7 @@ def steering(settings: dict[str, Any], seed: int) -> tuple[torch.Tensor, torch.T
 
 
 def leads(outputs: Outputs, batch: Batch) -> torch.Tensor:
-    """(B,): does audio have the higher score of the true class?"""
+    """Whether audio has the higher score of the true class, (B,)."""
     audio_leads = ce64(outputs.unimodal["audio"], batch.labels) < ce64(
         outputs.unimodal["visual"], batch.labels
     )
@@ -226,7 +226,7 @@ def test_in_nats_the_gap_term_pulls_hardest_where_the_weaker_modality_is_lost():
         adaptive(config).loss(outputs, batch_of(torch.tensor([0]), labels)).backward()
         plain = lost.clone().requires_grad_()
         torch.nn.functional.cross_entropy(plain, labels).backward()
-        grads[scale] = (visual.grad - plain.grad, plain.grad)  # what the gap term added
+        grads[scale] = (visual.grad - plain.grad, plain.grad)  # the gradient of the gap term
     torch.testing.assert_close(*grads["log"])
     assert grads["probability"][0].abs().max() < 1e-5
 
@@ -249,7 +249,7 @@ def test_extreme_posteriors_give_finite_losses_and_gradients(shift, posterior):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-9, 1e-30])
 def test_the_kl_shift_depends_on_the_ratios_of_the_posteriors_alone(scale):
-    """One Gaussian against another: how small the posteriors are says nothing about where the gaps are."""
+    """The term compares two Gaussians: small posteriors alone do not change it."""
     value, ratios = torch.tensor([0.1, 0.2, 0.6, 0.7]), torch.tensor([0.1, 0.4, 1.0, 0.5])
     mean, sd = torch.tensor(0.13), torch.tensor(0.21)
     expected = _shift_kl(value, ratios, mean, sd, 0.01)
@@ -283,7 +283,7 @@ def scored(index: np.ndarray) -> ScoredEpoch:
 
 
 def test_a_refit_gives_each_sample_its_posterior():
-    context = scored(np.arange(SAMPLES)[::-2].copy())  # half of the store, in an order of its own
+    context = scored(np.arange(SAMPLES)[::-2].copy())  # half of the store, in another order
     method = built("adaptive", configured(), SAMPLES)
     lines = method.on_epoch_start(context)
     mixture, _ = fit_mixture(context.given.gap, Config().gap)

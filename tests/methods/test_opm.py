@@ -15,7 +15,7 @@ def zeroed(network: torch.nn.Module, inputs: dict[str, torch.Tensor], kept: str)
 
 
 def parts_of(ex: Exercise) -> list[torch.Tensor]:
-    """What each modality contributes to the fused logits: W_m f_m + b / 2, or found by zeros."""
+    """The contribution of each modality to the fused logits: W_m f_m + b / 2, or by passes with zeros."""
     outputs, fusion = ex.before.train()(ex.batch.inputs), ex.before.fusion
     if fusion.name == "concat":
         weights = torch.split(fusion.linear.weight, 5, dim=1)
@@ -83,7 +83,7 @@ def test_a_step_without_a_drop_is_joint_training():
 
 
 def test_the_drops_keep_the_expected_sum_of_the_features():
-    """Without features of two sizes the scale is 1 / (1 - q / 2), whoever leads."""
+    """If both features have the same size, the scale is 1 / (1 - q / 2), for any leader."""
     ex = exercise("opm", opm__steps=1, opm__drop=1, opm__strength=0)
     changed: list[dict[str, torch.Tensor]] = []
     fuse = ex.network.fuse

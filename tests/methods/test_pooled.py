@@ -72,7 +72,7 @@ class EndOf:
 
 
 def opinions(draw: np.random.Generator, labels: np.ndarray, shift: float, scale: float) -> np.ndarray:
-    """Probabilities of softmax(scale * z), z being normal with the true class ahead by `shift`."""
+    """Probabilities softmax(scale * z), with z normal and `shift` added for the true class."""
     z = scale * (draw.normal(size=(len(labels), CLASSES)) + shift * np.eye(CLASSES)[labels])
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return np.asarray(e / e.sum(axis=1, keepdims=True))
@@ -89,7 +89,7 @@ def fitted(opinions_of: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, 
 
 
 def test_the_weights_are_the_minimum_on_validation():
-    """No small change of the weights lowers the objective, which is computed here from its formula."""
+    """No small change of the weights lowers the objective, which the test computes from its formula."""
     draw = np.random.default_rng(0)
     labels = draw.integers(CLASSES, size=ROWS)
     opinions_of = {
@@ -113,7 +113,7 @@ def test_the_weights_are_the_minimum_on_validation():
 
 
 def test_an_expert_that_is_sure_without_knowing_loses_its_weight():
-    """As a branch that memorised its training samples: on validation it is sure, and right by chance."""
+    """Like a branch that memorised its training samples, it is confident but right by chance."""
     draw = np.random.default_rng(1)
     labels = draw.integers(CLASSES, size=ROWS)
     good, blind = opinions(draw, labels, 2, 1), opinions(draw, labels, 0, 8)
@@ -136,7 +136,7 @@ def test_the_decision_is_the_weighted_sum_of_the_logits():
 
 
 def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
-    """And every command reads the same decision from it."""
+    """Every command reads the same decision from it."""
     same = sets(*TINY, "train.epochs=3")
     assert mgap("train", store, "--method", "pooled", "-o", tmp_path, *same).code == 0
     model = open_trained(tmp_path / "train.pt", torch.device("cpu"))
@@ -151,7 +151,7 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
 
 
 def test_without_dropout_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
-    """It differs in the decision, and in the epoch that the decision chooses; here the last one is kept."""
+    """Only the decision differs, and the epoch that it chooses; here the last epoch is kept."""
     same = sets(*TINY, "train.epochs=2", "train.select=last", "pooled.dropout=0")
     opinions_of = {}
     for method in ("pooled", "joint-heads"):

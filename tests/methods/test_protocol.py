@@ -1,4 +1,4 @@
-"""The method protocol, by methods of a user: each is one file, and is trained through the command line."""
+"""The method protocol with users' methods: each is one file, which the command line trains."""
 
 from __future__ import annotations
 

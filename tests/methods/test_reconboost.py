@@ -18,7 +18,7 @@ CHANGES = {"reconboost.w1": W1, "reconboost.w2": W2, "reconboost.epochs": 2, "re
 
 
 def reference(network, batch, turn):
-    """The loss of the docstring by a loop over samples; in `turn` None, that of the correction."""
+    """The loss of the docstring by a loop over samples; if `turn` is None, the loss of the correction."""
     z = network(batch.inputs).unimodal
     beta = network.fusion.scale
     if turn is None:

@@ -1,4 +1,4 @@
-"""Methods are found by name; a new file is all that a new one takes, and nothing else knows a name."""
+"""Methods are found by name; a new method needs one new file, and no other code has its name."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_a_new_file_is_a_new_method(tmp_path, monkeypatch):
         gc.collect()
 
 
-# --- a method's name is data: no code outside the methods depends on one
+# --- no code outside the methods depends on a method's name
 
 
 def names_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and text of every string in code that is a method's name, or begins one as in f"ogm-{x}".
+    """Yield line and text of every string in code that is a method's name or its beginning, as f"ogm-{x}".
 
     Docstrings are prose, and a default value of a setting called `method` is allowed.
     """

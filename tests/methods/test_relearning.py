@@ -17,7 +17,7 @@ from mgap_cli.methods.relearning import purity
 from mgap_cli.model.inference import Predictions
 
 STRENGTH = 2.0
-# Samples by place (rows) and class (columns): k-means finds the places, which are far apart.
+# Numbers of samples by cluster (rows) and class (columns): k-means finds the distant clusters.
 PURE = np.diag([3, 2, 4, 1])
 MIXED = np.array([[3, 2, 0, 0], [1, 1, 1, 1], [0, 0, 5, 0], [0, 2, 0, 4]])
 
@@ -60,7 +60,7 @@ def test_purity_of_constant_features_and_of_few_samples():
 
 
 def swapped(table: np.ndarray) -> np.ndarray:
-    """The same number of samples of each class, all at other places."""
+    """The same number of samples of each class, all in other clusters."""
     return np.roll(table, 1, axis=0)
 
 
@@ -98,7 +98,7 @@ def test_the_program_moves_encoders_back_and_says_so(store, tmp_path):
     run = tmp_path / "run"
     settings = sets(*TINY, "relearning.every=1", "relearning.times=2", "train.epochs=4")
     done = mgap("train", store, "--method", "relearning", "-o", run, *settings)
-    words = " ".join(done.err.split())  # long lines of the log are broken
+    words = " ".join(done.err.split())  # the log breaks long lines
     assert done.code == 0 and words.count("way back to its initial weights") == 4
     moved = [entry["moved_back"] for entry in metrics(run, "train")]
     assert moved[0] is None and moved[3] is None

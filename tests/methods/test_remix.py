@@ -18,7 +18,7 @@ LATE = BudgetEpoch(6, 10)
 
 
 def assign(ex: Exercise) -> list[int]:
-    """Let the method assign half of the store's samples; return each one's modality, -1 for the others."""
+    """Let the method assign half of the samples; return the modality of each, and -1 for the others."""
     draw = np.random.default_rng(0)
     index = np.arange(0, SAMPLES, 2)
     p = {m: draw.dirichlet(np.ones(CLASSES), size=len(index)) for m in ex.network.encoders}

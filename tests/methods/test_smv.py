@@ -33,7 +33,7 @@ def predicted(ex: Exercise, seed: int = 0) -> Predictions:
 
 
 def worth(ex: Exercise, predictions: Predictions, sample: int, kept: Iterable[str]) -> int:
-    """How many modalities are in a set if they name the class of a sample together; 0 if they do not."""
+    """The number of modalities in a set if together they predict the class of a sample, else 0."""
     rows = {m: torch.from_numpy(f[sample : sample + 1]).double() for m, f in predictions.features.items()}
     kept = set(kept)
     z = ex.network.fuse({m: f if m in kept else 0 * f for m, f in rows.items()})
@@ -41,7 +41,7 @@ def worth(ex: Exercise, predictions: Predictions, sample: int, kept: Iterable[st
 
 
 def shapley(ex: Exercise, predictions: Predictions, sample: int) -> dict[str, float]:
-    """The mean over all orders of what a modality adds when it comes."""
+    """The mean over all orders of the value that a modality adds."""
     names = list(predictions.features)
     orders = list(permutations(names))
     phi = dict.fromkeys(names, 0.0)
@@ -90,11 +90,11 @@ def test_no_sample_repeats_before_the_start():
 
 @pytest.mark.parametrize(("fusion", "modalities"), [("concat", 2), ("gated", 2), ("sum", 3)])
 def test_a_step_is_the_formula(fusion, modalities):
-    """Of a sample's copies the first is whole, and those of each modality follow in their order."""
+    """The first copy of a sample has all features; the copies of each modality follow in order."""
     ex = exercise("smv", modalities, seed=1, model__fusion=fusion)
     ex.method.on_epoch_start(PredictedEpoch(ex.network, predicted(ex), LATE))
     index = ex.batch.index.tolist()
-    kept_rows: list[list[str]] = []  # of each row, the modalities that it keeps
+    kept_rows: list[list[str]] = []  # the modalities that each row keeps
     copies = []
     for row, position in enumerate(index):
         repeats = ex.method.repeats[position].tolist()

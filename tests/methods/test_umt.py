@@ -1,4 +1,4 @@
-"""umt: teachers of one modality each, trained as stages of their own, then a student that imitates them."""
+"""umt: one teacher per modality, each trained in its own stage, and a student that imitates them."""
 
 from __future__ import annotations
 

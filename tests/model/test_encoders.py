@@ -1,4 +1,4 @@
-"""The encoders against torchvision's own, and weight files good and bad."""
+"""The encoders compared with torchvision's, and good and bad files of weights."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def write_list(path: Path, _) -> None:
 
 
 def write_module(path: Path, _) -> None:
-    torch.save(nn.Linear(2, 2), path)  # a pickle: not to be executed
+    torch.save(nn.Linear(2, 2), path)  # a pickle that must not be executed
 
 
 def write_partial(path: Path, weights: Path) -> None:
@@ -152,7 +152,7 @@ def test_initial_weights_are_kaiming_and_xavier():
 
 
 def sequence(lengths: list[int], steps: int = 9, size: int = 4) -> torch.Tensor:
-    """Draw sequences (B, T, D), NaN from each one's length on."""
+    """Draw sequences (B, T, D) that have NaN after the length of each."""
     drawn = torch.randn(len(lengths), steps, size, generator=torch.Generator().manual_seed(3))
     for row, length in enumerate(lengths):
         drawn[row, length:] = torch.nan
@@ -165,7 +165,7 @@ def test_padding_does_not_change_the_features_of_a_sequence(name):
     encoder = build_encoder(array_modality("touch", (9, 4)), ModelConfig(encoders={"touch": name}, hidden=6))
     given = sequence([9, 5, 2])
     encoder.train()
-    encoder(given)  # running statistics of the steps that are there
+    encoder(given)  # running statistics of the valid steps
     assert all(value.isfinite().all() for value in encoder.state_dict().values())
     encoder.eval()
     alone = [encoder(given[i : i + 1, :length]) for i, length in enumerate((9, 5, 2))]

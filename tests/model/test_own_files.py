@@ -1,4 +1,4 @@
-"""A user's own encoder and fusion train by their file alone, and the checkpoint holds on to that file."""
+"""A user's own encoder and fusion train from their file, and the checkpoint requires that file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoders of torchvision: the same features as its own networks, and one clear error for other files."""
+"""Encoders of torchvision: the same features as its networks, and one clear error for other files."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_tensors_of_a_deeper_network_are_named(resnet34):
 
 @pytest.mark.parametrize("name", ["convnext-tiny", "vit-b-16"])
 def test_a_reset_draws_every_parameter_again(name):
-    """As training resets a module: `reset_parameters` of every part, then the network's own rule."""
+    """A module is reset as in training: `reset_parameters` of every part, then the rule of the network."""
     from mgap_cli.model.network import initialise
 
     with torch.device("meta"):

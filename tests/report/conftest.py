@@ -1,4 +1,4 @@
-"""Fits with hostile names, as the tables and plots must survive them."""
+"""Fits with hostile names, which tables and plots must show correctly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def signed_fit() -> GapFit:
 
 @pytest.fixture(scope="session")
 def constant_fit() -> GapFit:
-    """Gaps that are all the same: no mixture, no BIC, no crossing, no predictions."""
+    """Equal gaps: there is no mixture, no BIC, no crossing and no prediction."""
     half = np.full(20, 0.5)
     scores = Scores(
         [str(i) for i in range(20)], ("only",), np.zeros(20, dtype=np.int64), {"audio": half, "visual": half}

@@ -1,4 +1,4 @@
-"""The contact sheet: the right clips, drawn as they are, on the right axes."""
+"""The contact sheet has the right clips, in their true colours, on the right axes."""
 
 from __future__ import annotations
 

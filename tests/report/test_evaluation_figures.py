@@ -1,4 +1,4 @@
-"""Figures of evaluations: what is drawn is what was measured, for few and for many classes."""
+"""Figures of evaluations show the measured values, for few and for many classes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_robustness_has_a_curve_a_head_or_a_contender():
 
 
 def test_bars_of_a_missing_modality_have_their_intervals():
-    """The error bar of one model is its interval; of several seeds it is one sd to each side."""
+    """The error bar of one model is its interval; for several seeds it is one sd to each side."""
     one, two = judgement(), judgement(20)
     measured = [m for m in one.robustness if m.condition.fill]
     others = [m for m in two.robustness if m.condition.fill]

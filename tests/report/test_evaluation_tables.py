@@ -1,4 +1,4 @@
-"""Tables of evaluations: within their width, numbers whole, names verbatim; of 1, 2, 8 and 20 checkpoints."""
+"""Tables of 1, 2, 8 and 20 evaluations: within their width, with complete numbers and exact names."""
 
 from __future__ import annotations
 

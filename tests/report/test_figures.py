@@ -1,4 +1,4 @@
-"""The figure and the terminal plot: something is drawn, in the right place, in the right colour."""
+"""The figure and the terminal plot: everything is drawn in the right place and colour."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_constant_gaps_have_a_figure(constant_fit: GapFit):
 
 
 def test_one_colour_means_one_thing():
-    """No figure has a colour of its own, and no two meanings share one."""
+    """No figure has other colours than the palette, and no two meanings share a colour."""
     folder = Path(plots.__file__).parent
     for path in folder.glob("*.py"):
         if path.name not in ("palette.py",):

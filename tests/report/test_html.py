@@ -1,4 +1,4 @@
-"""The page's markup: the terminal's tables as tables, and nothing of a user's read as markup."""
+"""The markup of the page: the tables of the terminal are tables, and user text is never markup."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_tables_become_tables():
     assert '<th scope="col">name</th><th scope="col" class="number">acc.<br>%</th>' in markup
     assert f'<th scope="row">{ESCAPED}</th><td class="number">1.0<br>0.5-1.5</td>' in markup
     assert '<td class="number">[bold]2[/bold]</td>' in markup  # brackets are brackets
-    assert markup.count("<tr>") == 3  # the head, and the rows that say something
+    assert markup.count("<tr>") == 3  # the head and the rows with text
 
 
 def test_titles_without_tables_and_groups_of_tables():

@@ -1,4 +1,4 @@
-"""The tables of a store: inside their width, no name cut to nonsense, the right numbers in them."""
+"""The tables of a store: within their width, with readable names and the right numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_layout(name: str, width: int, encoding: str, request: pytest.FixtureReq
     for table in all_tables(summary):
         wide, text = printed(table, 1000), printed(table, width, encoding)
         assert max(map(cell_len, text.splitlines())) <= width, text
-        assert numbers(text) >= numbers(wide), text  # what is printed without limit is printed here too
+        assert numbers(text) >= numbers(wide), text  # the same text is printed with a limit
 
 
 def test_names_are_never_markup(leaky: Summary):
@@ -84,7 +84,7 @@ def test_splits_add_up(leaky: Summary):
     assert [int(rows[split][0]) for split in LISTS] == [15, 3, 3]  # one of each is unreadable
     assert [int(rows[split][2]) for split in LISTS] == [1, 1, 1]
     assert rows["all"][:5] == ["21", "100.0", "3", "3", str(len(leaky.groups))]
-    assert rows["test"][5:8] == ["0.30", "0.30", "0.70"]  # b, s and a, of which a lasts longer
+    assert rows["test"][5:8] == ["0.30", "0.30", "0.70"]  # b, s and a; a is the longest
 
 
 def test_many_groups_are_their_largest_and_smallest(crowd: Path):

@@ -1,4 +1,4 @@
-"""Every table: inside its width, no number cut, no markup eaten, and the right numbers in it."""
+"""Every table: within its width, with complete and right numbers, and with markup shown as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_layout(fit: GapFit, signed_fit: GapFit, width: int, encoding: str):
     for table in all_tables(fit, signed_fit):
         wide, text = printed(table, 1000), printed(table, width, encoding)
         assert max(map(cell_len, text.splitlines())) <= width, text
-        assert numbers(text) >= numbers(wide), text  # what is printed without limit is printed here too
+        assert numbers(text) >= numbers(wide), text  # the same text is printed with a limit
 
 
 def test_names_are_never_markup(fit: GapFit):

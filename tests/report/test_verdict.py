@@ -1,4 +1,4 @@
-"""The sentences on an evaluation, against numbers that are worked out another way."""
+"""The sentences about an evaluation, compared with numbers that are computed in another way."""
 
 from __future__ import annotations
 

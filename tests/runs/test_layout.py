@@ -1,4 +1,4 @@
-"""Files in a run folder are whole or not there."""
+"""Files in a run folder are complete or absent."""
 
 from __future__ import annotations
 

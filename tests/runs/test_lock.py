@@ -1,4 +1,4 @@
-"""Whether a run folder is locked, without taking its lock."""
+"""A run folder is recognised as locked without taking its lock."""
 
 from __future__ import annotations
 

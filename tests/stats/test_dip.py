@@ -1,4 +1,4 @@
-"""The dip against its definition, solved as linear programs, and against published and simulated values."""
+"""The dip compared with its definition (as linear programs) and with published and simulated values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLES = {
 
 
 def by_definition(values: np.ndarray) -> float:
-    """The smallest D of any unimodal G, over all places of its mode: one linear program each.
+    """The smallest D over all unimodal G, with one linear program for each place of the mode.
 
     Unknowns: G just below and at each distinct value (they differ at the mode alone), and D.
     """
@@ -28,7 +28,7 @@ def by_definition(values: np.ndarray) -> float:
     before = after - counts / counts.sum()
     m = len(x)
     best = np.inf
-    for mode in range(m):  # one between two values serves no better
+    for mode in range(m):  # a mode between two values gives no smaller D
         rows, bounds = [], []
 
         def add(terms: dict[int, float], bound: float, d: float = 0.0) -> None:
@@ -73,9 +73,9 @@ def test_it_is_the_distance_to_the_nearest_unimodal_distribution(name, n):
 
 
 def test_known_values():
-    # Of the sample (1, ..., n) every distance is a step: the smallest dip there is.
+    # The sample (1, ..., n) has the smallest possible dip.
     assert dip(np.arange(50.0)) == pytest.approx(1 / 100)
-    # Two atoms: half the mass is a quarter from either.
+    # Two equal atoms have the largest dip, 1/4.
     assert dip(np.repeat([0.0, 1.0], 1000)) == pytest.approx(0.25)
     assert dip(np.full(20, 0.3)) == pytest.approx(1 / 40)
 

@@ -1,4 +1,4 @@
-"""EM against scikit-learn, against many random starts, and at the floor of the standard deviation."""
+"""EM compared with scikit-learn and with many random starts, and at the limit of the standard deviation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT = {"random_starts": 20, "seed": 0}
 
 
 def hard(seed: int) -> np.ndarray:
-    """A small sample of two populations that overlap, of one of five kinds."""
+    """A small sample of two populations that overlap; there are five kinds of them."""
     generator = np.random.default_rng(seed)
     n = int(generator.choice([40, 60, 120, 250, 500]))
     first = generator.random(n) < generator.uniform(0.1, 0.9)
@@ -43,7 +43,7 @@ def best_of_random(x: np.ndarray, components: int, starts: int, seed: int) -> fl
 
 
 def test_the_better_optimum_is_found():
-    """In 99 hard samples, the fit is nowhere below the best of 30 random starts by 0.1 nats."""
+    """In 99 hard samples, the fit is never 0.1 nats worse than the best of 30 random starts."""
     short = []
     for seed in range(99):
         x = hard(seed)

@@ -1,4 +1,4 @@
-"""Randomisation test and Holm's correction, against scipy and the definitions."""
+"""The randomisation test and Holm's correction, compared with scipy and their definitions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_many_seeds_are_sampled():
 @given(P_VALUES)
 @settings(max_examples=80, deadline=None)
 def test_holm_by_its_definition(p_values: list[float]):
-    """A hypothesis is rejected at alpha just if it and all smaller p-values pass alpha / (m - rank)."""
+    """A hypothesis is rejected at alpha if its p-value and all smaller ones pass alpha / (m - rank)."""
     adjusted, m = holm(p_values), len(p_values)
     ordered = sorted(p_values)
     for p, q in zip(p_values, adjusted, strict=True):

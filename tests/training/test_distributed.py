@@ -1,4 +1,4 @@
-"""Two real processes under torchrun, over gloo: they leave what one process leaves, and end as one."""
+"""Two real processes under torchrun with gloo give the results of one process, and end together."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METHODS = {
 }
 SGD = [*sets(*TINY), "--optimizer", "sgd"]  # AdamW divides by small gradients, and their rounding shows
 
-# Records which process begins to write which file, then runs one line of mgap.
+# Records which process begins to write which file, then runs one command of mgap.
 RECORDED = """
 import os, sys
 from mgap_cli import files
@@ -65,7 +65,7 @@ def lines(store: Path, folder: Path, teacher: Path) -> list[list[object]]:
         ["analyze-gap", warm, *sets("runtime.eval_batch_size=7")],
         ["adapt", warm, "-o", folder / "adapt", *one],
         ["adapt", warm, "-o", folder / "kl", *one, "--shift", "kl", "--beta", 3, "--alpha", 1],
-        # Methods of a user: one trains parameters of its own, one runs a second network.
+        # Methods of a user: one trains its own parameters, one runs a second network.
         ["train", store, "-o", folder / "learned", *SGD, *one, "--method", example("learned_weights")],
         [
             *("train", store, "-o", folder / "taught", *SGD, *one, "--method", example("frozen_teacher")),
@@ -77,7 +77,7 @@ def lines(store: Path, folder: Path, teacher: Path) -> list[list[object]]:
 
 @pytest.fixture(scope="module")
 def alone(store, finished, tmp_path_factory) -> Path:
-    """What one process leaves."""
+    """The results of one process."""
     folder = tmp_path_factory.mktemp("alone")
     done = subprocess.run(
         [sys.executable, *script(folder, lines(store, folder, finished / "warmup.pt"))],
@@ -93,7 +93,7 @@ def alone(store, finished, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def launched(store, finished, tmp_path_factory) -> Launched:
-    """Two processes that do the same, and some more; what they do last is refused."""
+    """Two processes that run the same commands and some more; the last command is refused."""
     folder = tmp_path_factory.mktemp("together")
     more = [line(store, folder / "whole"), line(store, folder / "refused", "--batch-size", 15)]
     program, plan = script(folder, [*lines(store, folder, finished / "warmup.pt"), *more])
@@ -104,7 +104,7 @@ def launched(store, finished, tmp_path_factory) -> Launched:
 
 @pytest.fixture(scope="module")
 def together(launched) -> Path:
-    """What two processes leave."""
+    """The results of two processes."""
     assert (launched.folder / "whole/warmup.pt").exists(), launched.err.read_text()
     return Path(launched.folder)
 
@@ -121,7 +121,7 @@ def test_parameters_agree_with_one_process(store, alone, together, file):
     assert compared == [key for key in two if key.startswith(".model.")]
     for key in compared:
         torch.testing.assert_close(two[key], one[key], rtol=2e-4, atol=2e-5, equal_nan=True, msg=key)
-    if "adapt" in file:  # and they are not just where they began
+    if "adapt" in file:  # and training has changed them
         first = ".model.network.encoders.audio.conv1.weight"
         assert not torch.equal(one[first], start[first])
 
@@ -142,7 +142,7 @@ def test_a_teacher_is_the_same_in_every_process(finished, together):
 
 
 def test_metrics_are_those_of_one_process(store, alone, together):
-    """But for rounding, which moves a loss by 1e-6 or so, and may give one sample another class."""
+    """Rounding changes a loss by about 1e-6, and may give one sample another class."""
     samples = {split: len(open_store(store).indices(split)) for split in ("train", "val")}
     for name, stage in (("heads", "warmup"), ("ogm", "warmup"), ("audio", "warmup"), ("adapt", "adapt")):
         (one,), (two,) = (metrics(folder / name, stage) for folder in (alone, together))
@@ -202,7 +202,7 @@ def test_only_the_main_process_writes(store, tmp_path):
 
 
 def test_a_run_folder_that_another_process_writes_in(store, tmp_path):
-    """The main process holds the lock for all; where it is refused, all end and one of them says why."""
+    """The main process holds the lock for all; if it is refused, all end and one of them says why."""
     run = tmp_path / "run"
     with run_lock(run, Output()):
         refused = Launched(tmp_path / "refused", *line(store, run))

@@ -1,4 +1,4 @@
-"""What goes wrong while training: loss and gradients that are not finite, memory, disks, operations."""
+"""Failures in training: loss and gradients that are not finite, memory, disks, operations."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def flat(task: torch.nn.Module, memory: dict) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("optimizer_name", ["sgd", "adamw"])
 def test_a_bad_step_changes_nothing(optimizer_name, fused, at):
-    """Nor does the very first, after which torch's fused SGD would go on with uninitialised memory."""
+    """This includes the first step, after which torch's fused SGD would use uninitialised memory."""
 
     def make(parameters):
         if optimizer_name == "sgd":
@@ -185,12 +185,12 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(store, tmp_path):
     again = mgap(*line, before=spoil_after_the_first_epoch)
     again.fails(1, what, "no step was good")
     assert "continues from epoch 1, step 0" in again.err
-    # And to a good one where the cause is gone.
+    # It ends well if the cause is removed.
     assert mgap(*line).code == 0
 
 
 def test_a_state_that_is_not_finite_is_never_saved(store, tmp_path):
-    """The last step of an epoch may be the one that spoils the weights, without a validation to see it."""
+    """The last step of an epoch may make the weights not finite, and no validation would notice it."""
     trainer = plan(store, tmp_path, "train.select=last")
     step = trainer._train_step
 
@@ -284,7 +284,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def stopped_with(line: list[object], run: Path, spoil) -> Done:
-    """Start a run, do something to it in its third epoch, and wait for what comes of it."""
+    """Start a run, act on it in its third epoch, and wait for its end."""
     running = start(*line, pause=(2, 0))
     running.until_paused()
     spoil()
@@ -330,7 +330,7 @@ def test_a_run_folder_that_turns_read_only(store, whole, small_disk):
     remount = ["mount", "-o", "remount", small_disk]
 
     def lock() -> None:
-        # Busy while a file is open for writing, which is most of the time.
+        # The mount is busy while a file is open for writing, which is most of the time.
         while subprocess.run([*remount[:2], "remount,ro", small_disk], capture_output=True).returncode:
             pass
 

@@ -1,4 +1,4 @@
-"""The number format is chosen by what the CPU can do and what pays; bf16 resumes to the bit, like fp32."""
+"""The number format depends on the CPU and on the speed; bf16 resumes bit for bit, like fp32."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_bf16_on_a_cpu_keeps_away_from_inputs_that_become_one_pixel(monkeypatch,
 
 
 def trained(store: Path, run: Path, epochs: tuple[int, ...], *words: str) -> Path:
-    """Train to each number of epochs in turn, going on from the last checkpoint; return the final one."""
+    """Train to each number of epochs, each time from the last checkpoint; return the final one."""
     run.mkdir()
     opened = open_store(store)
     for count in epochs:

@@ -1,4 +1,4 @@
-"""Frames that training draws again in each epoch: by seed, epoch and sample, and of nothing else."""
+"""Frames that training draws again in each epoch depend only on seed, epoch and sample."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_evaluation_sees_evenly_spaced_frames(store):
 
 
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
-    """The two runs are processes of their own: a draw does not depend on the process either."""
+    """The two runs are separate processes: a draw does not depend on the process either."""
     protocol = sets("data.frames=2", "data.candidates=4", "data.frame_size=8", "data.sample_rate=4000")
     sound = sets("data.seconds=0.3", "data.n_fft=64", "data.hop=40")
     assert mgap("prepare", "digits", "-o", tmp_path / "s", *protocol, *sound).code == 0

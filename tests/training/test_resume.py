@@ -23,14 +23,14 @@ def warmup_line(store: Path, run: Path, *more: str) -> list[object]:
 
 @pytest.fixture(scope="module")
 def whole(store, tmp_path_factory) -> Path:
-    """The run that nothing disturbed."""
+    """The run without interruption."""
     run = tmp_path_factory.mktemp("whole")
     assert mgap(*warmup_line(store, run)).code == 0
     return run
 
 
 def assert_same_run(a: Path, b: Path, stage: str = "warmup") -> None:
-    """Assert that a stage left the same: weights, state, figures; and nothing else beside them."""
+    """Assert that a stage wrote the same weights, state and metrics, and no other files."""
     for name in (f"{stage}.pt", f"{stage}-last.pt"):
         assert_same_checkpoint(a / name, b / name)
     assert (a / f"{stage}.pt").read_bytes() == (b / f"{stage}.pt").read_bytes()
@@ -64,7 +64,7 @@ def test_killed_at_a_step_and_resumed(whole, store, tmp_path, at):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_a_moment_and_resumed(whole, store, tmp_path, moment):
-    """The moment may pass unseen, so the run may also end by itself; what it leaves is the same."""
+    """The run may end before the kill; its result is the same."""
     run = tmp_path / "run"
     running = start(*warmup_line(store, run))
     running.until(lambda: MOMENTS[moment](run))
@@ -176,7 +176,7 @@ def test_a_signal_in_the_last_step_of_a_stage_stops_before_the_next(store, tmp_p
 
 
 def preempted(running: Running, run: Path, number: int, saved: tuple[int, int], stage: str = "warmup") -> str:
-    """Send a signal at the pause; assert the polite end, with this epoch and step, and return stderr."""
+    """Send a signal at the pause; assert that the run ends with this epoch and step; return stderr."""
     running.until_paused()
     running.send(number)
     done = running.wait()
@@ -188,7 +188,7 @@ def preempted(running: Running, run: Path, number: int, saved: tuple[int, int], 
 
 
 def test_resuming_needs_no_more_than_the_last_checkpoint_and_the_best(whole, store, tmp_path):
-    """The tables and status beside them are for readers, and may be gone."""
+    """Metrics and status are for readers; resuming works without them."""
     run = tmp_path / "run"
     running = start(*warmup_line(store, run), pause=(4, 2))
     running.until_paused()
@@ -257,7 +257,7 @@ def test_an_ignored_ctrl_c_stays_ignored(store, tmp_path):
 
 @pytest.mark.parametrize("stage", ["warmup", "adapt"])
 def test_killed_within_an_epoch_that_is_saved_on_its_way(store, finished, tmp_path, stage):
-    """`save_every` is wall time, here after each step: it decides what a kill costs, and nothing else."""
+    """`save_every` is wall time, here after each step: it only decides how much a kill loses."""
 
     def line(run: Path, minutes: float) -> list[object]:
         begin = ["warmup", store] if stage == "warmup" else ["adapt", finished / "warmup.pt"]
@@ -283,9 +283,8 @@ def test_killed_within_an_epoch_that_is_saved_on_its_way(store, finished, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("stage", ["warmup", "adapt"])
 def test_stopped_at_thirty_random_moments(whole, store, finished, tmp_path, stage, number):
-    """Each attempt lives for a random time, so that the end falls in every part of the program.
-
-    A save after each step lets many of them begin within an epoch.
+    """Each attempt is stopped after a random time, so that stops occur in every part of the program. A save
+    after each step lets many attempts begin within an epoch.
     """
 
     def line(run: Path) -> list[object]:

@@ -1,4 +1,4 @@
-"""The number of threads is chosen once, with a reason, and a run keeps it: its bits depend on it."""
+"""The number of threads is chosen once, with a reason; a run keeps it, because its bits depend on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--report-to: what a tracker holds after a run, and after one that was killed and taken up again."""
+"""--report-to: the content of a tracker after a run, and after a run that was killed and resumed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def warmup(store: Path, run: Path, name: str, *more: object) -> list[object]:
 
 
 def told(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
-    """What metrics.jsonl has of a stage, {epoch: figures}."""
+    """The metrics of a stage in metrics.jsonl, {epoch: metrics}."""
     return {entry["epoch"]: flat(entry) for entry in metrics(run, stage)}
 
 
 def same(tracked: dict[int, dict[str, float]], run: Path) -> None:
-    """Assert that a tracker has what metrics.jsonl has, but for the time that a redone epoch took."""
+    """Assert that a tracker has the content of metrics.jsonl, except the time of a repeated epoch."""
     expected = told(run)
     assert list(tracked) == list(expected) == list(range(1, EPOCHS + 1))
     for epoch, figures in expected.items():
@@ -70,7 +70,7 @@ def test_tensorboard_holds_what_metrics_hold(store, tmp_path):
     curves = events(tmp_path)
     same(curves, tmp_path)
     assert {"lr", "train/loss", "train/fused", "val/audio", "val/visual"} <= curves[1].keys()
-    # adapt goes on with the warm-up's settings, on curves of its own.
+    # adapt uses the warm-up's settings and has its own curves.
     assert mgap("adapt", tmp_path / "warmup.pt").code == 0
     assert list(events(tmp_path, "adapt")) == [1, 2, 3]
     same(events(tmp_path), tmp_path)
@@ -88,7 +88,7 @@ def test_tensorboard_after_a_stop(store, tmp_path, number):
 
 
 def test_tensorboard_takes_back_an_epoch_that_was_told_but_not_saved(store, tmp_path):
-    """As a kill between the two leaves it, which a test cannot time."""
+    """The state after a kill between the two writes, which a test cannot time."""
     pytest.importorskip("tensorboard")
     sink, entry = Output(quiet=True), {"stage": "warmup", "lr": 0.5}
     first = open_logger("tensorboard", tmp_path, "warmup", Config(), [], sink)

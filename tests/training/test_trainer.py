@@ -1,4 +1,4 @@
-"""What the training loop does with its settings, seen from what it leaves behind."""
+"""The effect of settings on the training loop, seen in its results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_learning_rate_follows_its_schedule(store, tmp_path, more, expected)
     assert done.code == 0, done.err
     rates = [entry["lr"] for entry in metrics(tmp_path)]
     np.testing.assert_allclose(rates, [0.01 * factor for factor in expected], rtol=1e-6)
-    # And the optimizer used it: the checkpoint's own rate is that of the epoch to come.
+    # The optimizer used it: the rate in the checkpoint is that of the next epoch.
     saved = torch.load(tmp_path / "warmup-last.pt", weights_only=True)["loop"]["optimizers"]["all"]
     assert saved["lr"] == saved["schedule"]["_last_lr"][0]
 
@@ -50,7 +50,7 @@ def test_the_checkpoint_is_the_epoch_that_is_best_on_validation(store, tmp_path)
     best = rank.index(max(rank)) + 1
     kept = torch.load(tmp_path / "warmup.pt", weights_only=True)
     assert kept["epoch"] == best and kept["selected"] == {"on": "val", "epoch": best}
-    # Its weights are that epoch's, not the last's: they score on validation what that epoch scored.
+    # Its weights are those of that epoch and not of the last: their validation scores are equal.
     document = mgap("evaluate", tmp_path / "warmup.pt", "--split", "val", "--json").json()
     fused = document["evaluations"][0]["heads"]["fused"]
     assert fused["accuracy"] == pytest.approx(rank[best - 1][0])

@@ -4,7 +4,7 @@ from mgap_cli.methods.base import Method, cross_entropy
 
 
 class GradientSurgery(Method):
-    """The sum of all gradients; a unimodal one loses its part that conflicts with the fused one."""
+    """The sum of all gradients, without the part of a unimodal gradient that conflicts with the fused one."""
 
     name = "gradient-surgery"
 

@@ -1,4 +1,4 @@
-"""A method with parameters of its own: each loss has a learned weight (Kendall et al., CVPR 2018)."""
+"""A method with its own parameters: each loss has a learned weight (Kendall et al., CVPR 2018)."""
 
 import torch
 from torch import nn
