@@ -96,7 +96,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_file(file):
     assert "train.lr?" in caught.value.hint
 
 
-def test_a_key_like_no_other_is_answered_with_the_list():
+def test_an_unknown_key_without_a_similar_one_gives_the_list():
     with pytest.raises(UsageError) as caught:
         Config().updated({"zzzzzz": 1}, "here")
     assert all(key in caught.value.hint for key in ("train.lr", "gap.kind"))

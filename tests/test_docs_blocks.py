@@ -106,7 +106,7 @@ def test_every_block_is_valid_bash(block):
     assert done.returncode == 0 and done.stderr == ""
 
 
-def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
+def test_the_loop_over_seeds_continues_after_a_stop(commands, tmp_path):
     pauses = tmp_path / "pauses"
     pauses.mkdir()
     for name in ("digits-0", "baseline"):  # the first run and the baselines do not pause
@@ -164,7 +164,7 @@ def test_the_loop_over_seeds_goes_on_after_a_stop(commands, tmp_path):
         assert [e["epoch"] for e in metrics(run)] == [1, 2, 3]
 
 
-def test_the_batch_script_is_requeued_and_goes_on(commands, store, tmp_path):  # noqa: F811
+def test_the_batch_script_is_requeued_and_continues(commands, store, tmp_path):  # noqa: F811
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cremad").symlink_to(store)
     (tmp_path / "requeued").touch()

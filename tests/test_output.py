@@ -104,7 +104,7 @@ def test_work_of_an_earlier_run_does_not_count_in_the_rate(clock, capsys):
     assert capsys.readouterr().err == "warmup: 920/1000 steps, 0.5 steps/s, 2:40 left\n"
 
 
-def test_no_progress_is_no_division_by_zero(clock, capsys):
+def test_no_progress_does_not_divide_by_zero(clock, capsys):
     with Output().progress("warmup", 10, "steps") as tick:
         clock.now += 40
         tick(0)
@@ -293,7 +293,7 @@ def test_markup_in_names_and_headers_is_text(tmp_path):
         (MemoryError(), "out of memory"),
     ],
 )
-def test_a_missing_package_is_named_and_is_no_bug_of_mgap(error, said, monkeypatch):
+def test_a_missing_package_is_named_and_not_reported_as_a_bug(error, said, monkeypatch):
     monkeypatch.setattr("mgap_cli.app.start", lambda: (_ for _ in ()).throw(error))
     done = call("inspect", "x")
     assert done.code == 1 and said in done.err and "bug" not in done.err and "Traceback" not in done.err
@@ -310,7 +310,7 @@ def test_a_bug_asks_for_a_report(monkeypatch):
     assert "Traceback" in call("--debug", "inspect", "x").err
 
 
-def test_a_package_that_is_not_there_in_a_real_process(tmp_path):
+def test_a_package_that_is_not_installed_in_a_real_process(tmp_path):
     (tmp_path / "yaml.py").write_text("raise ModuleNotFoundError(\"No module named 'yaml'\", name='yaml')")
     done = shell("$MGAP inspect x", tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert done.returncode == 1 and "pip install pyyaml" in done.stderr and "Traceback" not in done.stderr

@@ -78,7 +78,7 @@ def test_durations_are_put_into_quantile_bins():
     assert len(breakdown(FIT, "duration", ALL, AnalysisConfig(bins=10)).groups) == 11
 
 
-def test_the_usual_columns_are_those_that_tell_samples_apart():
+def test_the_usual_columns_are_those_with_several_values():
     assert usual_columns(FIT) == ["class", "group", "duration"]
 
 
@@ -94,7 +94,7 @@ def test_conditions_are_met_together():
     [(["sex"], "COLUMN=VALUE"), (["size=3"], "no column 'size'"), (["sex=X"], "no sample has this value"),
      (["sex=M", "class=ANG"], "no sample meets")],
 )  # fmt: skip
-def test_unmet_conditions_are_told(conditions, words):
+def test_conditions_without_samples_are_reported(conditions, words):
     with pytest.raises(UsageError, match=words):
         where(FIT, conditions)
 
@@ -113,7 +113,7 @@ def votes_file(path: Path, ids: list[str], voice: list[int], face: list[int], bo
     return path
 
 
-def test_people_beside_the_model(tmp_path):
+def test_listeners_compared_with_the_model(tmp_path):
     g = np.random.default_rng(1)
     ids = FIT.scores.ids
     voice, face = g.integers(0, 11, N), g.integers(6, 11, N)
@@ -136,7 +136,7 @@ def test_people_beside_the_model(tmp_path):
     assert comparison.kappa_interval.low < comparison.kappa < comparison.kappa_interval.high
 
 
-def test_ids_may_be_files_and_too_few_are_told():
+def test_ids_may_be_files_and_too_few_are_reported():
     votes = Votes(*({"1001_000_ANG_XX": (5, 10)} for _ in range(3)))
     with pytest.raises(UnfitError, match="1 of 400 samples have votes"):
         compare_with_people(FIT, votes, GapConfig(), CONFIG)
@@ -152,7 +152,7 @@ def test_ids_may_be_files_and_too_few_are_told():
         (lambda t: t.replace(",10,0.5", ",10", 1), "fields"),
     ],
 )
-def test_other_files_are_not_taken_for_votes(change, words, tmp_path):
+def test_other_files_are_refused_as_votes(change, words, tmp_path):
     path = votes_file(tmp_path / "votes.csv", FIT.scores.ids[:12], [5] * 12, [5] * 12)
     path.write_text(change(path.read_text()))
     with pytest.raises(UnfitError, match=words):

@@ -84,7 +84,7 @@ def test_a_column_of_yes_and_no_names_no_modality():
     assert identification.detectors == identify(FIT, "degraded", ALL, CONFIG).detectors
 
 
-def test_without_a_fused_head_its_loss_is_no_detector():
+def test_without_a_fused_head_its_loss_is_not_a_detector():
     fit = dataclasses.replace(FIT, scores=dataclasses.replace(FIT.scores, p_fused=None))
     assert [d.name for d in identify(fit, "degraded", ALL, CONFIG).detectors] == ["posterior", "|gap|"]
 
@@ -99,7 +99,7 @@ def test_the_interval_of_an_area_has_the_width_of_theory():
     assert width == pytest.approx(expected, rel=0.35)
 
 
-def test_truth_that_says_nothing_or_is_not_there():
+def test_a_column_of_truth_that_is_constant_or_missing():
     assert identify(FIT, "degraded", TRUTH, CONFIG) is None
     assert identify(FIT, "degraded", ~TRUTH, CONFIG) is None
     with pytest.raises(UsageError, match="no column 'degradedd'") as caught:

@@ -201,7 +201,7 @@ def test_gradients_of_convolutions_are_those_of_finite_differences_and_touch_not
     assert (values[0] - values[1]) / 2e-4 == pytest.approx(size, rel=1e-3)
 
 
-def test_a_network_whose_head_is_its_fusion_is_not_pulled_apart():
+def test_in_a_network_whose_head_is_its_fusion_the_gradients_agree():
     """Without the visual weights and input, the fused loss is the audio loss: cosine 1, norm ratio 1."""
     network = linear_network()
     d = network.encoders["audio"].weight.shape[0]
@@ -215,7 +215,7 @@ def test_a_network_whose_head_is_its_fusion_is_not_pulled_apart():
     assert norm.leader == "first" and norm.n == 3 and norm.units == "batches"
 
 
-def test_one_batch_has_no_interval_and_none_no_figures():
+def test_one_batch_has_no_interval_and_no_batch_has_no_values():
     network = linear_network()
     for m in gradient_measures(gradients(network, [batch_of(5)]), 0.95):
         assert m.n == 1 and m.value is not None and m.interval is None and m.leader is None

@@ -62,7 +62,7 @@ def test_counts_and_intervals(moved):
     assert moves.change < -0.2 and moves.p_value < 1e-6
 
 
-def test_groups_make_up_the_whole(moved):
+def test_groups_add_up_to_all_samples(moved):
     whole = moved.since_first(2)
     for groups in (moved.by_class(), moved.by_lead()):
         for name in ("recovered", "stayed_imbalanced", "worsened", "stayed_balanced", "n"):
@@ -107,7 +107,7 @@ def test_movers_are_in_order_and_their_scores_add_up(moved):
     assert sorted(np.concatenate(four).tolist()) == list(range(N))
 
 
-def test_nothing_to_divide_by():
+def test_ratios_with_denominator_zero():
     none = transition(np.zeros(5, dtype=bool), np.zeros(5, dtype=bool), CONFIG)
     assert none.interval(none.recovered, none.were_imbalanced) is None
     assert none.to_dict()["moves"][0]["share_of_before"] is None

@@ -51,7 +51,7 @@ def test_adapt_on_held_out_scores(run: Path, tmp_path: Path):
     assert mixtures["pass"]["components"] != mixtures["held-out"]["components"]
 
 
-def test_held_out_takes_one_checkpoint(run: Path, tmp_path: Path):
+def test_held_out_needs_exactly_one_checkpoint(run: Path, tmp_path: Path):
     scores = tmp_path / "scores.csv"
     scores.write_text("id,label,p_audio,p_visual\na,0,0.1,0.2\n")
     for words in ([scores], [run / "warmup.pt", run / "warmup.pt"], [run, "--history"]):

@@ -84,7 +84,7 @@ def test_the_verdict_and_its_warnings_are_the_last_lines(tmp_path, scores, run):
     assert max(map(cell_len, trained.splitlines())) <= 80
 
 
-def test_lists_are_of_both_kinds_and_conditions_hold(scores, tmp_path):
+def test_lists_of_both_components_obey_the_conditions(scores, tmp_path):
     lists = {}
     for group in ("balanced", "imbalanced"):
         path = tmp_path / f"{group}.csv"
@@ -126,7 +126,7 @@ def table(path: Path, gaps: list[float], labels: str = "ab") -> Path:
     return path
 
 
-def test_odd_tables_have_defined_answers(tmp_path):
+def test_unusual_tables_have_defined_answers(tmp_path):
     ten = table(tmp_path / "ten.csv", [0.1, 0.12, 0.09, 0.11, 0.08, 0.8, 0.82, 0.79, 0.81, 0.83])
     assert "two populations: 50.0% balanced" in mgap("analyze-gap", ten, *FAST).out
     nine = mgap("analyze-gap", table(tmp_path / "nine.csv", [0.1 * i for i in range(9)]), *FAST)
@@ -173,11 +173,11 @@ def test_tables_have_the_confidence_that_was_asked_for(scores):
         (["--export", "/dev/null/x.csv"], 1, ["/dev/null/x.csv"]),
     ],
 )
-def test_wrong_use_is_told(scores, more, code, words):
+def test_wrong_use_is_reported(scores, more, code, words):
     mgap("analyze-gap", scores, *FAST, *more).fails(code, *words)
 
 
-def test_a_scores_file_takes_no_torch(scores):
+def test_a_file_of_scores_does_not_import_torch(scores):
     """Importing it would take longer, and more memory, than a million scores."""
     program = (
         "import sys; from mgap_cli.__main__ import main\n"

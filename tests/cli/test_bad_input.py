@@ -31,7 +31,7 @@ def test_no_store(tmp_path, command):
     assert not listing(tmp_path)
 
 
-def test_a_folder_that_is_no_store(tmp_path):
+def test_a_folder_that_is_not_a_store(tmp_path):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday/photo.txt").write_text("sea")
     before = listing(tmp_path)
@@ -71,7 +71,7 @@ def test_another_data_set(run, other_store, command):
     assert listing(run) == before
 
 
-def test_a_store_that_has_moved(store, tmp_path):
+def test_a_store_that_was_moved(store, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     shutil.copytree(store, here)
     assert mgap("warmup", here, "-o", tmp_path / "run", *TRAIN, "--epochs", 1).code == 0
@@ -174,7 +174,7 @@ DEFECTS = [
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_file_that_is_no_checkpoint(finished, tmp_path, defect):
+def test_a_file_that_is_not_a_checkpoint(finished, tmp_path, defect):
     (tmp_path / "in").mkdir()
     path, witness = tmp_path / "in" / "x.pt", tmp_path / "witness"
     (finished.parent / "bin").mkdir(exist_ok=True)
@@ -271,7 +271,7 @@ def test_wrong_options(store, tmp_path, words):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has CUDA")
-def test_cuda_is_never_quietly_replaced(store, run, tmp_path):
+def test_a_missing_cuda_device_is_an_error(store, run, tmp_path):
     line = ["warmup", store, "-o", tmp_path / "new", *TRAIN, "--device", "cuda"]
     mgap(*line).fails(2, "--device cuda", "cpu")
     mgap(*line, "--dry-run").fails(2, "--device cuda")
@@ -362,7 +362,7 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" not in mgap("warmup", tmp_path / "none", env={"MGAP_DEBUG": "0"}).err
 
 
-def test_metrics_that_someone_cut(run):
+def test_incomplete_metrics(run):
     (run / "metrics.jsonl").write_text('{"stage": "warm')
     line = ["adapt", run / "warmup.pt", "--epochs", 1, "--force"]
     mgap(*line).fails(3, "metrics.jsonl", "line 1", "Move it away")

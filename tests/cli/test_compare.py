@@ -87,7 +87,7 @@ def test_the_table_has_every_format(compared, form, words):
     assert done.code == 0 and words in done.out, done.err
 
 
-def test_the_page_lies_in_the_folder_and_report_writes_it_again(compared, tmp_path):
+def test_the_page_is_in_the_folder_and_report_writes_it_again(compared, tmp_path):
     assert "<h1>mgap compare" in (compared / "index.html").read_text()
     done = mgap("report", compared, "-o", tmp_path / "page.html")
     assert done.code == 0 and done.out == f"{tmp_path / 'page.html'}\n", done.err

@@ -166,7 +166,7 @@ def test_trials_of_tuning_must_be_finished_first(cluster, store, tmp_path):
     assert not (cluster.state / "101.sh").exists()
 
 
-def test_a_squeue_that_does_not_answer_forgets_no_job(cluster, store, tmp_path):
+def test_if_squeue_does_not_answer_all_jobs_count_as_queued(cluster, store, tmp_path):
     results = tmp_path / "results"
     assert cluster.mgap(*line(store, results)).code == 0
     (cluster.state / "deaf").touch()

@@ -23,7 +23,7 @@ def test_the_list_has_one_line_per_page():
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_page_is_shown_whole(topic):
+def test_a_page_is_shown_completely(topic):
     done = docs(topic)
     assert done.code == 0 and not done.err
     assert max(map(len, done.out.splitlines())) <= 80

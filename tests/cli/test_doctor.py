@@ -46,7 +46,7 @@ def test_a_line_per_check_and_nothing_left_behind(tmp_path):
     assert not listing(tmp_path)
 
 
-def test_a_folder_that_is_not_there_yet_is_not_made(tmp_path):
+def test_a_folder_that_does_not_exist_is_not_created(tmp_path):
     checks = {c["name"]: c for c in mgap("doctor", tmp_path / "a" / "b", "--json").json()["checks"]}
     assert checks["disk"]["text"].endswith(f" free in {tmp_path.resolve()}")
     assert not listing(tmp_path)

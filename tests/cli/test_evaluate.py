@@ -75,7 +75,7 @@ def test_accuracy_by_a_column_is_that_of_its_rows(store, run):
     assert {g["value"]: g["n"] for g in e["by"][0]["groups"]} == {k: n for k, n in counts.items() if n}
 
 
-def test_plots_stand_beside_each_checkpoint(run):
+def test_plots_are_written_beside_each_checkpoint(run):
     done = mgap("evaluate", run / "warmup.pt", run / "adapt.pt", "--plot")
     assert done.code == 0, done.err
     names = sorted(p.name for p in run.glob("evaluate-*.png"))
@@ -134,7 +134,7 @@ def test_seeds_are_taken_together(runs):
     assert max(map(len, tables.out.splitlines())) <= 80
 
 
-def test_runs_of_one_name_are_told_apart(runs, tmp_path):
+def test_runs_with_the_same_name_get_different_names(runs, tmp_path):
     for number, path in enumerate(runs[::2]):
         (tmp_path / f"{number}").mkdir()
         shutil.copytree(path.parent, tmp_path / f"{number}" / "same")

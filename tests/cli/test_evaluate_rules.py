@@ -75,7 +75,7 @@ def test_checkpoints_are_compared_by_the_reported_rule(run):
     assert "Decision rules on test" in text and max(map(len, text.splitlines())) <= 80
 
 
-def test_a_missing_modality_takes_no_part_in_the_decision(run):
+def test_a_missing_modality_is_left_out_of_the_decision(run):
     e = evaluated(run, "--rule", "mean", "--robustness", *FEW_LEVELS)
     for measured in e["robustness"]:
         heads = {head: m["accuracy"] for head, m in measured["heads"].items()}
@@ -103,7 +103,7 @@ def test_the_report_shows_the_table(run):
     assert json.loads((run / "evaluate.json").read_text())["evaluations"][0] == e
 
 
-def test_a_rule_of_ones_own(run, tmp_path):
+def test_a_users_own_rule(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy as np\n"
         "from mgap_cli.evaluation.decision_rules.base import DecisionRule\n"

@@ -35,7 +35,7 @@ def probabilities(columns, classes):
     return {head: np.array([columns[f"p_{head}_{c}"] for c in classes], dtype=np.float64).T for head in HEADS}
 
 
-def test_all_formats_hold_what_evaluate_counts(run, store, tmp_path):
+def test_all_formats_agree_with_evaluate(run, store, tmp_path):
     opened = open_store(store)
     wanted = [opened.ids[i] for i in opened.indices("test")]
     (e,) = mgap("evaluate", run / "warmup.pt", "--json").json()["evaluations"]

@@ -23,7 +23,7 @@ def test_evaluate_takes_the_last_finished_stage(run):
     assert by_folder.json() == by_file.json()
 
 
-def test_analyze_gap_takes_it_too_and_history_is_asked_for(run):
+def test_analyze_gap_accepts_a_folder_and_shows_history_only_on_request(run):
     by_folder = mgap("analyze-gap", run, *FAST, "--json")
     assert by_folder.json()["checkpoint"] == str(run / "adapt.pt")
     assert by_folder.json() == mgap("analyze-gap", run / "adapt.pt", *FAST, "--json").json()
@@ -38,7 +38,7 @@ def test_adapt_starts_from_the_stage_before(run, tmp_path):
     assert mgap("adapt", run).out == mgap("adapt", run / "warmup.pt").out
 
 
-def test_export_takes_it_too(run, tmp_path):
+def test_export_accepts_a_folder(run, tmp_path):
     files = [tmp_path / name for name in ("folder.csv", "file.csv")]
     assert (
         mgap("export", run, "-o", files[0]).code == mgap("export", run / "adapt.pt", "-o", files[1]).code == 0

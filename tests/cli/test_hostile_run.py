@@ -166,7 +166,7 @@ def test_a_field_that_training_does_not_write_is_named(finished, tmp_path, field
         load_checkpoint(tmp_path / "x.pt")
 
 
-def test_a_configuration_of_a_huge_network_takes_no_memory(finished, tmp_path):
+def test_a_configuration_of_a_huge_network_is_refused_without_using_memory(finished, tmp_path):
     content = torch.load(finished / "warmup.pt", weights_only=True)
     for width, problem in ((16_384, "do not fit its own configuration"), (2**62, "model.width")):
         content["config"]["model"]["width"] = width
@@ -174,7 +174,7 @@ def test_a_configuration_of_a_huge_network_takes_no_memory(finished, tmp_path):
         here("evaluate", tmp_path / "x.pt").fails(3, problem)
 
 
-def test_a_finished_stage_whose_checkpoint_is_gone(run):
+def test_a_finished_stage_whose_checkpoint_is_missing(run):
     (run / "adapt.pt").unlink()
     here("adapt", run / "warmup.pt").fails(3, "adapt.pt is gone", "--force")
 

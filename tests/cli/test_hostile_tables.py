@@ -157,7 +157,7 @@ ODD = ["a\u2028b", "c\x85d", "e\x0bf", "g\x0ch", " i ", 'j"k', "l,m", "n\u202eo"
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_odd_names_line_ends_and_marks_are_read_as_they_are(end, mark, tmp_path):
+def test_unusual_names_line_ends_and_marks_are_read_exactly(end, mark, tmp_path):
     from mgap_cli.gap import read_scores
 
     quoted = ['"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name for name in ODD]

@@ -26,7 +26,7 @@ def mine(store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(store, tmp_path / "mine"))
 
 
-def test_json_says_what_the_files_say(store):
+def test_json_agrees_with_the_files(store):
     document = mgap("inspect", store, "--json").json()
     assert document["schema"] == "mgap.inspect/1" and document["path"] == str(store)
     with (store / "clips.csv").open() as file:
@@ -60,14 +60,14 @@ def test_tables(leaky, columns):
     assert "\x1b" not in done.out
 
 
-def test_it_writes_nothing_unasked(mine, tmp_path):
+def test_it_writes_nothing_without_an_option(mine, tmp_path):
     before = listing(tmp_path)
     for words in ([], ["--json"], ["--verify"]):
         assert mgap("inspect", mine, *words, cwd=tmp_path).code == 0
     assert listing(tmp_path) == before
 
 
-def test_plot_goes_where_it_is_told(store, tmp_path):
+def test_plot_is_written_to_the_given_path(store, tmp_path):
     sheet = tmp_path / "new" / "sheet.png"
     done = mgap("inspect", store, "-o", sheet, "--plot", "--json")
     assert done.json()["plot"] == str(sheet) and done.err == f"wrote {sheet}\n"
@@ -125,7 +125,7 @@ def test_without_skipped_csv_store_json_remembers(leaky, tmp_path):
     assert done.code == 0 and len(done.json()["skipped"]) == 3 and "skipped.csv" not in done.json()["bytes"]
 
 
-def test_what_is_no_store(store, tmp_path):
+def test_a_path_that_is_not_a_store(store, tmp_path):
     mgap("inspect", tmp_path / "none").fails(3, "no such store", "mgap prepare")
     (tmp_path / "folder").mkdir()
     mgap("inspect", tmp_path / "folder", "--verify").fails(3, "no store.json", "mgap prepare")

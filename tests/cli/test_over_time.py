@@ -33,7 +33,7 @@ def test_every_adaptive_epoch_keeps_its_mixture(finished, run):
         )
 
 
-def test_refits_are_told_from_epochs(run, tmp_path):
+def test_refits_are_distinguished_from_epochs(run, tmp_path):
     done = mgap("adapt", run / "warmup.pt", "-o", tmp_path / "rare", "--refit-every", 2)
     assert done.code == 0, done.err
     entries = metrics(tmp_path / "rare", "adapt")
@@ -120,7 +120,7 @@ def test_movement(run, tmp_path):
     assert np.isfinite([float(row["fixed_posterior_2"]) for row in rows]).all()
 
 
-def test_wrong_use_is_told(run, other_store, tmp_path):
+def test_wrong_use_is_reported(run, other_store, tmp_path):
     other = tmp_path / "other"
     small = sets("model.width=4", "augment.image_size=8", "warmup.epochs=1", "train.epochs=2")
     assert mgap("warmup", other_store, "-o", other, *small).code == 0

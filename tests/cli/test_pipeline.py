@@ -57,7 +57,7 @@ def test_the_pipeline_in_bash(store, tmp_path):
         assert (tmp_path / "run" / f"{stage}.pt").read_bytes() == weights[stage]
 
 
-def test_a_closed_pipe_is_no_reason_to_complain(run, tmp_path):
+def test_a_closed_pipe_gives_no_error(run, tmp_path):
     done = bash(f'set +o pipefail; mgap analyze-gap "{run}/warmup.pt" --json --quiet | head -1', tmp_path)
     assert done.stdout == "{\n"
     assert all(line.startswith("warning: ") for line in done.stderr.splitlines()), done.stderr  # of the fit
@@ -132,7 +132,7 @@ def test_run_digits_again_returns_what_it_found(digits_run):
     assert set(done.json()["evaluation"]["verdict"]) <= set(mgap("report", run, "--json").json()["verdict"])
 
 
-def test_run_killed_in_its_baseline_goes_on(store, tmp_path):
+def test_run_killed_in_its_baseline_continues(store, tmp_path):
     whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
     epochs = sets(*TINY, "warmup.epochs=1", "adapt.epochs=3")
     assert mgap("run", store, "-o", whole, *epochs).code == 0
@@ -213,7 +213,7 @@ def test_the_default_run_folder_names_store_and_seed(store, tmp_path):
     assert (tmp_path / done.out.strip()).is_file()
 
 
-def test_gap_csv_is_complete_and_says_what_json_says(store, run):
+def test_gap_csv_is_complete_and_agrees_with_json(store, run):
     document = mgap("analyze-gap", run / "warmup.pt", "--json", "--split", "test").json()
     table = rows(run / "gap-warmup.csv")
     assert {r["id"] for r in table} == {r["id"] for r in rows(store / "clips.csv") if r["split"] == "test"}

@@ -174,7 +174,7 @@ def test_the_moves_of_an_earlier_version_are_left_out(judged, tmp_path, drawn_fa
     assert "Moves from warmup to adapt" not in page.said
 
 
-def test_a_store_that_is_gone_costs_its_sections_only(judged, tmp_path, store, drawn_fast):
+def test_a_missing_store_removes_only_its_sections(judged, tmp_path, store, drawn_fast):
     run = Path(shutil.copytree(judged, tmp_path / "moved"))
     moved = Path(shutil.copytree(store, tmp_path / "elsewhere"))
     for path in run.glob("*.pt"):

@@ -26,7 +26,7 @@ FAST = sets("analysis.resamples=19", "gap.n_init=1", "evaluate.bootstrap=50")
 # --- one writer
 
 
-def test_a_second_writer_is_refused_at_once_and_told_who_writes(store, run):
+def test_a_second_writer_is_refused_at_once_and_sees_who_writes(store, run):
     evaluation = sets("evaluate.bootstrap=50")
     lines = [
         ("warmup", store, "-o", run, *TRAIN),
@@ -89,7 +89,7 @@ def test_something_else_in_the_place_of_the_lock_is_left_alone(tmp_path, file_ty
     assert mine.read_text() == "text" and (lock.is_symlink() or lock.is_dir())
 
 
-def test_only_dead_temporary_files_are_swept(tmp_path):
+def test_only_temporary_files_of_dead_processes_are_deleted(tmp_path):
     foreign = [tmp_path / name for name in (".notes.tmp", "x.0123abcd.tmp", ".x.0123abcd.tmp.bak")]
     for path in [*foreign, tmp_path / ".x.pt.0123abcd.tmp"]:
         path.touch()
@@ -120,7 +120,7 @@ def test_a_run_needs_a_folder_of_its_own(store, run, tmp_path):
     assert listing(mine) == before
 
 
-def test_folders_that_may_take_a_run(store, run, tmp_path):
+def test_folders_that_may_become_run_folders(store, run, tmp_path):
     """An empty folder, one with hidden files, and one whose last status.json is incomplete."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "hidden").mkdir()

@@ -140,7 +140,7 @@ def test_an_array_that_is_too_short_or_too_long_is_refused(mine, change):
 
 @pytest.mark.parametrize("name", ["frames.npy", "clips.csv", "store.json"])
 @pytest.mark.parametrize("file_type", ["pipe", "/dev/zero", "folder"])
-def test_a_part_that_is_no_file_is_refused_and_not_waited_for(mine, name, file_type):
+def test_a_part_that_is_not_a_file_is_refused_at_once(mine, name, file_type):
     file = mine / name
     file.unlink()
     if file_type == "pipe":

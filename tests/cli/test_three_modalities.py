@@ -67,7 +67,7 @@ def test_the_tables_name_every_modality_and_every_pair(run):
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-def test_adapting_follows_every_head(run):
+def test_adapting_reports_every_head(run):
     epochs = metrics(run, "adapt")
     assert len(epochs) == 3
     assert all({*NAMES, "fused"} <= set(entry["val"]) for entry in epochs)

@@ -15,7 +15,7 @@ def labels(methods: tuple[MethodChoice, ...]) -> list[str]:
     return [method.label for method in methods]
 
 
-def test_methods_take_settings_of_their_own():
+def test_methods_accept_their_own_settings():
     chosen = parse_methods(
         "joint, adaptive:lambda_gap=3:scores=online,path/to/mine.py:Smoothed:smoothing=0.2"
     )
@@ -48,7 +48,7 @@ def test_a_plan_file_spans_a_grid(tmp_path):
     assert {cell.seed for cell in cells[:6]} == {3}, "a comparison that is stopped early has whole seeds"
 
 
-def test_stores_of_one_name_are_told_apart():
+def test_stores_with_the_same_name_get_different_names():
     request = Request((Path("x/digits"), Path("y/digits"), Path("z")), (MethodChoice("joint"),), (0,))
     assert list(request.store_names().values()) == ["x-digits", "y-digits", "z"]
 

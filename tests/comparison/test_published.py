@@ -75,7 +75,7 @@ def test_an_invalid_row_is_named(change, tmp_path, monkeypatch):
         every_published.__wrapped__()
 
 
-def test_the_table_says_what_compares():
+def test_the_table_states_what_can_be_compared():
     assert published_table("digits", 539) is None
     table = published_table("ave", 402)
     assert table is not None

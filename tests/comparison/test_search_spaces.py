@@ -10,7 +10,7 @@ from mgap_cli.methods import names, space_of
 
 
 @pytest.mark.parametrize("method", names())
-def test_a_space_has_settings_that_exist_and_holds_their_defaults(method):
+def test_a_space_has_existing_settings_and_contains_their_defaults(method):
     config = Config().with_methods([method])
     defaults = config.flat()
     for key, search in space_of(method).items():

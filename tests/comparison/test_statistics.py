@@ -47,7 +47,7 @@ def table(*groups: list[CellResult], metric: str = "fused.accuracy"):
     return compare_methods([cell for group in groups for cell in group], metric, "joint-heads", "joint")
 
 
-def test_a_method_that_is_better_in_every_seed_is_told_from_the_reference():
+def test_a_method_that_is_better_in_every_seed_differs_from_the_reference():
     better = [value + 0.1 for value in BASE]
     compared = table(
         cells("a", "joint-heads", BASE), cells("a", "agm", better), cells("a", "joint", BASE, 5.0)
@@ -73,7 +73,7 @@ def test_a_smaller_error_is_better():
     assert "agm (by 10.0 points, corrected p 0.008) is better" in conclusion(compared)[0]
 
 
-def test_too_few_seeds_are_said():
+def test_too_few_seeds_are_reported():
     compared = table(cells("a", "joint-heads", BASE[:3]), cells("a", "agm", [v + 0.1 for v in BASE[:3]]))
     assert conclusion(compared) == [
         "a: the other method cannot be told apart from joint-heads by fused.accuracy.",
@@ -165,7 +165,7 @@ def test_a_network_of_one_modality_is_decided_by_its_only_head():
     assert row.against.difference.mean == pytest.approx(-0.1) and row.against.p_samples is not None
 
 
-def test_a_cell_knows_its_number_of_test_samples():
+def test_a_cell_has_its_number_of_test_samples():
     assert result("a", "joint", 0, 0.5, n=180).test_samples == 180
     assert CellResult(Cell("a", "joint", 0), "failed", error="killed by SIGKILL").test_samples == 0
 

@@ -44,7 +44,7 @@ def test_suggestions_lie_in_the_space_and_repeat():
     assert len({values["train.lr"] for values, _ in finished}) == 14
 
 
-def test_random_trials_cover_the_space_of_every_method_alike():
+def test_random_trials_cover_the_space_of_every_method_equally():
     pytest.importorskip("optuna")
     alone = {"train.lr": SPACE["train.lr"]}
     start = {"train.lr": 1e-2}

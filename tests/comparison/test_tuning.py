@@ -129,7 +129,7 @@ def test_failed_trials_run_again_on_request_with_the_same_values(tmp_path):
     assert [read_values(trial, tmp_path) for trial in plan.every_trial()] == before
 
 
-def test_failed_trials_stay_where_a_cell_has_the_chosen_values(tmp_path):
+def test_failed_trials_are_kept_if_a_cell_has_the_chosen_values(tmp_path):
     plan = comparison()
     run_trials(plan, tmp_path, training([], fails=lambda job: True), QUIET)
     CellResult(plan.cells()[0], "done").write(tmp_path)

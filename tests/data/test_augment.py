@@ -98,7 +98,7 @@ def test_a_crop_equals_torchvisions(monkeypatch):
         torch.testing.assert_close(cropped, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_enlarged_crop_equals_torchvisions_but_for_its_rim(monkeypatch):
+def test_an_enlarged_crop_equals_torchvisions_except_at_its_border(monkeypatch):
     # At the border of a crop, torchvision repeats the last pixel; mgap uses the pixels beyond it.
     given_boxes(monkeypatch)
     clips = frames()
@@ -140,7 +140,7 @@ def test_half_of_the_clips_are_mirrored():
     assert stats.binomtest(int(mirrored.sum()), len(mirrored)).pvalue > 1e-3
 
 
-def test_the_frames_of_a_clip_are_cropped_alike_and_clips_are_not():
+def test_the_frames_of_a_clip_have_the_same_crop_and_clips_differ():
     picture = frames(batch=1, times=1)
     out = augment(picture.expand(6, 3, -1, -1, -1), AugmentConfig(image_size=16), seeded())
     for clip in out:

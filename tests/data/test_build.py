@@ -164,7 +164,7 @@ def test_killed_while_it_renames_it_ends_the_same(tmp_path, small_config, sink, 
         assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_a_few_broken_clips_are_skipped_recorded_and_told(tmp_path, small_config, sink, capsys):
+def test_a_few_broken_clips_are_skipped_recorded_and_reported(tmp_path, small_config, sink, capsys):
     store = build_store(made_up(broken=(7, 12)), small_config, tmp_path / "s", sink)
     assert len(store) == 38 and "7" not in store.ids
     frames, _ = CountingReader()(made_up().clips[13], small_config)
@@ -211,7 +211,7 @@ def test_two_prepares_in_one_folder_the_second_is_refused(tmp_path, small_config
             build_store(made_up(), small_config, tmp_path / "s", sink)
 
 
-def test_a_small_disk_is_told_before_anything_is_decoded(tmp_path, small_config, sink, monkeypatch):
+def test_a_small_disk_is_reported_before_anything_is_decoded(tmp_path, small_config, sink, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(build_module.shutil, "disk_usage", lambda path: usage)
     reader = CountingReader()
@@ -240,7 +240,7 @@ def test_media_stores_do_not_depend_on_the_number_of_workers(tmp_path, small_con
     np.testing.assert_allclose(peaks, 300 + 50 * np.arange(8), atol=63)
 
 
-def test_a_broken_file_costs_itself_alone_and_is_read_once_it_is_repaired(tmp_path, small_config, sink):
+def test_a_broken_file_loses_only_its_clip_and_is_read_after_its_repair(tmp_path, small_config, sink):
     dataset = media_dataset(tmp_path / "m")
     path = tmp_path / "m" / "-clip3.mp4"
     whole = path.read_bytes()
@@ -300,7 +300,7 @@ def make_doomed_job():
     return job
 
 
-def test_a_crash_or_a_hang_costs_one_task():
+def test_a_crash_or_a_hang_loses_one_task():
     tasks = enumerate(["a", "crash", "b", "hang", "c", "d"])
     ended = {row: (value, cause) for row, value, cause in run_watched(make_doomed_job, (), tasks, 2, 2)}
     assert [ended[i][0] for i in range(6)] == ["a", None, "b", None, "c", "d"]
@@ -351,7 +351,7 @@ def test_a_damaged_store_is_refused(tmp_path, small_config, sink, damage):
     assert caught.value.exit_code == ExitCode.UNFIT and caught.value.hint
 
 
-def test_what_is_no_store_says_so(tmp_path):
+def test_a_path_that_is_not_a_store_is_refused(tmp_path):
     with pytest.raises(UnfitError, match="no such store"):
         open_store(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")

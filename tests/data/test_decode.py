@@ -71,7 +71,7 @@ def test_wav_is_resampled_and_mixed(media_file, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".flv", ".mpg", ".avi"])
-def test_a_whole_clip_under_a_wrong_name_is_read(media_file, tmp_path, small_config, suffix):
+def test_an_intact_clip_with_a_wrong_suffix_is_read(media_file, tmp_path, small_config, suffix):
     path = tmp_path / "renamed.wav"
     path.write_bytes(media_file(suffix).read_bytes())
     frames, wave = read_media(Clip("a", "x", "train", path), small_config)
@@ -90,7 +90,7 @@ def test_a_folder_of_frames_is_read_in_the_order_of_its_numbers(tmp_path, media_
     assert frames[:, 8, 8, 0].tolist() == [20, 40, 180, 200]
 
 
-def test_files_that_are_no_clip_say_why(tmp_path, media_file, small_config):
+def test_files_that_are_not_clips_give_a_reason(tmp_path, media_file, small_config):
     whole = media_file(".mp4").read_bytes()
     cases = {
         "cut.mp4": (whole[: len(whole) // 2], "damaged, cut short, or not media"),

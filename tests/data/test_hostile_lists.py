@@ -39,7 +39,7 @@ def loaded(name: str, root: Path, **options) -> Dataset | None:
 
 
 @pytest.mark.parametrize("file_type", ["pipe", "/dev/zero", "/dev/null", "folder", "missing", "loop"])
-def test_a_manifest_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_path, file_type):
+def test_a_manifest_that_is_not_a_regular_file_is_refused_at_once(tmp_path, file_type):
     path = tmp_path / "m.csv"
     if file_type == "pipe":
         os.mkfifo(path)
@@ -167,7 +167,7 @@ def test_no_line_of_a_published_list_is_a_defect(tmp_path_factory, name, parts, 
 
 
 @pytest.mark.parametrize("label", ["²", "١", "31", "-1", "1.0", "9" * 5000])
-def test_a_kinetics_label_that_is_no_number_of_a_class_is_refused(tmp_path, label):
+def test_a_kinetics_label_that_is_not_the_number_of_a_class_is_refused(tmp_path, label):
     for file in ("my_train.txt", "my_test.txt"):
         (tmp_path / file).write_text(f"abcdefghijk_000000_000010,10,{label}\n", encoding="utf-8")
     mgap("prepare", "kinetics-sounds", tmp_path, "-o", tmp_path / "s").fails(3, "line 1", "0 to 30")

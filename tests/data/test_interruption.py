@@ -144,9 +144,7 @@ def until(happened) -> None:
         (signal.SIGINT, True, 130),  # as Ctrl-C reaches every process of a terminal
     ],
 )
-def test_a_polite_signal_loses_nothing_and_leaves_nobody(
-    tmp_path, pauses, media, whole, number, everyone, code
-):
+def test_a_signal_loses_no_clip_and_leaves_no_process(tmp_path, pauses, media, whole, number, everyone, code):
     out = tmp_path / "s"
     job = Job(*line(media, out), pauses=pauses)
     until(lambda: any(pauses.iterdir()))
@@ -208,7 +206,7 @@ def make_moody_job(memory: Path):
     return job
 
 
-def test_a_worker_that_is_killed_from_outside_costs_no_clip(tmp_path):
+def test_a_worker_that_is_killed_from_outside_loses_no_clip(tmp_path):
     outcomes = list(run_watched(make_moody_job, (tmp_path,), enumerate("abc"), 2, 10))
     assert sorted(outcomes) == [(0, "a", ""), (1, "b", ""), (2, "c", "")]
 

@@ -131,7 +131,7 @@ def test_crops_differ_between_steps_and_epochs(store):
     assert not any(torch.equal(crops[i], crops[j]) for i in range(8) for j in range(i))
 
 
-def test_batches_hold_what_the_store_holds(store):
+def test_batches_have_the_samples_of_the_store(store):
     for batch in loader(store).training(0, 0):
         index = batch.index.numpy()
         np.testing.assert_array_equal(batch.labels, store.labels[index])

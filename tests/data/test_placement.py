@@ -71,7 +71,7 @@ def test_gathered_samples_are_the_stores(store):
         assert (raw["visual"].dtype, raw["audio"].dtype) == (torch.uint8, torch.float16)
 
 
-def test_the_next_batches_are_gathered_meanwhile_and_no_more(store, monkeypatch):
+def test_only_the_next_batches_are_read_ahead(store, monkeypatch):
     samples = Samples(store, CPU)
     gathered, threads = [], set()
     original = samples._gathered

@@ -98,7 +98,7 @@ def test_after_a_refusal_the_same_folder_is_taken(mine, tmp_path):
 
 
 @pytest.mark.parametrize("file_type", ["file", "pipe", "device"])
-def test_an_output_that_is_no_folder_is_refused(source, tmp_path, file_type):
+def test_an_output_that_is_not_a_folder_is_refused(source, tmp_path, file_type):
     import os
 
     out = Path("/dev/null") if file_type == "device" else tmp_path / "out"

@@ -178,7 +178,7 @@ def test_candidates_are_stored_and_inspect_says_how_many_are_drawn(cremad, tmp_p
 
 
 @pytest.mark.parametrize("crop", ["0,0,1", "0.5,0,0.6,1", "0,0,0.01,1", "0,0,1,1,1"])
-def test_a_crop_that_is_no_part_of_the_frame_is_refused(crop):
+def test_a_crop_outside_the_frame_is_refused(crop):
     with pytest.raises(UsageError, match=r"data\.crop is .*not a part of the frame") as caught:
         Config().updated({"data.crop": crop}, "here")
     assert "x,y,w,h" in caught.value.hint

@@ -151,7 +151,7 @@ def kinetics(shared_data, tmp_path_factory) -> tuple[Path, int]:
 
 
 @pytest.mark.slow
-def test_all_of_kinetics_sounds_with_a_third_of_it_gone(kinetics, tmp_path):
+def test_all_of_kinetics_sounds_with_a_third_missing(kinetics, tmp_path):
     root, there = kinetics
     store, told = prepared(tmp_path / "s", "kinetics-sounds", root, "--set", "data.val_share=0")
     assert len(store) == there and len(store.classes) == 31
@@ -163,7 +163,7 @@ def test_all_of_kinetics_sounds_with_a_third_of_it_gone(kinetics, tmp_path):
     )
 
 
-def test_missing_kinetics_clips_are_no_unreadable_ones(shared_data, tmp_path):
+def test_missing_kinetics_clips_do_not_count_as_unreadable(shared_data, tmp_path):
     root = tmp_path / "ks"
     root.mkdir()
     source = shared_data / "kinetics_sounds"

@@ -269,7 +269,7 @@ def assert_survived(folder: Path, done: Done, truth: dict[str, bool], media_file
     assert all(name in store.ids for name, whole in truth.items() if whole), "an intact clip was lost"
 
 
-def test_damage_costs_the_damaged_alone(tmp_path, media_file):
+def test_only_damaged_clips_are_lost(tmp_path, media_file):
     done, truth = campaign(tmp_path, media_file, 40, seed=0)
     assert_survived(tmp_path, done, truth, media_file)
     assert len(skipped(tmp_path / "s")) > 5

@@ -132,7 +132,7 @@ def test_a_digit_sounds_as_its_key_does(monkeypatch):
         assert abs(low - pair[0]) < 12 and abs(high - pair[1]) < 12
 
 
-def test_degraded_digits_are_the_ones_that_say_so():
+def test_the_column_degraded_marks_the_degraded_digits():
     config = preset("digits").data
     dataset = load_dataset("digits", None, config)
     assert dataset.reader is not None
@@ -163,7 +163,7 @@ def test_a_variant_replaces_every_picture_and_no_sound(variant):
         assert visual == (variant != "late") and audio == (spoilt == "audio")
 
 
-def test_what_the_pictures_of_a_variant_tell():
+def test_how_informative_the_pictures_of_a_variant_are():
     """A linear classifier of 10 digits, fitted to half of 600 pictures, is at chance or far above it."""
     from sklearn.linear_model import LogisticRegression
 
@@ -265,14 +265,14 @@ def test_a_link_out_of_the_manifests_folder_is_refused(tmp_path):
 
 @given(st.binary(max_size=300))
 @settings(max_examples=80, deadline=None)
-def test_no_bytes_make_manifest_fall_over(tmp_path_factory, content):
+def test_no_bytes_crash_the_manifest_reader(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("m") / "m.csv"
     path.write_bytes(content)
     with pytest.raises(MgapError):
         load_dataset("manifest", path, CONFIG)
 
 
-def test_manifest_tells_of_groups_in_two_splits(tmp_path):
+def test_manifest_reports_groups_in_two_splits(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("id,path,split,word,group\na,a.mp4,train,x,anna\nb,b.mp4,test,y,anna\n")
     notes = load_dataset("manifest", path, DataConfig(val_share=0)).notes
@@ -363,7 +363,7 @@ def ave(shared_data, tmp_path_factory) -> Path:
     return root
 
 
-def test_ave_leaks_are_told_and_dropped(ave):
+def test_ave_leaks_are_reported_and_dropped(ave):
     dataset = load_dataset("ave", ave, CONFIG)
     assert len(dataset.classes) == 28 and any("," in name for name in dataset.classes)
     assert "8 videos are in both train and test: dropped from train" in dataset.notes

@@ -58,7 +58,7 @@ def test_leaks_are_those_of_the_lists(leaky):
     assert facts(leaky).leaks_kept is True
 
 
-def test_leaks_that_were_dropped_are_gone_but_not_forgotten(tmp_path):
+def test_dropped_leaks_are_removed_but_recorded(tmp_path):
     summary = facts(ave_store(tmp_path, keep_leaks=False))
     assert summary.leaks.groups == summary.leaks.files == summary.leaks.ids == {}
     assert summary.leaks_kept is False

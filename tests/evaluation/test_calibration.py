@@ -91,7 +91,7 @@ def test_equal_probabilities_rank_as_argmax_ranks_them():
 
 
 @pytest.mark.parametrize(("classes", "has"), [(5, False), (6, True)])
-def test_top_k_is_left_out_where_it_says_nothing(classes: int, has: bool):
+def test_top_k_is_left_out_if_it_is_always_1(classes: int, has: bool):
     labels, p = calibrated(50, classes)
     assert (metrics.head_metrics(labels, p, EvaluateConfig(bootstrap=10)).top_k is not None) == has
 

@@ -251,7 +251,7 @@ def coverage(interval_of, truth: float, labels_of) -> float:
 
 
 @pytest.mark.parametrize("name", ["mean_average_precision", "balanced_accuracy"])
-def test_intervals_of_scores_hold_the_truth(name):
+def test_intervals_of_scores_cover_the_true_values(name):
     """This holds for about 95 % of samples of 120; for 150 such samples, chance gives 89 to 99 %."""
     config = EvaluateConfig()
 
@@ -287,7 +287,7 @@ def test_roc_auc_counts_pairs():
     assert metrics.roc_auc(np.ones(4, dtype=bool), np.arange(4.0)) is None
 
 
-def test_a_million_samples_are_no_burden():
+def test_a_million_samples_are_fast():
     """The interval of a million values of 0 or 1 has the width of the normal approximation."""
     interval = metrics.bootstrap_mean(np.arange(1_000_000) % 4 > 0, CONFIG)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * np.sqrt(0.75 * 0.25 / 1e6), rel=0.15)

@@ -84,7 +84,7 @@ def test_without_validation_only_rules_that_learn_nothing_are_shown():
             fitted_decision(name, None, "x.pt")
 
 
-def test_auto_decides_with_the_rule_that_the_table_says_validation_chooses():
+def test_auto_decides_with_the_rule_that_is_best_on_validation_in_the_table():
     decision = fitted_decision("auto", VAL, "x.pt")
     assert decision.name == TABLE.chosen
     expected = load_rule(TABLE.chosen).fit(VAL.heads, VAL.labels).combine(TEST.heads)

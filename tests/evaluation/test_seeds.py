@@ -39,7 +39,7 @@ def test_groups_are_stage_method_and_settings_over_seeds():
     assert seeds.several_seeds(groups) and not seeds.several_seeds(grouped([JOINT[0], ADAPT[0]])[0])
 
 
-def test_settings_that_cannot_change_the_weights_do_not_tell_runs_apart():
+def test_settings_that_cannot_change_the_weights_do_not_separate_runs():
     judged = [
         judgement(0, "joint", "warmup", sets={"adaptive.beta": 2.0, "evaluate.bins": 9}),
         judgement(1, "joint", "warmup", sets={"runtime.eval_batch_size": 3}),
@@ -48,7 +48,7 @@ def test_settings_that_cannot_change_the_weights_do_not_tell_runs_apart():
     assert group.members == {"0": 0, "1": 1} and group.settings == {}
 
 
-def test_a_seed_counts_once_and_it_is_said():
+def test_a_repeated_seed_counts_once_with_a_warning():
     copy = dataclasses.replace(
         JOINT[0], evaluation=dataclasses.replace(JOINT[0].evaluation, name="copy/warmup")
     )

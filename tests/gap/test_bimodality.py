@@ -66,7 +66,7 @@ def test_verdicts(verdict, gap):
 
 
 @pytest.mark.parametrize(("decimals", "n"), [(1, 1000), (2, 5000), (3, 100_000)])
-def test_rounded_scores_are_no_populations(decimals, n):
+def test_rounded_scores_do_not_make_populations(decimals, n):
     generator = np.random.default_rng(0)
     gap = np.round(generator.beta(5, 3, n), decimals)
     examination = examined(gap)
@@ -105,7 +105,7 @@ def test_without_a_mixture_there_is_a_sentence_and_nothing_else(gap, words):
     assert examination.to_dict()["intervals"]["weights"] == []
 
 
-def test_ten_samples_have_answers():
+def test_ten_samples_give_a_result():
     answer = examined(np.array([0.1, 0.12, 0.09, 0.11, 0.08, 0.8, 0.82, 0.79, 0.81, 0.83]))
     low, high = answer.balanced
     assert low < 0.5 < high
@@ -119,7 +119,7 @@ def test_a_true_null_is_rejected_at_its_level():
     assert 0.3 < np.mean(p) < 0.7
 
 
-def test_intervals_hold_the_truth():
+def test_intervals_cover_the_true_values():
     """This holds for about 95 of 100 samples; with 100 samples, chance gives 88 to 99."""
     truth = {"weights": (0.6, 0.4), "means": (0.25, 0.65), "sds": (0.06, 0.1)}
     covered: dict[tuple[str, int], list[bool]] = {}

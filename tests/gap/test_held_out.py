@@ -43,7 +43,7 @@ def test_each_fold_is_scored_by_a_head_fitted_to_the_others():
         np.testing.assert_allclose(probabilities[fold == k], expected, atol=1e-3)
 
 
-def test_features_that_tell_the_class_keep_their_scores_and_noise_loses_them():
+def test_informative_features_keep_their_scores_and_noise_loses_them():
     scores = scores_held_out(predictions(TELLING, NOISE))
     assert scores.p["audio"].mean() > 0.7
     assert scores.p["visual"].mean() == pytest.approx(1 / 3, abs=0.03)

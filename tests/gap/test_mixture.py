@@ -258,7 +258,7 @@ def test_well_separated_gaps_raise_no_warning():
     assert fit.balanced_share == pytest.approx(0.6, abs=0.02)
 
 
-def test_unimodal_gaps_are_said_to_be_unimodal():
+def test_unimodal_gaps_are_reported_as_unimodal():
     fit = analysed(drawn((500, 0.5, 0.05)))
     assert min(fit.bic, key=fit.bic.__getitem__) == 1
     assert [w for w in fit.warnings if "unimodal" in w]

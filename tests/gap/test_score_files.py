@@ -84,7 +84,7 @@ def all_forms(folder: Path) -> dict[str, Path]:
         "nested.parquet",
     ],
 )
-def test_every_form_says_the_same(name, tmp_path):
+def test_every_form_gives_the_same_result(name, tmp_path):
     table = read_scores(all_forms(tmp_path)[name])
     assert table.ids == IDS
     assert table.classes == ("0", "1", "2")
@@ -127,7 +127,7 @@ def test_named_modalities_and_classes_with_underscores(tmp_path):
     np.testing.assert_allclose(scores.gap, P["visual"] - P["audio"], atol=1e-12)
 
 
-def test_the_fused_head_is_no_modality_and_may_be_of_the_true_class(tmp_path):
+def test_the_fused_head_is_not_a_modality_and_may_have_true_class_scores(tmp_path):
     path = write(tmp_path / "a.csv", plain(p_fused=P["fused"], split=["val"] * 7 + ["test"] * (N - 7)))
     (scores,) = read_scores(path).of_split("test").pairs()
     np.testing.assert_allclose(scores.p_fused, P["fused"][7:], atol=1e-12)
@@ -174,7 +174,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_tables_are_told_with_the_file_and_the_culprit(case, tmp_path):
+def test_errors_about_bad_tables_name_the_file_and_the_place(case, tmp_path):
     columns, words = BAD[case]
     path = write(tmp_path / "bad.csv", columns)  # type: ignore[arg-type]
     with pytest.raises(UnfitError) as caught:
@@ -224,7 +224,7 @@ def test_the_documented_three_lines_run():
     assert examine(fit).sentence in printed.getvalue()
 
 
-def test_three_lines_in_a_program_of_ones_own():
+def test_three_lines_in_a_users_program():
     torch = pytest.importorskip("torch")
     audio, visual = (torch.tensor(LOGITS[m]).softmax(1) for m in ("audio", "visual"))
     fit = measure(torch.tensor(LABELS), audio=audio, visual=visual)

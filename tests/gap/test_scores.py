@@ -39,7 +39,7 @@ def test_scores_out_of_range_are_counted_and_refused(bad, modality):
         scores(**columns)
 
 
-def test_a_rounding_error_above_one_is_no_error():
+def test_a_rounding_error_above_one_is_accepted():
     over = float(np.nextafter(np.float32(1), np.float32(2)))
     assert len(scores([over], [0.0])) == 1
 

@@ -93,7 +93,7 @@ def test_a_step_is_the_formulas(coefficient, epoch):
         ex.assert_updated(gradients)
 
 
-def test_a_class_without_training_samples_takes_part_in_no_softmax():
+def test_a_class_without_training_samples_is_left_out_of_every_softmax():
     ex = exercise("pmr")
     ex.batch.labels.clamp_(max=CLASSES - 2)
     ex.method.on_epoch_start(FeaturesOf(predicted(ex, 0, CLASSES - 1)))

@@ -89,7 +89,7 @@ def test_a_missing_or_changed_file_is_one_clear_message(store, finished, tmp_pat
         ("from mgap_cli.methods.joint import Joint\nclass Mine(Joint): name = 'joint'\n", "empty or taken"),
     ],
 )
-def test_a_file_that_is_no_method_is_refused(store, tmp_path, content, problem):
+def test_a_file_without_a_method_is_refused(store, tmp_path, content, problem):
     (tmp_path / "mine.py").write_text(content)
     mgap("train", store, "--method", f"{tmp_path / 'mine.py'}:Mine", "-o", tmp_path / "run").fails(2, problem)
 

@@ -94,7 +94,7 @@ def test_steps_are_the_formula():
         assert moved == (pytest.approx(dict(zip(("m0", "m1"), shares, strict=True))) if moves else None)
 
 
-def test_the_program_moves_encoders_back_and_says_so(store, tmp_path):
+def test_the_program_moves_encoders_back_and_logs_it(store, tmp_path):
     run = tmp_path / "run"
     settings = sets(*TINY, "relearning.every=1", "relearning.times=2", "train.epochs=4")
     done = mgap("train", store, "--method", "relearning", "-o", run, *settings)

@@ -65,7 +65,7 @@ def settings(user_file: Path) -> Config:
     return Config().updated(changes, "test")
 
 
-def test_a_network_of_ones_own_parts(user_file):
+def test_a_network_with_the_users_own_parts(user_file):
     network = MultimodalNetwork(settings(user_file).model, 3)
     given = {"audio": torch.randn(2, 1, 9, 8), "visual": torch.randn(2, 1, 3, 32, 32)}
     outputs = network.eval()(given)
@@ -78,7 +78,7 @@ def test_a_network_of_ones_own_parts(user_file):
     }
 
 
-def test_a_relative_path_is_recorded_whole(user_file, monkeypatch):
+def test_a_relative_path_is_recorded_as_an_absolute_one(user_file, monkeypatch):
     monkeypatch.chdir(user_file.parent)
     given = Config().updated({"model.fusion": "own.py:Product"}, "test")
     assert given.model.fusion == f"{user_file.resolve()}:Product"

@@ -40,7 +40,7 @@ def test_each_class_has_as_many_clips_and_stays_together(store):
     assert {labels.count(c) for c in range(3)} == {4} and len(set(rows)) == len(rows)
 
 
-def test_the_choice_hangs_on_ids_alone(store, tmp_path):
+def test_the_choice_depends_on_ids_only(store, tmp_path):
     chosen = {store.ids[i] for i in sampled_rows(store)}
     clips = [Clip(i, store.classes[store.labels[n]], str(store.splits[n])) for n, i in enumerate(store.ids)]
     turned = open_store(made(Dataset("x", clips[::-1], store.classes, reader=read), tmp_path / "s"))
@@ -104,7 +104,7 @@ def test_labels(store):
     assert f"store: 12 of {len(store)} clips, 3 of 3 classes" in said
 
 
-def test_long_names_are_cropped_and_odd_ones_do_no_harm(tmp_path):
+def test_long_names_are_cropped_and_unusual_ones_are_drawn(tmp_path):
     ids = ["b/a/long/folder" * 20 + "/the-end", "b日本語", "b\nline", "b$x^{$"]
     clips = [Clip(i, "word " * 60, "train") for i in ids]
     store = open_store(made(Dataset("x", clips, ("word " * 60,), reader=read), tmp_path / "s"))

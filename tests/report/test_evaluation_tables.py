@@ -65,7 +65,7 @@ def test_layout(judged: list[Judgement], width: int, encoding: str):
         assert "nan" not in text.lower().split()
 
 
-def test_many_checkpoints_take_a_line_each():
+def test_many_checkpoints_have_one_line_each():
     text = printed(tables.evaluation_table([j.evaluation for j in SEEDS]))
     assert len(text.splitlines()) < 20 + 10
     comparisons = [compare(SEEDS[0].evaluation, j.evaluation, CONFIG) for j in SEEDS[1:]]

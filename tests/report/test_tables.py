@@ -85,7 +85,7 @@ def test_samples_come_most_imbalanced_first(fit: GapFit):
     assert len(printed(tables.posterior_table(fit, 5), 200).splitlines()) == len(lines) - 295
 
 
-def test_splits_stand_side_by_side(fit: GapFit, signed_fit: GapFit):
+def test_splits_are_shown_side_by_side(fit: GapFit, signed_fit: GapFit):
     text = printed(tables.split_table([("train", fit), ("val", signed_fit)]))
     (line,) = [line for line in text.splitlines() if line.startswith("balanced %")]
     assert line.split()[2:] == [f"{100 * f.balanced_share:.1f}" for f in (fit, signed_fit)]

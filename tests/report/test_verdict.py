@@ -82,7 +82,7 @@ def test_a_gap_that_became_smaller_comes_after_the_accuracy():
     assert "run/adapt is better: -25.0 points" in worse
 
 
-def test_the_same_gap_is_no_change():
+def test_the_same_gap_counts_as_no_change():
     adapt = judged("run/adapt", "adapt", 70, {"audio": 0.75, "visual": 0.45}, parent="warm")
     accuracy, gap, _ = said(BASELINE, WARM, adapt)
     assert "cannot be told apart" in accuracy

@@ -16,7 +16,7 @@ def test_a_folder_is_locked_while_its_lock_is_held(tmp_path):
     assert not is_locked(run)
 
 
-def test_a_file_that_a_kill_left_is_no_lock(tmp_path):
+def test_a_file_of_a_killed_process_is_not_a_lock(tmp_path):
     (tmp_path / LOCK_NAME).write_text("{}")
     assert not is_locked(tmp_path)
     with run_lock(tmp_path, Output(quiet=True)):

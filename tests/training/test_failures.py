@@ -128,7 +128,7 @@ def test_gradients_that_are_not_finite_make_a_step_bad_where_the_loss_is_finite(
         guard.check(TrainingPosition("warmup", 1, 1, 0.1))
 
 
-def test_gradient_norms_are_told_by_module_largest_first():
+def test_gradient_norms_are_listed_by_module_largest_first():
     task = small_task(example("learned_weights"))
     guard = StepGuard(task, limit=1)
     modules = dict(zip(("network.encoders.audio", "network.encoders.visual"), MODULES, strict=False))
@@ -151,7 +151,7 @@ def test_gradient_norms_are_told_by_module_largest_first():
     assert told == sorted(squares, key=lambda m: -squares[m])
 
 
-def test_a_module_without_parameters_is_not_told():
+def test_a_module_without_parameters_is_not_listed():
     assert tuple(StepGuard(small_task(), limit=1).modules) == MODULES
 
 
@@ -299,7 +299,7 @@ def whole(store, tmp_path_factory) -> Path:
     return run
 
 
-def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(store, whole, small_disk):
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_complete(store, whole, small_disk):
     run, junk = small_disk / "run", small_disk / "junk"
     line = [*WARMUP, store, "-o", run, "--epochs", 20]
 
@@ -318,7 +318,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(store, whole, sma
     assert len(metrics(run)) == 20
 
 
-def test_a_disk_without_room_for_a_checkpoint_says_how_much_it_takes(store, small_disk):
+def test_a_disk_without_space_for_a_checkpoint_gives_its_size(store, small_disk):
     (small_disk / "junk").write_bytes(b"\0" * 1_250_000)
     done = mgap(*WARMUP, store, "-o", small_disk / "run")
     done.fails(1, "warmup-best.pt: the checkpoint cannot be written", "0.3 MB needed", "Free space")

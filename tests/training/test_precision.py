@@ -75,7 +75,7 @@ def test_bf16_repeats_and_resumes_to_the_bit_wherever_the_samples_lie(store, tmp
         assert_same_checkpoint(whole, again, f".{part}")
 
 
-def test_a_compiler_that_fails_is_told_and_not_passed_over():
+def test_a_failing_compiler_is_reported():
     def broken(*_: object) -> None:
         raise OSError("no g++ here")
 

@@ -46,7 +46,7 @@ def kept(path: Path) -> int:
     return torch.load(path, weights_only=True)["loop"]["threads"]
 
 
-def test_a_run_that_is_killed_goes_on_with_its_number_on_a_busy_machine(store, tmp_path):
+def test_a_killed_run_continues_with_its_number_on_a_busy_machine(store, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     first = mgap(*line(store, whole), env=UNSET, before=idle_machine)
     assert FOUR in first.err and environment(whole)["threads"] == kept(whole / "warmup.pt") == 4
@@ -120,7 +120,7 @@ def test_busy_cores_are_counted_from_the_kernels_clock():
         busy_between("cpu0 a b\n", "cpu0 a b\n", {0})
 
 
-def test_what_this_machine_says():
+def test_the_number_on_this_machine():
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
     assert 0 <= free_cores() <= usable_cores()
 
@@ -135,7 +135,7 @@ def test_without_the_kernels_clock_the_load_average_counts(monkeypatch):
     assert usable_cores() == 2 and free_cores() == 2
 
 
-def test_scoring_takes_a_number_that_is_asked_for_and_keeps_what_training_chose_otherwise():
+def test_scoring_uses_the_given_number_or_else_that_of_training():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)

@@ -62,7 +62,7 @@ def events(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
     return curves
 
 
-def test_tensorboard_holds_what_metrics_hold(store, tmp_path):
+def test_tensorboard_has_the_metrics(store, tmp_path):
     pytest.importorskip("tensorboard")
     done = mgap(*warmup(store, tmp_path, "tensorboard"))
     assert done.code == 0 and done.out == f"{tmp_path / 'warmup.pt'}\n", done.err
@@ -87,7 +87,7 @@ def test_tensorboard_after_a_stop(store, tmp_path, number):
     same(events(tmp_path), tmp_path)
 
 
-def test_tensorboard_takes_back_an_epoch_that_was_told_but_not_saved(store, tmp_path):
+def test_tensorboard_removes_an_epoch_that_was_written_but_not_saved(store, tmp_path):
     """The state after a kill between the two writes, which a test cannot time."""
     pytest.importorskip("tensorboard")
     sink, entry = Output(quiet=True), {"stage": "warmup", "lr": 0.5}
@@ -126,7 +126,7 @@ def history(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield record.history.step.num, {name: json.loads(value) for name, value in items.items()}
 
 
-def test_wandb_offline_holds_what_metrics_hold_over_a_stop(store, tmp_path):
+def test_wandb_offline_has_the_metrics_after_a_stop(store, tmp_path):
     pytest.importorskip("wandb")
     offline = {"WANDB_MODE": "offline"}
     running = start(*warmup(store, tmp_path, "wandb"), env=offline, pause=(3, 2))
@@ -157,7 +157,7 @@ def test_wandb_without_an_account_is_one_message(store, tmp_path):
 # --- Trackio
 
 
-def test_trackio_holds_what_metrics_hold_over_a_stop(store, tmp_path):
+def test_trackio_has_the_metrics_after_a_stop(store, tmp_path):
     pytest.importorskip("trackio")
     env = {"TRACKIO_DIR": str(tmp_path / "trackio")}
     run = tmp_path / "run"
@@ -214,7 +214,7 @@ def test_no_tracker_is_imported_unless_asked_for(store, tmp_path):
     assert (tmp_path / "metrics.jsonl").exists()
 
 
-def test_a_tracker_that_fails_is_left_out_and_training_goes_on(store, tmp_path, capsys):
+def test_a_tracker_that_fails_is_left_out_and_training_continues(store, tmp_path, capsys):
     class Broken(Logger):
         def write(self, number, figures):
             raise ConnectionError("no\nroute")

@@ -98,7 +98,7 @@ def modulated(run: Path, stage: str) -> list[bool]:
     return [entry["modulated"] for entry in metrics(run, stage)]
 
 
-def test_ogm_outside_its_window_is_joint_and_the_window_lies_in_the_budget_of_both_stages(store, tmp_path):
+def test_ogm_outside_its_window_is_joint_and_the_window_is_a_part_of_the_whole_budget(store, tmp_path):
     for name, more in {
         "joint": ["--method", "joint"],
         "late": ["--method", "ogm-ge", *sets("ogm-ge.start=0.5", "ogm-ge.end=0.6")],
