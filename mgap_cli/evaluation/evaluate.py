@@ -76,7 +76,7 @@ def evaluate(
     """
     mixture: Mixture | None = None
     first: tuple[Path, Store] | None = None
-    judged = []
+    judged, endings = [], []
     for model in models:
         first = first or (model.path, model.store)
         _check_same_data(*first, model)
@@ -115,13 +115,16 @@ def evaluate(
         rule = decision.rule if decision else None
         measured = sweep(model, split, predictions, config.evaluate, tick, rule) if robustness else []
         rules = rule_table(samples, validation, split, config.evaluate)
-        chosen = " (selected on test)" if model.checkpoint.selected.get("on") == "test" else ""
-        evaluation = replace(evaluation, name=f"{model.path}{chosen}")
+        endings.append(" (selected on test)" if model.checkpoint.selected.get("on") == "test" else "")
         digests = model.digest, model.checkpoint.parent_digest
         judged.append(
             Judgement(model.path, model.config, evaluation, columns, measured, rules, decision, *digests)
         )
-    return _named(judged)
+    names = _names([j.path for j in judged])
+    return [
+        replace(j, evaluation=replace(j.evaluation, name=f"{names[j.path]}{ending}"))
+        for j, ending in zip(judged, endings, strict=True)
+    ]
 
 
 def scored(model: TrainedModel, predictions: Predictions) -> Scored:
@@ -145,14 +148,8 @@ def _check_same_data(path: Path, store: Store, model: TrainedModel) -> None:
         )
 
 
-def _named(judged: Sequence[Judgement]) -> list[Judgement]:
-    """Name each checkpoint by its run folder and file, and by more of its path if two names are equal."""
-    paths = dict.fromkeys(judgement.path for judgement in judged)
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Name each checkpoint by its run folder and file, and by its whole path if two names are equal."""
     short = {path: f"{path.resolve().parent.name}/{path.stem}" for path in paths}
     times = Counter(short.values())
-    named = []
-    for j in judged:
-        name = short[j.path] if times[short[j.path]] == 1 else str(j.path.with_suffix(""))
-        name += j.evaluation.name.removeprefix(str(j.path))
-        named.append(replace(j, evaluation=replace(j.evaluation, name=name)))
-    return named
+    return {path: name if times[name] == 1 else str(path.with_suffix("")) for path, name in short.items()}

@@ -1,9 +1,9 @@
 """Show that a change of structure did not change the training: the weights are equal bit for bit.
 
-    python tests/equivalence/same_weights.py REVISION
+    python tests/equivalence/same_weights.py REVISION [--methods joint-heads,adaptive] [--fusions concat]
 
-Checks REVISION out beside this tree, trains every method for a few epochs on a tiny store with both
-programs on this machine, and compares the network's tensors in their order: names may differ. The figures
+Checks REVISION out beside this tree, trains these methods (default: all that it knows) for a few epochs on a
+tiny store with both programs on this machine, and compares the network's tensors in their order: names may differ. The figures
 of metrics.jsonl are compared too, under their present names. Exits with 1 if anything differs.
 
 `OPTION` is what REVISION calls `--method`. Revisions from before `unimodal` took its modality as a setting
@@ -12,6 +12,7 @@ had one method per modality.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -78,20 +79,35 @@ def figures(checkpoint: Path) -> list[Any]:
     return [{k: e.get(k) for k in ("epoch", "lr", "train", "val", "mixture")} for e in epochs]
 
 
+def parsed_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("revision", metavar="REVISION", help="a commit before the change")
+    for name, every in (("--methods", METHODS), ("--fusions", FUSIONS)):
+        default = ",".join(every)
+        parser.add_argument(name, type=names, default=default, help=f"with commas; default: {default}")
+    return parser.parse_args()
+
+
+def names(text: str) -> list[str]:
+    return text.split(",")
+
+
 def main() -> None:
-    revision = sys.argv[1]
+    options = parsed_options()
     with tempfile.TemporaryDirectory() as scratch:
         before, folder = Path(scratch, "before"), Path(scratch)
         git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "-q", "--detach", str(before), revision], check=True)
+        subprocess.run([*git, "add", "-q", "--detach", str(before), options.revision], check=True)
         try:
             stores = {
                 tree: mgap(tree, "prepare", "digits", "-o", str(folder / name / "store"), *sets(SETTINGS))
                 for tree, name in ((before, "old"), (ROOT, "new"))
             }
             differ = []
-            for method in METHODS:
-                for fusion in FUSIONS:
+            for method in options.methods:
+                for fusion in options.fusions:
                     old, new = (
                         trained(tree, stores[tree], folder / name, method, fusion)
                         for tree, name in ((before, "old"), (ROOT, "new"))
