@@ -103,6 +103,16 @@ def test_packages_with_one_home():
     }
 
 
+def test_array_types_have_one_home():
+    named = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and "NDArray" in ast.unparse(node.value)
+    }
+    assert named == {"stats/arrays.py"}
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)], ids=" ".join
 )

@@ -116,7 +116,7 @@ class Mixture:
         r = self.posterior(u)
         if self.gap_kind == "signed":
             r = np.maximum(r, self.posterior(-u))
-        return float(u[np.argmax(r >= 0.5)]) if (r >= 0.5).any() else None
+        return float(u[np.argmax(r >= IMBALANCED)]) if (r >= IMBALANCED).any() else None
 
     def _log_density(self, x: FloatArray) -> FloatArray:
         z = (x[None, :] - self.means[:, None]) / self.sds[:, None]

@@ -3,8 +3,9 @@
     python tests/equivalence/same_weights.py REVISION [--methods joint-heads,adaptive] [--fusions concat]
 
 Checks REVISION out beside this tree, trains these methods (default: all that it knows) for a few epochs on a
-tiny store with both programs on this machine, and compares the network's tensors in their order: names may differ. The figures
-of metrics.jsonl are compared too, under their present names. Exits with 1 if anything differs.
+tiny store with both programs on this machine, and compares the network's tensors in their order: names may
+differ. The figures of metrics.jsonl are compared too, under their present names. Exits with 1 if anything
+differs.
 
 `OPTION` is what REVISION calls `--method`. Revisions from before `unimodal` took its modality as a setting
 had one method per modality.

@@ -8,8 +8,9 @@ from scipy.stats import kstest, norm
 from sklearn.mixture import GaussianMixture
 
 from mgap_cli.config import AnalysisConfig, GapConfig
+from mgap_cli.gap import bimodality
 from mgap_cli.gap.bimodality import Bimodality, examine, resampled
-from mgap_cli.gap.mixture import GapFit, analyse, fit_mixture
+from mgap_cli.gap.mixture import GapFit, Mixture, analyse, balanced_component, fit_mixture
 from mgap_cli.gap.scores import Scores
 from mgap_cli.stats import binned
 
@@ -215,3 +216,20 @@ def test_a_modality_that_leads_everywhere_has_an_interval_below_certainty():
     assert examination.lead == 1.0 and examination.lead_interval is not None
     low, high = examination.lead_interval
     assert 0.8 < low < 0.95 and high == 1.0
+
+
+@pytest.mark.parametrize("gap_kind", ["absolute", "signed"])
+def test_the_posterior_of_many_mixtures_is_that_of_each(gap_kind):
+    """On a grid for all resamples at once, and exactly for one mixture: the same curve."""
+    low = 0.0 if gap_kind == "absolute" else -1.0
+    means, sds = (
+        np.array([[0.1, 0.3], [0.05, 0.6], [0.2, 0.25]]),
+        np.array([[0.02, 0.4], [0.1, 0.1], [0.3, 0.05]]),
+    )
+    weights = np.array([[0.5, 0.5], [0.8, 0.2], [0.3, 0.7]])
+    x = np.linspace(low, 1.0, 20_001)
+    together = bimodality._posterior(binned.Components(weights, means, sds), x, gap_kind == "absolute")
+    balanced = balanced_component(means, sds)
+    for k in range(3):
+        mixture = Mixture(gap_kind, weights[k], means[k], sds[k], int(balanced[k]))
+        np.testing.assert_allclose(together[k], mixture.posterior(x), atol=1e-4)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgap_cli.files import atomic_write
+from mgap_cli.gap.mixture import IMBALANCED
 from mgap_cli.output import Output
 from mgap_cli.processes import is_main
 from mgap_cli.report.palette import GREY, INK, POSTERIOR, role_style
@@ -63,9 +64,9 @@ def gap_figure(fit: GapFit, split: str = "") -> Figure:
     right = left.twinx()
     posterior = mixture.posterior(x)
     right.plot(x, posterior, color=POSTERIOR, linewidth=2.5, label="posterior of imbalance")
-    for i in np.flatnonzero(np.diff(posterior >= 0.5)):
+    for i in np.flatnonzero(np.diff(posterior >= IMBALANCED)):
         border = (x[i] + x[i + 1]) / 2
-        right.plot(border, 0.5, marker="o", markersize=8, color=POSTERIOR)
+        right.plot(border, IMBALANCED, marker="o", markersize=8, color=POSTERIOR)
         right.annotate(
             f"½ at {border:.2f}",
             (border, 0.5),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.text import Text
 
+from mgap_cli.gap.mixture import IMBALANCED
 from mgap_cli.report.layout import printable
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ BAR = 2  # columns per bar
 HISTOGRAM_ROWS, POSTERIOR_ROWS = 12, 5
 BLOCKS = " ▁▂▃▄▅▆▇█"  # eighths of a cell
 ASCII_BLOCKS = " .:#"  # thirds
-BALANCED, IMBALANCED = "green", "yellow"  # most like the palette of the figures
+BALANCED_COLOUR, IMBALANCED_COLOUR = "green", "yellow"  # most like the palette of the figures
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class GapPlot:
         values = np.clip(mixture.value(fit.scores.gap), low, 1.0)
         counts = np.histogram(values, bins=edges)[0].astype(np.float64)
         posterior = mixture.posterior((edges[:-1] + edges[1:]) / 2)
-        styles = [IMBALANCED if r >= 0.5 else BALANCED for r in posterior]
+        styles = [IMBALANCED_COLOUR if r >= IMBALANCED else BALANCED_COLOUR for r in posterior]
 
         where = f"{self.split} split, " if self.split else ""
         n, share = len(fit.scores), fit.balanced_share
