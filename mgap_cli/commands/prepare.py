@@ -100,5 +100,8 @@ def split_option(words: list[str]) -> dict[str, Any]:
     """Separate the values of `--split` into the name of a split of mgap and the literature's files."""
     named = [word for word in words if word in ("random", "speaker")]
     if len(words) > 1 and named:
-        raise UsageError(f"--split {named[0]}: give no other --split beside it.", "Give it alone, or files.")
+        raise UsageError(
+            f"--split {named[0]}: give no other --split beside it.",
+            "Give either this word alone, or only files.",
+        )
     return {"split": named[0]} if named else {"split_files": [Path(word) for word in words]}

@@ -21,7 +21,7 @@ class CellResult:
     """The result of a cell.
 
     seconds: training time, summed over all starts of the cell. device: the device on which it trained.
-    figures: the values by split and name, such as {"test": {"fused.accuracy": 0.9}}. head: the head whose
+    figures: the metrics by split and name, such as {"test": {"fused.accuracy": 0.9}}. head: the head whose
     values are reported first. correct: for each head, and for each decision rule (with RULE_PREFIX before its
     name), one character per test sample: 1 if the prediction is right. error: why a failed cell stopped.
     """

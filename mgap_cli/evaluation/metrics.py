@@ -153,7 +153,7 @@ class Evaluation:
 
 
 def main_head(heads: Collection[str]) -> str:
-    """Return the head whose figures are reported: the decision rule, else the fused head, else the first."""
+    """Return the head whose metrics are reported: the decision rule, else the fused head, else the first."""
     return next((head for head in (DECISION, FUSED) if head in heads), next(iter(heads)))
 
 
@@ -484,8 +484,8 @@ def bootstrap_ece(labels: IntArray, probabilities: FloatArray, config: EvaluateC
     estimate exceeds the truth. The ends 2 estimate - quantile subtract this bias; the percentile interval
     would add it a second time. The interval is cut to [0, 1]. In simulations of 700 samples, the 95 %
     interval covers the truth in 93 % of the cases for a miscalibrated model. For a perfectly calibrated
-    model, whose true value 0 is the end of the range, it covers the truth in about half of the cases, and the
-    percentile interval never does.
+    model, the true value is 0, the end of the range. The interval then covers it in about half of the cases,
+    and the percentile interval never does.
     """
     confidence, bin_of = confidence_bins(probabilities, config.bins)
     excess = np.zeros((len(labels), config.bins))

@@ -18,7 +18,7 @@ _SEED = "train.seed"
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean of one figure over seeds, and its standard deviation with n - 1 (None for one seed)."""
+    """The mean of one metric over seeds, and its standard deviation with n - 1 (None for one seed)."""
 
     mean: float
     sd: float | None
@@ -122,7 +122,7 @@ def _telling_apart(all_of_kind: Sequence[Config], group_config: Config, e: Evalu
 
 
 def spreads(group: RunGroup, evaluations: Sequence[Evaluation]) -> dict[str, Spread]:
-    """Return {name: spread} over the seeds of a group, for every figure that all of its members have."""
+    """Return {name: spread} over the seeds of a group, for every metric that all of its members have."""
     figures = [figures_of(evaluations[i]) for i in group.members.values()]
     return {
         name: Spread.of([f[name] for f in figures]) for name in figures[0] if all(name in f for f in figures)
@@ -130,7 +130,7 @@ def spreads(group: RunGroup, evaluations: Sequence[Evaluation]) -> dict[str, Spr
 
 
 def figures_of(e: Evaluation) -> Mapping[str, float]:
-    """Return every figure of one evaluation by name, such as `fused.accuracy`; shares are from 0 to 1."""
+    """Return every metric of one evaluation by name, such as `fused.accuracy`; shares are from 0 to 1."""
     figures: dict[str, float | None] = {}
     for head, m in e.heads.items():
         figures[f"{head}.accuracy"] = m.accuracy

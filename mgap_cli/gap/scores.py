@@ -7,7 +7,7 @@ p_m,i is the probability that the unimodal head of modality m, one of M, gives t
                        u_i = 2 / (M (M - 1)) sum_{m < k} |p_m,i - p_k,i|
 
 The mean over pairs is ours. Like |gap| of two modalities, it is in [0, 1]. The smallest standard deviation of
-a component, the figures and the borders therefore mean the same for any number of modalities.
+a component, the numbers and the borders therefore mean the same for any number of modalities.
 """
 
 from __future__ import annotations

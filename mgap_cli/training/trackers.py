@@ -1,7 +1,7 @@
 """Experiment trackers beside metrics.jsonl. Each is an optional package, imported only on request.
 
-A tracker gets the figures of an epoch before the epoch is saved. If the process is killed between the two, no
-figure is lost: the epoch is repeated, and each tracker makes sure that its figures are recorded once.
+A tracker gets the metrics of an epoch before the epoch is saved. If the process is killed between the two, no
+metric is lost: the epoch is repeated, and each tracker makes sure that its metrics are recorded once.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Logger:
         self.sink, self.well = sink, True
 
     def epoch(self, number: int, entry: dict[str, Any]) -> None:
-        """Take the figures of epoch `number`, from 1. If the tracker fails, training continues without it."""
+        """Take the metrics of epoch `number`, from 1. If the tracker fails, training continues without it."""
         self._attempt(lambda: self.write(number, flat(entry)))
 
     def close(self) -> None:
-        """Send the figures that are not sent yet."""
+        """Send the metrics that are not sent yet."""
         self._attempt(self.finish)
 
     def write(self, number: int, figures: Figures) -> None:
-        """Send an epoch's figures to the tracker; any exception counts as a failure."""
+        """Send the metrics of an epoch to the tracker; any exception counts as a failure."""
 
     def finish(self) -> None:
         """Close the tracker."""
@@ -55,7 +55,7 @@ class Logger:
         except Exception as error:  # networks, disks and packages may raise any exception
             self.well = False
             name, reason = type(self).__name__, " ".join(str(error).split())
-            self.sink.warn(f"--report-to: {name} failed ({reason}); metrics.jsonl has all the figures.")
+            self.sink.warn(f"--report-to: {name} failed ({reason}); metrics.jsonl has all the metrics.")
 
 
 class TensorBoard(Logger):
@@ -105,8 +105,7 @@ class Wandb(Logger):
 class Trackio(Logger):
     """One local Trackio run per stage, in Trackio's database (TRACKIO_DIR). Recorded steps are not changed.
 
-    Trackio writes from a thread, a little later. Figures that were lost by a kill are written again from the
-    history.
+    Trackio writes from a thread, a little later. Metrics that a kill lost are written again from the history.
     """
 
     def __init__(self, run: Path, stage: str, config: Config, history: History, sink: Output) -> None:

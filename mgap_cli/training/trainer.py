@@ -466,7 +466,7 @@ def check_selection(config: Config, store: Store) -> None:
 
 
 def _epoch_lines(entry: dict[str, Any], epochs: int, rate: float) -> list[str]:
-    """Return an epoch's figures in lines of at most 80 characters, broken between words."""
+    """Return the metrics of an epoch in lines of at most 80 characters, broken between words."""
     parts = [f"{entry['stage']} epoch {entry['epoch']}/{epochs}"]
     if "train" in entry:
         parts.append(f"loss {entry['train']['loss']:.3f}")

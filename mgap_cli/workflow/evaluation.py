@@ -26,8 +26,8 @@ DOCUMENT, ROBUSTNESS = "evaluate.json", "evaluate-robustness.png"  # files about
 class EvaluationRequest:
     """What to evaluate.
 
-    by: columns of clips.csv to break accuracy down by. output: the folder of the document and of all plots;
-    None puts each file beside its checkpoint.
+    by: columns of clips.csv; accuracy is also shown for each of their values. output: the folder of the
+    document and of all plots; None puts each file beside its checkpoint.
     """
 
     split: str = "test"

@@ -224,7 +224,7 @@ def test_a_tracker_that_fails_is_left_out_and_training_continues(store, tmp_path
         broken.epoch(epoch, {"epoch": epoch})
     broken.close()
     said = capsys.readouterr().err
-    assert said == "warning: --report-to: Broken failed (no route); metrics.jsonl has all the figures.\n"
+    assert said == "warning: --report-to: Broken failed (no route); metrics.jsonl has all the metrics.\n"
 
 
 def test_a_tracker_changes_no_weight(store, tmp_path):

@@ -35,7 +35,7 @@ from mgap_cli.stats.intervals import Interval
 from mgap_cli.stats.paired import smallest_p
 
 BLOCK = 7  # checkpoints that fit side by side in 80 columns
-WIDEST = 14  # letters of a word of a method's name that fit beside its figures in 80 columns
+WIDEST = 14  # letters of a word of a method's name that fit beside its numbers in 80 columns
 FEW = 4  # up to this number, each checkpoint has its own paragraph
 _HEADS_WITH_INTERVALS = 3  # more of them leave no room for the names of the rows at 80 columns
 LISTED = 20  # groups of samples that are shown; of more, the least and the most accurate
@@ -50,14 +50,14 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A checkpoint, or the checkpoints of one method over its seeds, whose figures are averaged."""
+    """A checkpoint, or the checkpoints of one method over its seeds, whose metrics are averaged."""
 
     name: str
     members: tuple[Judgement, ...]
 
     @property
     def head(self) -> str:
-        """The head whose figures are shown: that of a decision rule, the fused one, or the only one."""
+        """The head whose metrics are shown: that of a decision rule, the fused one, or the only one."""
         return main_head(self.members[0].evaluation.heads)
 
 

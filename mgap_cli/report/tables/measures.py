@@ -13,7 +13,7 @@ from mgap_cli.report.layout import add_numbers, confidence_level, new_table, pri
 def measures_table(
     measures: Sequence[Measure], modalities: tuple[str, str], confidence: float, split: str = ""
 ) -> RenderableType:
-    """Return each measure's figure for both modalities, their comparison and the leading modality."""
+    """Return the value of each measure for both modalities, their comparison and the leading modality."""
     first, second = map(printable, modalities)
     table = new_table()
     table.add_column("measure")
