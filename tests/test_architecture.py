@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ def test_packages_with_one_home():
         "app.py",
         *(f"commands/{p.name}" for p in PACKAGE.glob("commands/*")),
     }
+
+
+def test_the_schemas_of_documents_have_one_home():
+    """Only a comparison's own records name theirs where they are read."""
+    literal = re.compile(r"\"mgap\.[a-z-]+/")
+    named = {p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if literal.search(p.read_text("utf-8"))}
+    records = {"cell_result.py", "slurm_jobs.py", "tuning.py"}
+    assert named == {Path("comparison", name) for name in records} | {Path("workflow", "comparison.py")}
 
 
 def test_array_types_have_one_home():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mgap_cli.config import Config
 from mgap_cli.output import Output, printable
+from mgap_cli.report.schemas import schema
 
 if TYPE_CHECKING:
     from mgap_cli.workflow.stages import Plan
@@ -41,5 +42,5 @@ def print_plan(plan: Plan, sink: Output) -> None:
     chosen = {"device": str(device), "precision": precision.name, "float32": float32}
     summary = {**plan.summary(), **chosen}
     lines = "\n".join(printable(f"# {key}: {value}") for key, value in summary.items())
-    document = {"schema": "mgap.dry-run/2", **summary, "config": plan.config.to_dict()}
+    document = {"schema": schema("dry-run"), **summary, "config": plan.config.to_dict()}
     sink.result(document, f"{lines}\n{plan.config.to_yaml()}")

@@ -9,6 +9,7 @@ import typer
 from mgap_cli import docs as documentation
 from mgap_cli.commands import _options as options
 from mgap_cli.output import Output
+from mgap_cli.report.schemas import schema
 
 
 def docs(
@@ -26,7 +27,7 @@ def docs(
     from mgap_cli.report.markdown import WholeMarkdown
     from mgap_cli.report.tables.choices import choices_table
 
-    document: dict[str, Any] = {"schema": "mgap.docs/1"}
+    document: dict[str, Any] = {"schema": schema("docs")}
     if topic is None:
         rows = [(page.topic, page.summary) for page in documentation.pages()]
         document["pages"] = [{"topic": name, "summary": summary} for name, summary in rows]

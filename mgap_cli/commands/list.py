@@ -12,6 +12,7 @@ from mgap_cli import methods
 from mgap_cli.commands import _options as options
 from mgap_cli.errors import UsageError, did_you_mean
 from mgap_cli.output import Output
+from mgap_cli.report.schemas import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ def list_(
         raise UsageError(f"list: there is no topic {topic!r}.", hint)
     columns, rows = _TOPICS[topic]()
     document: dict[str, Any] = {
-        "schema": "mgap.list/1",
+        "schema": schema("list"),
         "topic": topic,
         topic: [dict(zip(columns, row, strict=True)) for row in rows],
     }

@@ -12,6 +12,7 @@ from mgap_cli.commands._stage import default_run
 from mgap_cli.commands.prepare import base_settings, split_option, with_preset
 from mgap_cli.output import Output, printable
 from mgap_cli.processes import refuse_many
+from mgap_cli.report.schemas import schema
 
 
 @options.with_settings(options.BUDGET, options.OPTIMISATION, options.NETWORK, options.MACHINE)
@@ -67,7 +68,7 @@ def run(
     stages = planned_stages(resolved, target, baseline)
     if dry_run:
         document = {
-            "schema": "mgap.dry-run/2",
+            "schema": schema("dry-run"),
             "run": str(target),
             "stages": stages,
             "config": resolved.to_dict(),

@@ -21,22 +21,23 @@ from mgap_cli.data.summary import Summary
 from mgap_cli.evaluation.metrics import Comparison
 from mgap_cli.evaluation.seeds import RunGroup, SeedComparison, spreads
 from mgap_cli.gap.mixture import GapFit
+from mgap_cli.report.schemas import schema
 
 if TYPE_CHECKING:
     from mgap_cli.evaluation.evaluate import Judgement  # its module imports torch
 
-MOVEMENT_SCHEMA = "mgap.movement/2"  # 2: held and own are called fixed and refitted
+MOVEMENT_SCHEMA = schema("movement")
 
 
 def path_document(command: str, path: object, **more: Any) -> dict[str, Any]:
     """Return the document of a command whose result is the path it wrote."""
-    return {"schema": f"mgap.{command}/1", "path": str(path), **more}
+    return {"schema": schema(command), "path": str(path), **more}
 
 
 def store_document(summary: Summary, verified: bool, plot: object) -> dict[str, Any]:
     """Return the document of inspect; `verified` and `plot` (the PNG file) are null unless asked for."""
     written = None if plot is None else str(plot)
-    return {"schema": "mgap.inspect/1", **summary.to_dict(), "verified": verified or None, "plot": written}
+    return {"schema": schema("inspect"), **summary.to_dict(), "verified": verified or None, "plot": written}
 
 
 def gap_document(
@@ -67,7 +68,7 @@ def gap_summary(
     split: the split that was asked for; "" for a file of scores. causes: those of `analyze-gap --held-out`.
     """
     return {
-        "schema": "mgap.analyze-gap/1",
+        "schema": schema("analyze-gap"),
         "checkpoint" if split else "scores": str(source),
         "split": split,
         "fits": {name: _fit_document(fit) for name, fit in fits.items()},
@@ -87,7 +88,7 @@ def evaluation_document(
     verdict: the sentences of `verdict.verdict`. The field sha256 shows whether the document is outdated.
     """
     return {
-        "schema": "mgap.evaluate/3",
+        "schema": schema("evaluate"),
         "verdict": list(verdict),
         "evaluations": [j.to_dict() for j in judged],
         "comparisons": [c.to_dict() for c in comparisons],
@@ -103,7 +104,7 @@ def comparison_document(
 ) -> dict[str, Any]:
     """Return a comparison with every value by seed; shares are from 0 to 1."""
     return {
-        "schema": "mgap.compare/1",
+        "schema": schema("compare"),
         "metric": table.metric,
         "reference": table.reference,
         "tests": table.tests,

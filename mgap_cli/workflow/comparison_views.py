@@ -14,6 +14,7 @@ from mgap_cli.config import RULES
 from mgap_cli.errors import MgapError, UnfitError, UsageError
 from mgap_cli.methods import FAIR_BASELINE, PLAIN
 from mgap_cli.output import Output
+from mgap_cli.report.schemas import schema
 from mgap_cli.workflow.comparison import (
     Comparison,
     cells_at_work,
@@ -50,7 +51,7 @@ def dry_run_view(comparison: Comparison, results: Path) -> View:
         else "no estimate of the time before the first cell is finished"
     )
     document = {
-        "schema": "mgap.compare-dry-run/1",
+        "schema": schema("compare-dry-run"),
         "cells": [_named(cell) for cell in by_cell],
         "left": len(left),
         "trials_left": trials,
@@ -73,7 +74,7 @@ def status_view(comparison: Comparison, results: Path) -> View:
     by_cell = {**read_trials(comparison, results), **read_results(comparison, results)}
     at_work = cells_at_work(comparison, results)
     document = {
-        "schema": "mgap.compare-status/1",
+        "schema": schema("compare-status"),
         "cells": [
             {
                 **_named(cell),

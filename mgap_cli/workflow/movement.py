@@ -8,6 +8,7 @@ from pathlib import Path
 from mgap_cli.config import Config
 from mgap_cli.errors import UnfitError, UsageError
 from mgap_cli.output import Output
+from mgap_cli.report.schemas import schema
 
 
 def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) -> None:
@@ -44,7 +45,7 @@ def history(run: Path, *, plot: bool, sink: Output, output: Path | None = None) 
         from mgap_cli.report.figures.gap import write_png
 
         write_png(drawn, png, sink)
-    sink.result({"schema": "mgap.history/1", "run": str(run), "epochs": entries}, *tables)
+    sink.result({"schema": schema("history"), "run": str(run), "epochs": entries}, *tables)
 
 
 def movement(

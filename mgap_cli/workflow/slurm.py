@@ -25,6 +25,7 @@ from mgap_cli.comparison.slurm_jobs import folder_of, job_states, write_jobs
 from mgap_cli.comparison.slurm_request import WARNING_SECONDS, SlurmRequest
 from mgap_cli.errors import ExitCode, MgapError, UsageError, reason_of
 from mgap_cli.output import Output, counted, say
+from mgap_cli.report.schemas import schema
 from mgap_cli.runs.lock import is_locked, run_lock
 from mgap_cli.workflow.cell import CellJob
 from mgap_cli.workflow.comparison import (
@@ -81,7 +82,7 @@ def submit_comparison(
             write_jobs(results, {**states.cells, **new})
     array = jobs[0].partition("_")[0] if jobs else None
     document = {
-        "schema": "mgap.compare-slurm/1",
+        "schema": schema("compare-slurm"),
         "job": array,
         "cells": [
             {"store": job.cell.store, "method": job.cell.method, "seed": job.cell.seed} for job in waiting

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgap_cli.output import Output
+from mgap_cli.report.schemas import schema
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,7 +75,7 @@ def train_and_evaluate(
     page, _ = write_page(folder, store.path)
     following = _next_command(store, config)
     document = {
-        "schema": "mgap.run/2",
+        "schema": schema("run"),
         "run": str(folder),
         "gap": {**gap_summary(warm, "train", fits), "gap_scores": config.gap.scores},
         "evaluation": evaluation,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mgap_cli.report.schemas import schema
+
 State = Literal["ok", "absent", "warning", "broken"]
 
 
@@ -37,7 +39,7 @@ def broken(checks: Sequence[Check]) -> list[str]:
 def doctor_document(folder: Path, checks: Sequence[Check]) -> dict[str, Any]:
     """Return the JSON document of the checks, in the order in which they are shown."""
     return {
-        "schema": "mgap.doctor/1",
+        "schema": schema("doctor"),
         "folder": str(folder),
         "broken": broken(checks),
         "checks": [asdict(check) for check in checks],
