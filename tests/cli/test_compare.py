@@ -113,12 +113,16 @@ def test_more_seeds_and_methods_extend_a_comparison(compared, store, tmp_path):
     assert {method for _, method, _ in values(results)} == {"joint", "joint-heads", "ogm"}
 
 
-def test_killed_again_and_again_it_ends_with_the_same_table(compared, store, tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_ends_with_the_same_table(compared, store, tmp_path, kills):
+    """Half of the kills are in the first cells' epochs, and half at the end of a cell or soon after."""
     results = tmp_path / "results"
-    for wait in (0.3, 0.6, 1.2, 2.4):
+    for kill in range(kills):
+        reached = ("cells/*/*/*/metrics.jsonl", "cells/*/*/*.json")[2 * kill // kills]
         running = start(*line(store, results, "--jobs", 2))
-        deadline = time.monotonic() + wait
-        running.until(lambda deadline=deadline: time.monotonic() > deadline)
+        there = set(results.glob(reached))
+        running.until(lambda reached=reached, there=there: bool({*results.glob(reached)} - there))
+        time.sleep(kill % 5 / 20)
         running.send(signal.SIGKILL)
         running.wait()
     done = mgap(*line(store, results, "--jobs", 2))
@@ -128,12 +132,13 @@ def test_killed_again_and_again_it_ends_with_the_same_table(compared, store, tmp
 
 def test_a_stop_signal_saves_and_asks_for_the_same_command(store, tmp_path):
     results = tmp_path / "results"
-    running = start(*line(store, results))
+    words = line(store, results, "--methods", "joint", "--seeds", 1)
+    running = start(*words)
     assert running.until(lambda: any(results.glob("cells/*/*/seed0/metrics.jsonl")))
     running.send(signal.SIGTERM)
     stopped = running.wait()
     assert stopped.code == 75 and "Run the same command again" in stopped.err, stopped.err
-    assert mgap(*line(store, results)).code == 0
+    assert mgap(*words).code == 0
 
 
 def test_a_signal_to_every_process_fails_no_cell(store, tmp_path):

@@ -7,6 +7,7 @@ python forked.py call SOCKET ...     hands its words, streams, folder and enviro
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -41,9 +42,12 @@ def call(path: str, words: list[str]) -> None:
 def serve(path: str) -> None:
     import pausing
     import torch
-    import torch._dynamo
+    from preloaded import MODULES
 
     from mgap_cli.__main__ import main
+
+    for name in MODULES:
+        importlib.import_module(name)
 
     torch.set_num_threads(1)
     listener = socket.socket(socket.AF_UNIX)

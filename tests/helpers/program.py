@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,6 +30,7 @@ import pytest
 import torch
 
 from helpers import pausing
+from helpers.preloaded import MODULES
 from mgap_cli.errors import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +146,7 @@ def start(
         (folder / "pauses").mkdir()
         environment["PAUSE_AT"] = f"{pause[0]}:{pause[1]}:{folder / 'pauses'}"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *_PRELOADED])
+    context.set_forkserver_preload(["__main__", *MODULES, "helpers.pausing", "helpers.program"])
     words = [str(arg) for arg in args]
     process = context.Process(target=_main, args=(words, folder, cwd or folder, environment, before))
     process.start()
@@ -257,19 +259,6 @@ def listing(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-_PRELOADED = [
-    "mgap_cli.commands.run",
-    "mgap_cli.workflow.stages",
-    "mgap_cli.data.prepare.build",
-    "mgap_cli.report.documents",
-    "mgap_cli.evaluation.evaluate",
-    "scipy.optimize",
-    "torch._dynamo",
-    "helpers.pausing",
-    "helpers.program",
-]
-
-
 def _main(
     args: list[str], folder: Path, cwd: Path, env: dict[str, str], before: Callable[[], None] | None
 ) -> None:
@@ -284,10 +273,22 @@ def _main(
     os.chdir(cwd)
     torch.set_num_threads(1)
     pausing.install()
+    if args[:1] == ["compare"]:
+        _share_server()
     if before is not None:
         before()
     sys.argv = ["mgap", *args]
     main()
+
+
+def _share_server() -> None:
+    """Let this process fork its cells from the server that it was forked from itself.
+
+    It would start a server of its own, which imports torch again. Only a test that does not use this module
+    sees that: `test_a_signal_to_every_process_fails_no_cell`.
+    """
+    server = forkserver._forkserver  # type: ignore[attr-defined]
+    server.ensure_running = forkserver.ensure_running = lambda: None
 
 
 def _built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:

@@ -88,8 +88,8 @@ def whole(store, tmp_path_factory) -> Any:
     return run
 
 
-def config_of(name: str) -> Config:
-    words = settings_of(name, *BUDGET, "train.lr=0.01", "train.optimizer=adamw", "runtime.save_every=1e-9")
+def config_of(name: str, *more: str) -> Config:
+    words = settings_of(name, *BUDGET, "train.lr=0.01", "train.optimizer=adamw", *more)
     return resolve(Config(), sets=words, environment={})
 
 
@@ -120,9 +120,10 @@ def test_it_resumes_bit_for_bit_in_the_middle_of_every_stage(name, store, whole,
 
     monkeypatch.setattr(Trainer, "_train_step", train_step)
     stages = [stage.name for stage in load_method(name).recipe(config_of(name), MODALITIES)]
+    config = config_of(name, "runtime.save_every=1e-9")  # after every step
     for _ in range(2 * len(stages) + 1):
         with suppress(Killed):
-            train(name, open_store(store), config_of(name), tmp_path, Output(quiet=True))
+            train(name, open_store(store), config, tmp_path, Output(quiet=True))
     assert {stage for stage, epoch in killed if epoch == 1} == set(stages)
     assert (stages[-1], 2) in killed
     for stage in stages:
