@@ -40,6 +40,11 @@ PHRASES = {
     r"[Ss]topped on its way|\bby whatever\b": "if it is interrupted for any reason",
     r"\bhonestly\b|\bcame of it\b": "reports whether it helped",
     r"\bdefect of mgap\b": "what is wrong, and what to do",
+    r"\bat hand\b": "available, or: current",
+    r"\b(?:but|save) for\b": "except",
+    r"\b(?:likewise|thereby|hitherto|whereas)\b": "and the same, by this, until now, but",
+    r"\bof (?:ones|one's) own\b": "the user's own",
+    r"\bknows? better\b|\bcosts? itself\b": "say what happens",
 }
 
 
@@ -74,6 +79,7 @@ def test_a_stranger_reads_it_once(folder):
         "says honestly what came of it",
         "still has a population apart",
         "needs a GPU a process",
+        "the paper's text was not at hand",
     ],
 )
 def test_the_phrases_are_found(text):

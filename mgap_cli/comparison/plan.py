@@ -125,8 +125,8 @@ class Cell:
 class Trial(Cell):
     """A training that tunes a method on a store; `number` counts from 0 for each method on each store.
 
-    It is not evaluated on test, because test data choose nothing. The checkpoints of many trials would fill a
-    disk.
+    It is not evaluated on test, because no choice may use test data. The checkpoints of many trials would
+    fill a disk.
     """
 
     number: int = 0

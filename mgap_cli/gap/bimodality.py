@@ -55,7 +55,7 @@ _TAIL = 4.0  # how far simulated samples may be from the means, in standard devi
 
 @dataclass(frozen=True)
 class Test:
-    """A statistic, and the share of `resamples` under the null hypothesis with one at least as large."""
+    """A statistic, and the share of `resamples` under the null hypothesis whose statistic is not smaller."""
 
     statistic: float
     p_value: float

@@ -36,7 +36,7 @@ class Smv(Joint):
     """Joint training on samples that repeat for the modality that contributes little (SMV; CVPR 2024).
 
     At each epoch's start, in eval mode, a set S of modalities is worth v(S) = |S| for a sample if the fused
-    logits of their features, with features of 0 in place of the others', name its class, and 0 if not.
+    logits of their features, with features of 0 in place of the others', predict its class, and 0 if not.
     phi_m is modality m's Shapley value; for two of them phi_a = (v(a) + v(a, v) - v(v)) / 2. In the epoch
     each sample occurs once as it is and, for each m with phi_m < 1, another 2 (1 - phi_m) times, rounded,
     with features of 0 in place of the other modalities'. With two modalities, a sample that the fused logits

@@ -1,8 +1,9 @@
 """A lock gives a run folder one writer: a command holds it for as long as it writes there.
 
-The lock is a kernel lock (`flock`) on RUN/.mgap.lock. The kernel releases it when its process ends, however
-it ends, so a lock file that a kill left is no obstacle. The file says who holds the lock, for the message
-that another command gives. `flock` makes the program POSIX-only; it works on NFS from Linux 2.6.12 on.
+The lock is a kernel lock (`flock`) on RUN/.mgap.lock. The kernel releases it when its process ends for any
+reason, so the lock file of a killed process does not block other commands. The file says who holds the lock,
+for the message that another command gives. `flock` makes the program POSIX-only; it works on NFS from Linux
+2.6.12 on.
 
 `report` and `analyze-gap --history` read a run folder without the lock, so that they can show a run in
 progress. The one file that each of them writes there is written by no other command.

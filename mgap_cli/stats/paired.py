@@ -17,7 +17,7 @@ EXACT_BELOW = 25  # discordant pairs under which McNemar's test is exact
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float:
-    """Return the two-sided p-value that n paired differences have a distribution symmetric about 0.
+    """Return the two-sided p-value of the hypothesis that n paired differences are symmetric about 0.
 
     This is Fisher's (1935) randomisation test. With up to 16 differences, p is the share of all 2^n sign
     patterns, the observed one included, whose mean is at least as far from 0 as the observed mean. With more,

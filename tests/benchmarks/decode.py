@@ -36,7 +36,7 @@ def alone(paths: list[str], size: int, rate: int) -> None:
     for path in paths:
         video = decord.VideoReader(path, width=size, height=size, num_threads=1)
         video.get_batch([len(video) // 2]).asnumpy()
-        del video  # it would go on decoding in its own thread
+        del video  # it would continue to decode in its own thread
         decord.AudioReader(path, sample_rate=rate, mono=True)
 
 

@@ -1,6 +1,6 @@
 """A preallocated .npy file that is written row by row, in any order and by several processes.
 
-It uses reads and writes at an offset instead of a memory map. A full disk is then an error, whereas a map
+It uses reads and writes at an offset instead of a memory map. A full disk is then an error, but a map
 would end the process with SIGBUS; and the pages do not count as this program's memory.
 """
 

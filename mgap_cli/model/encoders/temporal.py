@@ -19,7 +19,7 @@ STEPS = 5  # size of a convolution's kernel
 
 
 class Temporal(Encoder):
-    """Standardise the steps, convolve twice over time, average: (B, T, D) to (B, model.hidden) (ours).
+    """Standardise the steps, convolve twice over time and average: (B, T, D) to (B, model.hidden) (ours).
 
     Missing steps are left out of the batch's statistics, and are zeros for a convolution.
     """
