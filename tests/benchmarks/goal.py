@@ -38,9 +38,10 @@ ByMethod = dict[str, dict[tuple[int, str], CellResult]]  # by method, then by se
 
 @dataclass(frozen=True)
 class Difference:
-    """A method minus a rival, on the cells that both have; p_value of a test over the samples."""
+    """A method minus a rival, on the `cells` that both have; p_value of a test over the samples."""
 
     rival: str
+    cells: int
     method: float
     other: float
     p_value: float
@@ -83,7 +84,7 @@ def difference(by_method: ByMethod, method: str, rival: str) -> Difference:
     else:
         by_sample = mine.mean(axis=0) - other.mean(axis=0)
         p = sign_flip(by_sample[by_sample != 0])
-    return Difference(rival, float(mine.mean()), float(other.mean()), p)
+    return Difference(rival, len(common), float(mine.mean()), float(other.mean()), p)
 
 
 def accuracy(by_method: ByMethod, method: str) -> str:
@@ -129,8 +130,10 @@ def main() -> None:
         best = min(rivals, key=lambda d: d.points)
         near = "yes" if best.method >= best.other - MARGIN else "no"
         d = to_reference[name]
+        most = len(data[name][method])
+        partly = f" ({best.cells} of {most})" if best.cells < most else ""
         print(
-            f"| {name} | `{best.rival}` {100 * best.other:.1f} | {best.points:+.1f} | {near} | "
+            f"| {name} | `{best.rival}` {100 * best.other:.1f}{partly} | {best.points:+.1f} | {near} | "
             f"{d.points:+.1f} | {d.p_value:.2g} | {corrected[name]:.2g} |"
         )
     reached = sum(corrected[n] < LEVEL and d.points > 0 for n, d in to_reference.items())
