@@ -92,3 +92,16 @@ def test_a_link_leads_to_a_page_and_a_heading(name, target, anchor):
     folder = ROOT if name == "README" else ROOT / "mgap_cli" / "docs"
     assert not target or (folder / target).is_file()
     assert not anchor or anchor in anchors(PAGES[Path(target).stem if target else name])
+
+
+ANSWERS = re.findall(
+    r"^\| (.+\?) \| (.+) \|$", PAGES["contributing"].partition("## Where to change what")[2], re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("question", "answer"), ANSWERS, ids=[question for question, _ in ANSWERS])
+def test_an_answer_of_contributing_names_what_its_files_have(question, answer):
+    spans = re.findall(r"`([^`]+)`", answer)
+    code = "".join((ROOT / span).read_text(encoding="utf-8") for span in spans if (ROOT / span).is_file())
+    names = [part for span in spans if "/" not in span for part in span.split(".")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", code)] == []
