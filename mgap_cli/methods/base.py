@@ -128,8 +128,7 @@ class Step(Protocol):
 
 
 class EpochContext(Protocol):
-    """What a method may do before and after an epoch. All processes call the same functions in the same
-    order.
+    """What a method may do before and after an epoch; all processes make the same calls in the same order.
 
     epoch: number of finished epochs of the stage. budget_epoch: the place of the current epoch in the budget.
     """

@@ -255,8 +255,7 @@ def seed_comparison_table(
 
 
 def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Evaluation]) -> RenderableType:
-    """Accuracy differences on the same samples, with interval and McNemar's p, before and after Holm's
-    correction."""
+    """Accuracy differences on the same samples, with interval and McNemar's p with and without correction."""
     numbers = {e.name: str(i) for i, e in reversed(list(enumerate(evaluations, start=1)))}
     few, many = len(evaluations) <= FEW, len(comparisons) > 1
     table = new_table()
