@@ -63,7 +63,8 @@ class Cml(Joint):
         step.update()
 
     def _without(self, step: Step, outputs: Outputs) -> list[Tensor]:
-        """Return the fused logits without one modality, without two, and so on, in an order per sample."""
+        """Return the fused logits without one modality, without two, and so on; each sample has its own
+        order."""
         features = outputs.features
         # The order is drawn on the CPU, so that a seed gives the same order on every device.
         draws = torch.rand(len(step.batch.labels), len(features), generator=step.generator)

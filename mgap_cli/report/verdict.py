@@ -94,7 +94,7 @@ class _GapChange:
 def _gap_change(
     judged: Sequence[Judgement], last: Judgement, reference: Judgement | None, config: EvaluateConfig
 ) -> _GapChange | None:
-    """Compare the gaps of the last checkpoint with those of the one it continued from, else the reference."""
+    """Compare the gaps of the last checkpoint with those of its parent or, without one, of the reference."""
     origin = next((j for j in judged if j.digest and j.digest == last.parent_digest), reference)
     if origin is None or origin.evaluation.scores is None or last.evaluation.scores is None:
         return None

@@ -25,8 +25,7 @@ _LOCK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class CellJob:
-    """Everything that the process of a cell needs. method: its name, or path.py:Class. settings: all
-    sections."""
+    """Everything that a cell's process needs. method: a name or path.py:Class. settings: all sections."""
 
     cell: Cell
     store: Path

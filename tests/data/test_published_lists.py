@@ -1,5 +1,6 @@
-"""Complete data sets with their real lists: `mgap prepare` reads small media files with the real names. All
-names are hard links to a few different clips.
+"""Complete data sets with their real lists: `mgap prepare` reads small media files with the real names.
+
+All names are hard links to a few different clips.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Batch norm with frozen statistics. The statistics of a share of a batch differ from those of the batch. If
-they are frozen, two processes must train the same as one.
+"""Batch norm with frozen statistics.
+
+The statistics of a share of a batch differ from those of the batch. If they are frozen, two processes must
+train the same as one.
 """
 
 from __future__ import annotations

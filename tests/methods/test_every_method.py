@@ -1,5 +1,6 @@
-"""Every method of mgap learns, resumes bit for bit, and trains the same on two processes. These tests find a
-new method by its file.
+"""Every method of mgap learns, resumes bit for bit, and trains the same on two processes.
+
+These tests find a new method by its file.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ data-set-level in the manner of Hu, Li and Zhou, SHAPE, IJCAI 2022: v(S) = fused
 A missing modality is replaced at the input, not in the features. This is like a dead microphone or a covered
 lens, it works with any fusion, and it keeps the whole network. The code of Wei et al. drops the encoded
 features instead; the figures differ if an encoder's features of an empty input are not 0. The input is
-replaced by zeros (which are not silence in a log-spectrogram, and ImageNet's mean colour in normalised
-frames), or by the mean over the training split, value by value, which is more like the inputs that the
-network has seen. If the two disagree, the ranking depends on the replacement.
+replaced by zeros, or by the mean over the training split, value by value. Zeros are ImageNet's mean colour in
+normalised frames, but not silence in a log-spectrogram; the mean is more like the inputs that the network has
+seen. If the two disagree, the ranking depends on the replacement.
 """
 
 from __future__ import annotations
