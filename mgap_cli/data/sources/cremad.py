@@ -23,10 +23,12 @@ OPTIONS = frozenset({"split_files", "split"})
 
 CLASSES = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")  # in the order of the literature's label numbers
 TEST_SHARE = 0.1  # test share of `random` and `speaker`: the literature's 9 to 1
-# from CREMA-D's VideoDemographics.csv (ODbL 1.0); its other 48 actors are men. WOMEN = { 1002, 1003, 1004,
-1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025, 1028, 1029, 1030, 1037, 1043, 1046,
-1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060, 1061, 1063, 1072, 1073, 1074, 1075, 1076, 1078, 1079,
-1082, 1084, 1089, 1091, } # fmt: skip
+# The women, from CREMA-D's VideoDemographics.csv (ODbL 1.0); the other 48 actors are men.
+WOMEN = {
+    1002, 1003, 1004, 1006, 1007, 1008, 1009, 1010, 1012, 1013, 1018, 1020, 1021, 1024, 1025, 1028,
+    1029, 1030, 1037, 1043, 1046, 1047, 1049, 1052, 1053, 1054, 1055, 1056, 1058, 1060, 1061, 1063,
+    1072, 1073, 1074, 1075, 1076, 1078, 1079, 1082, 1084, 1089, 1091,
+}  # fmt: skip
 
 _NAME = re.compile(r"(?P<actor>\d{4})_[A-Z]{3}_(?P<label>[A-Z]{3})_[A-Z]{1,2}")
 _VIDEO_FOLDERS = {"VideoFlash": (".flv",), "VideoMP4": (".mp4",)}
