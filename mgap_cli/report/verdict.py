@@ -36,7 +36,7 @@ def verdict(
     by_seed: Sequence[SeedComparison],
     config: EvaluateConfig,
 ) -> list[str]:
-    """Return the sentences on the last checkpoint, or on the last method where one has several seeds."""
+    """Return the sentences about the last checkpoint, or about the last method if there are several seeds."""
     if several_seeds(groups):
         return _over_seeds(judged, groups, by_seed)
     last = judged[-1]

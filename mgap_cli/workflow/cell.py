@@ -105,7 +105,7 @@ def _rule_figures(judgement: Judgement) -> dict[str, float]:
 
 
 def _lock(run: Path, sink: Output, stack: ExitStack) -> None:
-    """Take the lock of a run folder; wait a few seconds if a process still has it whose parent was killed."""
+    """Take the lock of a run folder; wait a few seconds for a process whose parent was killed to end."""
     from mgap_cli.runs.lock import run_lock
 
     for left in reversed(range(_LOCK_TRIES)):
