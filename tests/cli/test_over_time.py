@@ -124,7 +124,7 @@ def test_wrong_use_is_reported(run, other_store, tmp_path):
     other = tmp_path / "other"
     small = sets("model.width=4", "augment.image_size=8", "warmup.epochs=1", "train.epochs=2")
     assert mgap("warmup", other_store, "-o", other, *small).code == 0
-    mgap("analyze-gap", run / "warmup.pt", other / "warmup.pt").fails(3, "another data set", "one store")
+    mgap("analyze-gap", run / "warmup.pt", other / "warmup.pt").fails(3, "another data set", "same store")
     assert not (other / "movement.json").exists()
     mgap("analyze-gap", run / "adapt.pt", "--history").fails(2, "needs a run folder", str(run))
     mgap("analyze-gap", run, other, "--history").fails(2, "only one run folder")
