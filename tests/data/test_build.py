@@ -258,12 +258,14 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:3]
+from helpers import pausing
 from test_build import media_dataset
 from mgap_cli.config import DataConfig
-from mgap_cli.console import Output
-from mgap_cli.data.build import build_store
+from mgap_cli.data.prepare.build import build_store
+from mgap_cli.output import Output
 
 if __name__ == "__main__":
+    pausing.install()
     config = DataConfig(frames=2, frame_size=32, sample_rate=8000, seconds=0.5, n_fft=128, hop=64)
     folder = Path(sys.argv[3])
     build_store(media_dataset(folder / "m", 24), config, folder / "s", Output(), workers=1)
@@ -276,14 +278,20 @@ def test_kill_9_then_the_same_line_is_byte_equal(tmp_path, small_config, sink):
     script.write_text(KILLED)
     here = Path(__file__).resolve()
     line = [sys.executable, str(script), str(here.parents[2]), str(here.parent), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(here.parents[1])}
+    (tmp_path / "pauses").mkdir()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(here.parents[1]),
+        "PAUSE_PREPARE": f"4:{tmp_path / 'pauses'}",
+    }
     process = subprocess.Popen(line, env=environment)
-    journal = tmp_path / "s" / ".partial" / "journal.jsonl"
-    deadline = time.monotonic() + 60
-    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
+    while not (tmp_path / "pauses" / "prepare").exists():
+        assert process.poll() is None, "it ended before it had prepared four clips"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
+    journal = tmp_path / "s" / ".partial" / "journal.jsonl"
+    assert journal.stat().st_size and not (tmp_path / "s" / "store.json").exists()
     store = build_store(media_dataset(tmp_path / "m", 24), small_config, tmp_path / "s", sink, workers=1)
     assert verify(store) and contents(tmp_path / "s") == contents(tmp_path / "whole")
 
