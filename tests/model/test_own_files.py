@@ -86,9 +86,12 @@ def test_a_relative_path_is_recorded_as_an_absolute_one(user_file, monkeypatch):
 
 @pytest.mark.parametrize(
     ("spec", "words"),
-    [("{user_file}:Absent", "no class Absent that is a fusion"), ("{user_file}:Mean", "no class Mean that is a fusion"),
-     ("{user_file}.none.py:Product", "no such file")],
-)  # fmt: skip
+    [
+        ("{user_file}:Absent", "no class Absent that is a fusion"),
+        ("{user_file}:Mean", "no class Mean that is a fusion"),
+        ("{user_file}.none.py:Product", "no such file"),
+    ],
+)
 def test_a_class_that_is_not_there_is_a_usage_error(user_file, spec, words):
     model = Config().updated({"model.fusion": spec.format(user_file=user_file)}, "test").model
     with pytest.raises(UsageError, match=words):
