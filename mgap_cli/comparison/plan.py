@@ -53,7 +53,7 @@ class Request:
     """What the user asks to compare.
 
     settings: a tree {section: {key: value}} for every cell. trials: the number for each method on each store;
-    0 is no tuning.
+    0 means no tuning.
     """
 
     stores: tuple[Path, ...]

@@ -3,7 +3,7 @@
 Three questions are asked, because each one alone can mislead.
 
 ratio        Does a second Gaussian component make the gaps likelier than chance would? Any skewed
-             population passes with enough samples, so that this alone is no evidence of two.
+             population passes with enough samples, so that this alone does not show two.
 log-concave  Do two components fit better than every log-concave population, which covers one population of
              any skewness (see `log_concave.py`)? A minority passes, even where it makes no peak of its own;
              so does one population with a heavy tail.

@@ -282,6 +282,11 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(full_precision(logits), labels)
 
 
+def kept_rows(f: Tensor, kept: Tensor) -> Tensor:
+    """Return the features f (B, D) with zeros in the rows where `kept`, (B,) booleans, is false."""
+    return f * kept.to(f)[:, None]
+
+
 def unimodal_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
     """Return sum_m CE(z_m, y) over the unimodal heads."""
     first, *others = (cross_entropy(z, labels) for z in outputs.unimodal.values())

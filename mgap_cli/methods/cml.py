@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import Between, at_least_zero, search_space
-from mgap_cli.methods.base import Needs, cross_entropy
+from mgap_cli.methods.base import Needs, cross_entropy, kept_rows
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import probabilities
 
@@ -70,8 +70,6 @@ class Cml(Joint):
         draws = torch.rand(len(step.batch.labels), len(features), generator=step.generator)
         rank = draws.argsort(dim=1).argsort(dim=1)  # of each modality in the order of the sample
         return [
-            step.fuse(
-                {m: f * (rank[:, i] >= removed).to(f)[:, None] for i, (m, f) in enumerate(features.items())}
-            )
+            step.fuse({m: kept_rows(f, rank[:, i] >= removed) for i, (m, f) in enumerate(features.items())})
             for removed in range(1, len(features))
         ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgap_cli.config import Between, bounded, search_space
-from mgap_cli.methods.base import Method, Needs, cross_entropy, unimodal_cross_entropy
+from mgap_cli.methods.base import Method, Needs, cross_entropy, kept_rows, unimodal_cross_entropy
 from mgap_cli.stats.opinion_pool import log_probabilities, pool_weights
 
 if TYPE_CHECKING:
@@ -118,4 +118,4 @@ def _without_one(step: Step, features: Mapping[str, Tensor]) -> dict[str, Tensor
     # The modality is drawn on the CPU, so that a seed gives the same one on every device.
     draws = torch.randint(len(features), (len(step.batch.labels),), generator=step.generator)
     missing = draws.to(step.batch.labels.device)
-    return {m: f * (missing != i).to(f)[:, None] for i, (m, f) in enumerate(features.items())}
+    return {m: kept_rows(f, missing != i) for i, (m, f) in enumerate(features.items())}

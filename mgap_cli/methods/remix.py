@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgap_cli.config import Between, at_least_zero, bounded, search_space
-from mgap_cli.methods.base import Method, Needs, cross_entropy
+from mgap_cli.methods.base import Method, Needs, cross_entropy, kept_rows
 
 if TYPE_CHECKING:
     from mgap_cli.methods.base import BudgetEpoch, EpochContext, Step
@@ -89,7 +89,7 @@ class Remix(Method):
         kept, unmixed = {}, []
         for number, (modality, f) in enumerate(outputs.features.items()):
             mine = assigned == number
-            kept[modality] = f * (whole | mine).to(f)[:, None]
+            kept[modality] = kept_rows(f, whole | mine)
             loss = F.cross_entropy(outputs.unimodal[modality], labels, reduction="none")
             weight = options.joint_weight * whole.to(loss) + options.own_weight * mine.to(loss)
             unmixed.append((weight * loss).mean())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgap_cli.config import Between, bounded, search_space
-from mgap_cli.methods.attribution import evaluating, shapley_values
-from mgap_cli.methods.base import Needs
+from mgap_cli.methods.attribution import shapley_values
+from mgap_cli.methods.base import Needs, kept_rows
 from mgap_cli.methods.joint import Joint
 from mgap_cli.model.network import FUSED
 
@@ -93,7 +94,7 @@ class Smv(Joint):
         repeated = (copy <= ends) & (copy > ends - self.repeats[step.batch.index])
         kept = (repeated | (copy == 0)).T
         rows = zip(outputs.features.items(), kept, strict=True)
-        fused = step.fuse({m: f * keep.to(f)[:, None] for (m, f), keep in rows})
+        fused = step.fuse({m: kept_rows(f, keep) for (m, f), keep in rows})
         outputs = replace(outputs, logits={**outputs.logits, FUSED: fused})
         step.backward(self.loss(outputs, step.batch))
         step.update()
@@ -116,9 +117,21 @@ class Smv(Joint):
     def _named(self, network: MultimodalNetwork, features: Mapping[str, Tensor]) -> Tensor:
         """Return the class (N,) that the fused logits predict, computed in eval mode and in parts."""
         parts = [torch.split(f, self.config.runtime.eval_batch_size) for f in features.values()]
-        with torch.no_grad(), evaluating(network):
+        with torch.no_grad(), _evaluating(network):
             named = [
                 network.fuse(dict(zip(features, part, strict=True))).argmax(dim=1)
                 for part in zip(*parts, strict=True)
             ]
         return torch.cat(named)
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode, and each of its modules back in the mode that it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -306,9 +306,10 @@ def keep_plan(comparison: Comparison, results: Path, sink: Output) -> None:
         for key in before.settings.keys() & comparison.settings.keys():
             store = key.partition("/")[0]
             old, new = (deciding_settings(tree.settings[key]) for tree in (before, comparison))
-            missing = _defaults(comparison.methods[key.partition("/")[2]], new.keys() - old.keys())
-            new_keys |= missing
-            old |= missing
+            if added := new.keys() - old.keys():
+                defaults = _defaults(comparison.methods[key.partition("/")[2]], added)
+                new_keys |= defaults
+                old |= defaults
             differing = [k for k in {**old, **new} if old.get(k) != new.get(k)]
             if before.fingerprints[store] != comparison.fingerprints[store]:
                 raise UsageError(

@@ -113,8 +113,8 @@ def test_memory_is_taken_within_its_share(store, monkeypatch, capsys, free, proc
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     config = RuntimeConfig(memory_share=0.5)
     assert place_samples(store, CPU, config, Output()).location == location
-    told = " ".join(capsys.readouterr().err.split())
-    assert {"memory": "within 50%", "map": "over 50%"}[location] in told
+    log = " ".join(capsys.readouterr().err.split())
+    assert {"memory": "within 50%", "map": "over 50%"}[location] in log
 
 
 def test_available_memory_is_what_the_system_says():

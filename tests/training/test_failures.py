@@ -147,8 +147,8 @@ def test_gradient_norms_are_listed_by_module_largest_first():
     guard.admit(torch.tensor(float("nan")))
     with pytest.raises(MgapError, match="gradient norms of the last good step, largest first: ") as caught:
         guard.check(TrainingPosition("adapt", 3, 4, 0.25))
-    told = [m for part in str(caught.value).split("first: ")[1].split(", ") for m in squares if m in part]
-    assert told == sorted(squares, key=lambda m: -squares[m])
+    named = [m for part in str(caught.value).split("first: ")[1].split(", ") for m in squares if m in part]
+    assert named == sorted(squares, key=lambda m: -squares[m])
 
 
 def test_a_module_without_parameters_is_not_listed():

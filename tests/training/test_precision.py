@@ -38,8 +38,8 @@ def test_the_choice_and_its_reason(monkeypatch, capsys, wanted, native, width, n
     monkeypatch.setattr(precision, "computes_bf16", lambda: native)
     config = Config().updated({"model.width": width}, "test")
     assert choose_precision(wanted, CPU, config, Output()).name == name
-    told = capsys.readouterr().err
-    assert f"precision: {name}" in told and why in told
+    log = capsys.readouterr().err
+    assert f"precision: {name}" in log and why in log
 
 
 def test_fp16_needs_cuda():

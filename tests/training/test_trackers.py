@@ -27,14 +27,14 @@ def warmup(store: Path, run: Path, name: str, *more: object) -> list[object]:
     return ["warmup", store, "-o", run, *sets(*TINY), "--epochs", EPOCHS, "--report-to", name, *more]
 
 
-def told(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
+def recorded(run: Path, stage: str = "warmup") -> dict[int, dict[str, float]]:
     """The metrics of a stage in metrics.jsonl, {epoch: metrics}."""
     return {entry["epoch"]: flat(entry) for entry in metrics(run, stage)}
 
 
 def same(tracked: dict[int, dict[str, float]], run: Path) -> None:
     """Assert that a tracker has the content of metrics.jsonl, except the time of a repeated epoch."""
-    expected = told(run)
+    expected = recorded(run)
     assert list(tracked) == list(expected) == list(range(1, EPOCHS + 1))
     for epoch, figures in expected.items():
         for name, value in figures.items():

@@ -7,7 +7,7 @@ Each function returns a renderable; see `tables`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -84,9 +84,8 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> RenderableType:
         (_paragraph if few else _line)(table, number, e, heads)
     level = confidence_level(evaluations[0].confidence)
     where = "Below each share: its {} interval." if few else "{} intervals: --json."
-    names = [f"{number}: {_name_and_training(e)}" for number, e in enumerate(evaluations, start=1)]
     notes = [
-        *(names if few else []),
+        *(_numbered(map(_name_and_training, evaluations)) if few else []),
         f"{where.format(level)} macro-F1, mAP: {_main_heads(evaluations)}. "
         "bal.: share of samples with a posterior of imbalance under 1/2.",
     ]
@@ -209,7 +208,7 @@ def group_table(groups: Sequence[RunGroup], evaluations: Sequence[Evaluation]) -
         f"Balanced accuracy, F1 and ECE: {_main_heads(evaluations)}."
     ]
     if long:
-        notes = [*(f"{i}: {printable(g.name)}" for i, g in enumerate(groups, start=1)), *notes]
+        notes = [*_numbered(printable(g.name) for g in groups), *notes]
     if lone:
         notes.append(f"One seed, so no standard deviation: {', '.join(map(printable, lone))}.")
     return titled(f"Methods over seeds{_on(evaluations)}", table, *notes)
@@ -282,7 +281,7 @@ def comparison_table(comparisons: Sequence[Comparison], evaluations: Sequence[Ev
     sizes = ", ".join(dict.fromkeys(str(c.n) for c in comparisons))
     level = confidence_level(comparisons[0].confidence)
     notes = [
-        *([f"{i}: {printable(e.name)}" for i, e in enumerate(evaluations, start=1)] if few else []),
+        *(_numbered(printable(e.name) for e in evaluations) if few else []),
         f"Interval: {level} paired bootstrap. "
         "McNemar: chi-square with continuity correction; * exact binomial.",
     ]
@@ -481,10 +480,15 @@ def _shortlist(groups: Sequence[GroupAccuracy], binned: bool) -> list[GroupAccur
 
 
 def _legend(side_by_side: Sequence[Contender]) -> list[str]:
-    return [
-        f"{number}: {printable(c.name)}" + (f", mean of {len(c.members)} seeds" if len(c.members) > 1 else "")
-        for number, c in enumerate(side_by_side, start=1)
-    ]
+    return _numbered(
+        printable(c.name) + (f", mean of {len(c.members)} seeds" if len(c.members) > 1 else "")
+        for c in side_by_side
+    )
+
+
+def _numbered(texts: Iterable[str]) -> list[str]:
+    """Return one note per number of a row or column, from 1."""
+    return [f"{number}: {text}" for number, text in enumerate(texts, start=1)]
 
 
 def _head_of(side_by_side: Sequence[Contender]) -> str:
