@@ -97,7 +97,7 @@ class MultimodalNetwork(nn.Module):
         whose features are averaged over T.
         """
         encoder = self.encoders[modality]
-        if self.kinds[modality] != "frames":
+        if self.kinds[modality] != "frames" or encoder.whole_clips:
             encoded: Tensor = encoder(inputs)
             return encoded
         batch, times = inputs.shape[:2]

@@ -29,6 +29,7 @@ class Encoder(nn.Module):
 
     name: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = ()
+    whole_clips: ClassVar[bool] = False
     features: int
 
     def __init__(self, modality: Modality, config: ModelConfig) -> None:
