@@ -102,7 +102,7 @@ class ModelConfig:
         default_factory=dict, metadata={"choices": ENCODERS}
     )
     width: int = count(64, 16_384)  # channels of the first stage; 64 is torchvision's
-    hidden: int = count(128, 16_384)  # width of the encoders mlp and temporal
+    hidden: int = count(128, 16_384)  # width of the encoders mlp, temporal and motion
     fusion: str = named("concat", FUSIONS)
     unimodal: UnimodalLogits = "heads"  # source of unimodal logits: own heads, one shared, or the fusion
     audio_weights: str = ""  # file of a torchvision state dict from which the audio encoder starts

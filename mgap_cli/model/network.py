@@ -94,7 +94,7 @@ class MultimodalNetwork(nn.Module):
         """Return the features (B, D) of one modality.
 
         inputs: spectrograms (B, 1, F, L), features (B, D), sequences (B, T, D), or frames (B, T, 3, S, S),
-        whose features are averaged over T.
+        whose features are averaged over T unless the encoder reads whole clips.
         """
         encoder = self.encoders[modality]
         if self.kinds[modality] != "frames" or encoder.whole_clips:

@@ -184,6 +184,34 @@ def test_temporal_depends_on_the_order_of_the_steps_and_mlp_does_not():
         assert torch.allclose(encoder(given), encoder(given.flip(1)), atol=1e-6) != depends
 
 
+def clips(frames: int = 5, size: int = 16) -> torch.Tensor:
+    """Draw frames (2, T, 3, S, S) in [0, 1]."""
+    return torch.rand(2, frames, 3, size, size, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("name", ["motion", "resnet10"])
+def test_only_motion_sees_the_order_of_frames_and_it_does_not_see_what_is_still(name):
+    torch.manual_seed(0)
+    settings = ModelConfig(encoder=name, width=4, hidden=6)
+    network = MultimodalNetwork(settings, 3).eval()
+    moving, still = clips(), torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        given, reversed_, shifted = (
+            network.encode("visual", c) for c in (moving, moving.flip(1), moving + still)
+        )
+    assert given.shape == (2, network.encoders["visual"].features)
+    sees_order = not torch.allclose(given, reversed_, atol=1e-6)
+    sees_still = not torch.allclose(given, shifted, atol=1e-6)
+    assert (sees_order, sees_still) == ((True, False) if name == "motion" else (False, True))
+
+
+def test_motion_refuses_clips_of_one_frame():
+    encoder = build_encoder(Modality("visual", "frames", 3), ModelConfig(encoder="motion", width=4))
+    with pytest.raises(UsageError, match="one frame each") as caught:
+        encoder(clips(1))
+    assert "data.frames=8" in caught.value.hint
+
+
 def test_the_encoder_of_a_modality():
     spectrogram, text = Modality("audio", "spectrogram", 1), array_modality("text", (7,))
     small = ModelConfig(encoder="resnet10", width=4)

@@ -21,10 +21,11 @@ class Encoder(nn.Module):
     """Base class of every encoder.
 
     name: as on the command line. kinds: the kinds of modalities that it accepts. features: the size D of its
-    output, which `__init__` sets.
+    output, which `__init__` sets. whole_clips: it reads the frames of a clip together, and may use their
+    order; otherwise it sees one frame at a time, and the network averages the features over the frames.
 
-    forward takes spectrograms (B, 1, F, L), single frames (B, 3, S, S), features (B, D) or sequences
-    (B, T, D), whose missing steps are NaN, and returns (B, features).
+    forward takes spectrograms (B, 1, F, L), single frames (B, 3, S, S) or with `whole_clips` (B, T, 3, S, S),
+    features (B, D) or sequences (B, T, D), whose missing steps are NaN, and returns (B, features).
     """
 
     name: ClassVar[str] = ""
