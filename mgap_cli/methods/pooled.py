@@ -31,7 +31,7 @@ class Settings:
     coupling: share of the joint layer's gradient that reaches the encoders; with 0, it does not train them.
     """
 
-    dropout: float = bounded(0.5, 0, 1)
+    dropout: float = bounded(0.0, 0, 1)
     coupling: float = bounded(1.0, 0, 1)
 
 
@@ -44,10 +44,11 @@ class Pooled(Method):
 
         L = (1 - d) CE(z_J, y) + d CE(z_D, y) + sum_m CE(z_m, y),
 
-    where the gradients of z_J and z_D with respect to the features are multiplied by `coupling`. This is
-    modality dropout (ModDrop; Neverova et al., 2016) of at most one modality, so that the joint layer cannot
-    rely on one modality alone. Instead of drawing whether a modality is dropped, the loss takes the mean of
-    both cases (ours). With d = 0 the training is that of `joint-heads`. The decision (fusion `pool`) is
+    where the gradients of z_J and z_D with respect to the features are multiplied by `coupling`. With the
+    default values, d = 0 and `coupling` 1, the training is that of `joint-heads`. With d > 0 it has modality
+    dropout (ModDrop; Neverova et al., 2016) of at most one modality, so that the joint layer cannot rely on
+    one modality alone; instead of drawing whether a modality is dropped, the loss takes the mean of both
+    cases (ours). The decision (fusion `pool`) is
 
         z = beta_J z_J + sum_m beta_m z_m,      beta >= 0.
 

@@ -150,9 +150,9 @@ def test_the_checkpoint_has_the_weights_of_its_epoch(store, tmp_path):
     assert mgap("evaluate", tmp_path / "train.pt", *sets("evaluate.bootstrap=50")).code == 0
 
 
-def test_without_dropout_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
+def test_its_network_is_bit_for_bit_that_of_joint_heads(store, tmp_path):
     """Only the decision differs, and the epoch that it chooses; here the last epoch is kept."""
-    same = sets(*TINY, "train.epochs=2", "train.select=last", "pooled.dropout=0")
+    same = sets(*TINY, "train.epochs=2", "train.select=last")
     opinions_of = {}
     for method in ("pooled", "joint-heads"):
         assert mgap("train", store, "--method", method, "-o", tmp_path / method, *same).code == 0
@@ -170,4 +170,4 @@ def test_another_decision_or_a_shared_head_is_refused(key, value):
 
 def test_it_builds_with_the_default_settings():
     settings = built("pooled", configured()).settings
-    assert (settings.dropout, settings.coupling) == (0.5, 1.0)
+    assert (settings.dropout, settings.coupling) == (0.0, 1.0)
