@@ -47,6 +47,7 @@ def gap_document(
     detailed: Sequence[str],
     top: int | None = None,
     causes: Sequence[ModalityCause] = (),
+    scores: str = "",
 ) -> dict[str, Any]:
     """Return the document of analyze-gap: the summary, and one row per sample for the fits `detailed`.
 
@@ -57,15 +58,20 @@ def gap_document(
         for name in detailed
         for row in gap_rows(fits[name], top)
     ]
-    return {**gap_summary(source, split, fits, causes), "samples": samples}
+    return {**gap_summary(source, split, fits, causes, scores), "samples": samples}
 
 
 def gap_summary(
-    source: object, split: str, fits: Mapping[str, GapFit], causes: Sequence[ModalityCause] = ()
+    source: object,
+    split: str,
+    fits: Mapping[str, GapFit],
+    causes: Sequence[ModalityCause] = (),
+    scores: str = "",
 ) -> dict[str, Any]:
     """Return the fit of each split or, for a file of scores, of each pair of modalities.
 
     split: the split that was asked for; "" for a file of scores. causes: those of `analyze-gap --held-out`.
+    scores: the setting `gap.scores`; "" for a file of scores.
     """
     return {
         "schema": schema("analyze-gap"),
@@ -73,6 +79,7 @@ def gap_summary(
         "split": split,
         "fits": {name: _fit_document(fit) for name, fit in fits.items()},
         **({"causes": [cause.to_dict() for cause in causes]} if causes else {}),
+        **({"gap_scores": scores} if scores else {}),
     }
 
 

@@ -46,8 +46,8 @@ def analyse_checkpoint(
         pairs = pair_fits(fits[split], config) if len(model.network.encoders) > 2 else {}
         sections, view_tables = views({split: fits[split]}, config, request, human_png, sink, split)
     measured, tables = model_measures(model, split, config, unimodal) if request.measures else ({}, [])
-    document = {**gap_document(checkpoint, split, fits, [split], causes=causes), **sections, **measured}
-    document["gap_scores"] = config.gap.scores
+    summary = gap_document(checkpoint, split, fits, [split], causes=causes, scores=config.gap.scores)
+    document = {**summary, **sections, **measured}
     lags: list[RenderableType] = [causes_table(causes, config.analysis.confidence)] if causes else []
     if pairs:
         document["pairs"] = gap_summary(checkpoint, split, pairs)["fits"]
@@ -85,7 +85,7 @@ def analyse_and_keep(
     digests = {str(model.path): model.digest}  # a report uses it to see whether this file is out of date
     write_json_once(
         gap_path(model.path, ".json", folder=folder),
-        {**gap_summary(model.path, split, fits, causes), "gap_scores": config.gap.scores, "sha256": digests},
+        {**gap_summary(model.path, split, fits, causes, config.gap.scores), "sha256": digests},
     )
     if plot:
         write_gap_figure(fits[split], split, gap_path(model.path, ".png", folder=folder), sink)

@@ -77,7 +77,7 @@ def train_and_evaluate(
     document = {
         "schema": schema("run"),
         "run": str(folder),
-        "gap": {**gap_summary(warm, "train", fits), "gap_scores": config.gap.scores},
+        "gap": gap_summary(warm, "train", fits, scores=config.gap.scores),
         "evaluation": evaluation,
         "report": str(page),
         "next": following,
