@@ -153,28 +153,16 @@ def parse_methods(text: str) -> tuple[MethodChoice, ...]:
 
     `joint,unimodal:modality=audio` is two methods. Raises UsageError for an empty name.
     """
-    methods = []
-    for word in text.split(","):
-        parts = word.strip().split(":")
-        assignments = [part for part in parts[1:] if "=" in part]
-        name = ":".join(part for part in parts if part not in assignments)
-        if not name:
-            raise UsageError(
-                f"--methods {shortened(text)}: a method's name is empty.", "Use --methods joint,joint-heads."
-            )
-        pairs = [part.partition("=")[::2] for part in assignments]
-        settings = tuple((key, parse_yaml(value, f"--methods {shortened(word)}")) for key, value in pairs)
-        methods.append(MethodChoice(name, settings))
-    return tuple(methods)
+    return tuple(_method(word, "--methods") for word in text.split(","))
 
 
 def read_request(path: Path) -> Request:
     """Read a YAML plan with the keys stores, methods, seeds, settings and tune.
 
-    stores: a list of folders, relative to the working folder. methods: a list of names, or a mapping from a
-    name to that method's own settings, where a list of values is a grid. seeds: a count, or a list. settings:
-    sections and keys for all cells. tune: number of trials. Raises UsageError, which names the file, for
-    anything else.
+    stores: a list of folders, relative to the working folder. methods: a list of methods as `--methods` has
+    them, or a mapping from a name to that method's own settings, where a list of values is a grid. seeds: a
+    count, or a list. settings: sections and keys for all cells. tune: number of trials. Raises UsageError,
+    which names the file, for anything else.
     """
     tree = read_yaml(path)
     unknown = [key for key in tree if key not in _KEYS]
@@ -204,7 +192,7 @@ def parse_seeds(given: object, origin: str) -> tuple[int, ...]:
 
 def _methods(given: object, path: Path) -> tuple[MethodChoice, ...]:
     if isinstance(given, list) and all(isinstance(name, str) for name in given):
-        return tuple(MethodChoice(name) for name in given)
+        return tuple(_method(word, f"{path}: methods") for word in given)
     if isinstance(given, Mapping) and all(isinstance(v, Mapping | None) for v in given.values()):
         return tuple(
             MethodChoice(str(name), chosen)
@@ -212,6 +200,21 @@ def _methods(given: object, path: Path) -> tuple[MethodChoice, ...]:
             for chosen in _grid(settings or {})
         )
     raise UsageError(f"{path}: methods must be a list of names, or names with their settings.")
+
+
+def _method(word: str, origin: str) -> MethodChoice:
+    """Return one method from its name and, after colons, its settings; UsageError for an empty name."""
+    parts = word.strip().split(":")
+    assignments = [part for part in parts[1:] if "=" in part]
+    name = ":".join(part for part in parts if part not in assignments)
+    if not name:
+        raise UsageError(
+            f"{origin}: {shortened(word)} has no name of a method.",
+            "Write a name, such as joint, or with settings unimodal:modality=audio.",
+        )
+    pairs = [part.partition("=")[::2] for part in assignments]
+    settings = tuple((key, parse_yaml(value, f"{origin} {shortened(word)}")) for key, value in pairs)
+    return MethodChoice(name, settings)
 
 
 def _grid(settings: Mapping[str, Any]) -> Iterable[tuple[tuple[str, Any], ...]]:

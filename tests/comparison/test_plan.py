@@ -48,6 +48,13 @@ def test_a_plan_file_spans_a_grid(tmp_path):
     assert {cell.seed for cell in cells[:6]} == {3}, "a comparison that is stopped early has whole seeds"
 
 
+def test_a_list_in_a_plan_has_the_words_of_the_command_line(tmp_path):
+    words = ["joint", "unimodal:modality=audio", "mine.py:Smoothed:smoothing=0.2"]
+    path = tmp_path / "study.yaml"
+    path.write_text(f"stores: [a]\nmethods: {words}\n")
+    assert read_request(path).methods == parse_methods(",".join(words))
+
+
 def test_stores_with_the_same_name_get_different_names():
     request = Request((Path("x/digits"), Path("y/digits"), Path("z")), (MethodChoice("joint"),), (0,))
     assert list(request.store_names().values()) == ["x-digits", "y-digits", "z"]
@@ -62,6 +69,7 @@ def test_stores_with_the_same_name_get_different_names():
         ("methods: [joint]\nstores: [a]\nseeds: -1", "seeds is -1"),
         ("methods: [joint, joint]\nstores: [a]", "2 times"),
         ("methods: []\nstores: [a]", "no method"),
+        ("methods: [joint, ':a=1']\nstores: [a]", "':a=1' has no name of a method"),
         ("methods: [joint]\nstores: [a, ./a]", "2 times"),
         ("methods: [joint]\nstores: [a]\nsettings: 3", "settings must be"),
     ],
