@@ -224,8 +224,8 @@ def _statistics(
         raise UnfitError(
             f"{results}: no cell of this comparison is finished.", "See `mgap compare RESULTS --status`."
         )
-    known = sorted({name for result in done for name in result.figures.get("test", {})})
-    if metric not in known:
+    if all(result.figure(metric) is None for result in done):
+        known = sorted({name for result in done for name in result.figures.get("test", {})})
         raise UsageError(f"--metric {metric}: no cell has it.", f"Choose one of: {', '.join(known)}.")
     if reference and reference not in comparison.methods:
         raise UsageError(

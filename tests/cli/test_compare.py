@@ -199,6 +199,18 @@ def test_a_plan_from_before_a_setting_continues_with_the_settings_default(compar
     assert "earlier version" not in mgap(*line(store, results)).err
 
 
+def test_networks_of_one_modality_alone_are_compared_by_their_own_head(store, tmp_path):
+    methods = "unimodal:modality=audio,unimodal:modality=visual"
+    done = mgap(*line(store, tmp_path, "--methods", methods, "--seeds", 1, "--table", "json"))
+    assert done.code == 0, done.err
+    rows = {row["method"]: row["values"]["0"] for row in done.json()["rows"]}
+    for modality in ("audio", "visual"):
+        method = f"unimodal-modality={modality}"
+        evaluated = mgap("evaluate", tmp_path / "cells" / store.name / method / "seed0", "--json").json()
+        heads = evaluated["evaluations"][0]["heads"]
+        assert rows[method] == heads[modality]["accuracy"]
+
+
 def test_wrong_use_is_one_message(compared, store, tmp_path):
     mgap("compare").fails(2, "no store")
     mgap("compare", store).fails(2, "no method")
