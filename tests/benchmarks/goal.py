@@ -11,7 +11,7 @@ Accuracy is that over the samples of all folds, as a mean over seeds. With one s
 the samples of all folds. With several seeds, which share their samples, p is the sign flip test over the
 samples: the difference at a sample is that of the shares of seeds that are right. McNemar's test is the case
 of one seed. Both say something about these networks and nothing about other seeds. Holm's correction is over
-the data sets. Cells of other methods than the rivals are left out.
+the data sets. `--also` shows other methods, which are no rivals.
 """
 
 from __future__ import annotations
@@ -121,10 +121,11 @@ def main() -> None:
     parser.add_argument("method")
     parser.add_argument("data", nargs="+", help="NAME=RESULTS:STORES")
     parser.add_argument("--reference", default="joint-heads")
+    parser.add_argument("--also", nargs="*", default=[], metavar="METHOD", help="shown, but no rival")
     options = parser.parse_args()
     method, reference = options.method, options.reference
 
-    methods = {**RIVALS, method: method}
+    methods = {**RIVALS, **{m: m for m in options.also}, method: method}
     everything = ((name, _of(methods, by_method)) for name, by_method in map(finished, options.data))
     data = {name: by_method for name, by_method in everything if {method, reference} <= by_method.keys()}
     print(f"| data | n | {' | '.join(methods.values())} |\n|---|---:|{'---:|' * len(methods)}")
@@ -132,7 +133,7 @@ def main() -> None:
         n = max(sum(r.test_samples for (s, _), r in cells.items() if s == 0) for cells in by_method.values())
         print(f"| {name} | {n:,} | {' | '.join(accuracy(by_method, m) for m in methods)} |")
 
-    against = {n: [difference(f, method, m) for m in f if m != method] for n, f in data.items()}
+    against = {n: [difference(f, method, m) for m in RIVALS if m in f] for n, f in data.items()}
     to_reference = {n: next(d for d in against[n] if d.rival == reference) for n in data}
     corrected = dict(zip(data, holm([d.p_value for d in to_reference.values()]), strict=True))
     print(f"\n| data | best rival | {method} minus it | within 1 point | minus {reference} | p | p, Holm |")
