@@ -97,12 +97,12 @@ class MultimodalNetwork(nn.Module):
         whose features are averaged over T unless the encoder reads whole clips.
         """
         encoder = self.encoders[modality]
-        if self.kinds[modality] != "frames" or encoder.whole_clips:
-            encoded: Tensor = encoder(inputs)
-            return encoded
-        batch, times = inputs.shape[:2]
-        pooled: Tensor = encoder(inputs.flatten(0, 1)).unflatten(0, (batch, times)).mean(dim=1)
-        return pooled
+        if self.kinds[modality] == "frames" and not encoder.whole_clips:
+            batch, times = inputs.shape[:2]
+            pooled: Tensor = encoder(inputs.flatten(0, 1)).unflatten(0, (batch, times)).mean(dim=1)
+            return pooled
+        encoded: Tensor = encoder(inputs)
+        return encoded
 
     def forward(self, inputs: Mapping[str, Tensor], only: Collection[str] | None = None) -> Outputs:
         """Return the logits and features for inputs by modality; `only`: run these modalities alone."""

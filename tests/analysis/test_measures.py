@@ -111,6 +111,8 @@ def test_confidence_and_entropy_shares():
 class Linear(nn.Module):
     """An encoder that is one matrix."""
 
+    whole_clips = False
+
     def __init__(self, inputs: int, features: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(features, inputs, dtype=torch.float64))
